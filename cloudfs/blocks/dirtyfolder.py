@@ -1,0 +1,198 @@
+"""The blocking half of `staging`: the folder of dirty files, by name. Everything here runs in worker threads.
+
+Every call works on the open folder, so a folder that is moved or replaced by a link leads nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cloudfs.blocks.descriptors import Descriptors
+from cloudfs.errors import LocalDamage, PosixError
+
+__all__ = ["STAGED_NAME", "DirtyFolder", "sync_file_system"]
+
+STAGED_NAME = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_SYNC_SINGLY = 8
+"""More files than these are cheaper to sync with everything else on their disk."""
+
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """syncfs(2): make everything durable that was written to a file system so far. Raises OSError."""
+    if _libc.syncfs(descriptor) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+class DirtyFolder:
+    """Sparse files in one folder. Names are what the caller says; `listing` tells which ones are ours."""
+
+    def __init__(self, folder: Path, max_open: int, keep_free_bytes: int = 0) -> None:
+        """Open the folder, or make it. Raises OSError."""
+        self._keep_free_bytes = keep_free_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = folder
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.fchmod(self._fd, 0o700)
+        self._files = Descriptors(max_open, self._open)
+
+    def create(self, name: str) -> None:
+        """Make an empty file. Raises PosixError, LocalDamage if there is one."""
+        with _writing(name):
+            try:
+                fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._fd)
+            except FileExistsError as error:
+                raise LocalDamage(f"staging file {name} exists already") from error
+        self._files.adopt(name, fd)
+
+    def probe(self, name: str) -> None:
+        """Raise LocalDamage unless the file can be opened."""
+        with _reading(name), self._files.borrow(name):
+            pass
+
+    def pread(self, name: str, offset: int, size: int) -> bytes:
+        """Read exactly `size` bytes. Raises LocalDamage."""
+        with _reading(name), self._files.borrow(name) as fd:
+            data = os.pread(fd, size, offset)
+            while len(data) < size:
+                more = os.pread(fd, size - len(data), offset + len(data))
+                if not more:
+                    raise LocalDamage(
+                        f"staging file {name} ends at {offset + len(data)}, not {offset + size}"
+                    )
+                data += more
+        return data
+
+    def pwrite(self, name: str, offset: int, data: bytes, to_the_last: bool = False) -> None:  # noqa: FBT001, FBT002  # handed through a thread
+        """Write all of `data`; what is kept free of the disk is used `to_the_last` only. Raises PosixError."""
+        rest = memoryview(data)
+        with _writing(name), self._files.borrow(name, to_write=True) as fd:
+            if self._keep_free_bytes and not to_the_last:
+                self._require_free(len(data))
+            while rest:
+                written = os.pwrite(fd, rest, offset)
+                rest, offset = rest[written:], offset + written
+
+    def _require_free(self, size: int) -> None:
+        disk = os.fstatvfs(self._fd)  # 1 µs
+        if disk.f_bavail * disk.f_frsize < self._keep_free_bytes + size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def truncate(self, name: str, size: int) -> None:
+        """Set the length. Raises PosixError."""
+        with _writing(name), self._files.borrow(name, to_write=True) as fd:
+            os.ftruncate(fd, size)
+
+    def sync(self, name: str, folder_too: bool) -> None:  # noqa: FBT001  # handed through a thread
+        """Make the file durable, and on request the folder's entry of it. Raises PosixError."""
+        with _writing(name):
+            self._files.fsync(name)
+            if folder_too:
+                os.fsync(self._fd)
+
+    def sync_many(self, names: list[str]) -> None:
+        """Make files and their names durable; those that are gone do not matter. Raises PosixError."""
+        if len(names) > _SYNC_SINGLY:
+            with _writing("folder"):
+                sync_file_system(self._fd)
+            return
+        for name in names:
+            with _writing(name), suppress(FileNotFoundError):
+                self._files.fsync(name)
+        with _writing("folder"):
+            os.fsync(self._fd)
+
+    def link(self, name: str, target: Path) -> None:
+        """Give the file a second name, elsewhere on the same disk. Raises OSError."""
+        os.link(name, target, src_dir_fd=self._fd, follow_symlinks=False)
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return the file's attributes. Raises LocalDamage."""
+        with _reading(name):
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def delete(self, name: str) -> None:
+        """Delete the file; none is no error. Raises PosixError."""
+        with _writing(name):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._fd)
+            self._files.retire(name, forget=True)
+
+    def release(self, name: str) -> None:
+        """Close the file's descriptor."""
+        self._files.retire(name)
+
+    def listing(self) -> tuple[list[tuple[int, int]], list[str]]:
+        """Return the two numbers of every staging file, and the names that are none."""
+        ours, foreign = [], []
+        with self._scan() as entries:
+            for entry in entries:
+                match = STAGED_NAME.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    ours.append((int(match[1]), int(match[2])))
+                else:
+                    foreign.append(entry.name)
+        return sorted(ours), sorted(foreign)
+
+    def used_bytes(self) -> int:
+        """Return the disk space of all files."""
+        total = 0
+        with self._scan() as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # deleted while we look
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+        return total
+
+    def close(self) -> None:
+        """Close all descriptors. Only once nothing else is called any more."""
+        self._files.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self, name: str) -> int:
+        fd = os.open(name, _FLAGS, dir_fd=self._fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        return fd
+
+    @contextmanager
+    def _scan(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        # A descriptor of its own: two scans of one descriptor would share one position.
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+        try:
+            with os.scandir(fd) as entries:
+                yield entries
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LocalDamage(f"staging file {name} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        code = error.errno if error.errno in _WRITE_ERRORS else errno.EIO
+        raise PosixError(code or errno.EIO, f"staging file {name}") from error

@@ -1,0 +1,165 @@
+"""Dirty bytes: what programs wrote and the server does not have yet. The only home of these bytes.
+
+    STAGING/<ino>.<version>     one sparse file per content version, 0600, in a folder of mode 0700
+
+Nothing is evicted here and nothing is deleted but by `delete`, which the owner calls when the server has the
+bytes or nobody wants them. There is no index: which ranges of a file mean something is in the metadata
+database, durable before the bytes count. A name that is no `<ino>.<version>` is reported and left alone.
+
+Errors of writing are PosixError with ENOSPC, EDQUOT or EFBIG where the disk says so and EIO otherwise; errors
+of reading back are LocalDamage: those bytes were there once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from cloudfs.blocks.dirtyfolder import STAGED_NAME, DirtyFolder
+from cloudfs.concurrency.threads import in_disk_thread, in_read_thread, in_sync_thread
+from cloudfs.errors import LocalDamage
+from cloudfs.types import ContentVersion, Ino
+
+__all__ = ["LABEL", "MAX_OPEN", "StagedFile", "Staging", "file_name", "numbers_of"]
+
+LABEL = "user.cloudfs"
+"""The extended attribute by which a staging file says what it is."""
+
+_log = logging.getLogger(__name__)
+
+MAX_OPEN = 128
+"""Descriptors kept open at most; the usual limit of a process is 1024, and connections need some too."""
+
+
+class Staging:
+    """The folder of dirty files. Its callers keep one writer per file; threads are handled here."""
+
+    def __init__(self, folder: Path, *, max_open: int = MAX_OPEN, keep_free_bytes: int = 0) -> None:
+        """Open the folder, or make it (blocking, at start). Raises OSError.
+
+        Writes that would leave less than `keep_free_bytes` of the disk fail with ENOSPC: a disk that is full to the
+        last byte would stop the database, too, and with it what frees space here.
+        """
+        self._folder = DirtyFolder(folder, max_open, keep_free_bytes)
+
+    async def create(self, ino: Ino, version: ContentVersion) -> StagedFile:
+        """Make the empty staging file of a new content version.
+
+        Its name is durable after the file's first `sync`. Raises PosixError, LocalDamage if it exists: a
+        version is never drawn twice.
+        """
+        name = file_name(ino, version)
+        await in_disk_thread(self._folder.create, name)
+        return StagedFile(self._folder, name)
+
+    async def open(self, ino: Ino, version: ContentVersion) -> StagedFile:
+        """Open a staging file that `create` made, maybe in an earlier life. LocalDamage if it is not there."""
+        name = file_name(ino, version)
+        await in_read_thread(self._folder.probe, name)
+        return StagedFile(self._folder, name)
+
+    async def delete(self, ino: Ino, version: ContentVersion) -> None:
+        """Delete a staging file and its bytes; none is no error. Not durable: `scan` may find it again."""
+        await in_disk_thread(self._folder.delete, file_name(ino, version))
+
+    async def sync_many(self, files: list[tuple[Ino, ContentVersion]]) -> None:
+        """Make staging files durable, names included; those that are gone do not matter. Raises PosixError."""
+        await in_sync_thread(self._folder.sync_many, [file_name(*file) for file in files])
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    def label(self, ino: Ino, version: ContentVersion, text: bytes) -> None:
+        """Have a staging file say what it is; 3 µs, on the caller's thread. Never fails: it is a second life belt."""
+        with contextlib.suppress(OSError):
+            os.setxattr(self.path / file_name(ino, version), LABEL, text)
+
+    def keep_aside(self, ino: Ino, version: ContentVersion, target: Path) -> None:
+        """Give a staging file another name, outside of the folder, that outlasts it. Blocking. Raises OSError."""
+        self._folder.link(file_name(ino, version), target)
+
+    def length(self, ino: Ino, version: ContentVersion) -> int:
+        """Return a staging file's size; -1 where there is none. Blocking."""
+        try:
+            return self._folder.stat(file_name(ino, version)).st_size
+        except LocalDamage:
+            return -1
+
+    def scan(self) -> list[tuple[Ino, ContentVersion]]:
+        """List the staging files, for the repair at start. Blocking: one call per file. Logs foreign names."""
+        ours, foreign = self._folder.listing()
+        for name in foreign:
+            _log.warning("%s is no staging file and is left alone", self._folder.path / name)
+        return [(Ino(ino), ContentVersion(version)) for ino, version in ours]
+
+    def used_bytes(self) -> int:
+        """Return the disk space of all dirty files (holes are free). Blocking: one call per file."""
+        return self._folder.used_bytes()
+
+    async def aclose(self) -> None:
+        """Close everything; nothing is deleted. Nothing here may be called afterwards."""
+        await in_disk_thread(self._folder.close)
+
+
+class StagedFile:
+    """One dirty file. Offsets and sizes are bytes; several objects for one file may exist."""
+
+    def __init__(self, folder: DirtyFolder, name: str) -> None:
+        """Not for callers: `Staging.create` and `Staging.open` make one."""
+        self._folder = folder
+        self._name = name
+        # Also after `open`: an earlier life may have ended between creating the file and its first sync.
+        self._name_durable = False
+
+    async def pread(self, offset: int, size: int) -> bytes:
+        """Read exactly `size` bytes; holes are zeros. LocalDamage where the file ends before."""
+        return await in_read_thread(self._folder.pread, self._name, offset, size)
+
+    async def pwrite(self, offset: int, data: bytes) -> None:
+        """Write all of `data`, growing the file as needed; durable after `sync`.
+
+        Raises PosixError (ENOSPC, EDQUOT, EFBIG, EIO): then any part of `data` may have been written, and
+        no byte outside its range is touched.
+        """
+        await in_disk_thread(self._folder.pwrite, self._name, offset, data)
+
+    async def overwrite(self, offset: int, data: bytes) -> None:
+        """As `pwrite`, over bytes that the file has already: allowed on a disk that is nearly full."""
+        await in_disk_thread(self._folder.pwrite, self._name, offset, data, True)  # noqa: FBT003  # through a thread
+
+    async def truncate(self, size: int) -> None:
+        """Cut or grow the file to `size` bytes; what grows is a hole. Raises PosixError as `pwrite`."""
+        await in_disk_thread(self._folder.truncate, self._name, size)
+
+    async def sync(self) -> None:
+        """Make bytes, size and (the first time) name durable.
+
+        Raises PosixError (EIO, ENOSPC, EDQUOT) if any write-back of this file has ever failed in this
+        process: the kernel may have dropped those bytes, so no later fsync can vouch for them.
+        """
+        await in_sync_thread(self._folder.sync, self._name, not self._name_durable)
+        self._name_durable = True
+
+    @property
+    def size(self) -> int:
+        """Length of the file. One stat(2), on the caller's thread. Raises LocalDamage."""
+        return self._folder.stat(self._name).st_size
+
+    async def aclose(self) -> None:
+        """Give the descriptor back; the file stays. Another object of the same file opens it anew."""
+        await in_disk_thread(self._folder.release, self._name)
+
+
+def file_name(ino: Ino, version: ContentVersion) -> str:
+    """Return the name of a staging file in its folder."""
+    return f"{ino}.{version}"
+
+
+def numbers_of(name: str) -> tuple[int, int] | None:
+    """Return inode and version of a staging file's name, None where it is no such name."""
+    match = STAGED_NAME.fullmatch(name)
+    return match and (int(match[1]), int(match[2]))

@@ -1,0 +1,121 @@
+"""What the commands share: which account is meant, and where its daemon is."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+from cloudfs.config import Folders, account_names, pick_account
+from cloudfs.control.client import Client
+from cloudfs.control.instance import Holder, find_holder
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.fuse.mount_point import dead_mounts
+from cloudfs.fuse.mounts import MountEntry
+from cloudfs.paths import is_below
+
+__all__ = [
+    "account_at",
+    "connect",
+    "holder_of",
+    "in_units",
+    "not_mounted",
+    "pick",
+    "resolved",
+    "version",
+    "which_mount",
+]
+
+
+def in_units(size_bytes: int) -> str:
+    """Return a size as people say it: 312 bytes, 1.5 MB, 12 MB."""
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.1f} {unit}" if unit != "bytes" and size < 9.95 else f"{size:.0f} {unit}"
+
+
+def version() -> str:
+    """Return the version of cloudfs."""
+    try:
+        return metadata.version("cloudfs")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def holder_of(folders: Folders, account: str) -> Holder | None:
+    """Return the process that has the account mounted, if any."""
+    return find_holder(folders.state / account)
+
+
+def connect(folders: Folders, account: str) -> Client:
+    """Connect to the account's daemon; UserError NOT_MOUNTED without one."""
+    holder = holder_of(folders, account)
+    if holder is None:
+        raise not_mounted(account)
+    return Client(Path(holder.socket_folder), folders.socket_name(account))
+
+
+def not_mounted(account: str) -> UserError:
+    """Say that an account is not mounted, and of the mount that a killed daemon left."""
+    left = [entry for entry in dead_mounts() if entry.account == account]
+    if left:
+        return _dead(left[-1])
+    return UserError(
+        f"The account {account} is not mounted.",
+        hint=f"Mount it with `cloudfs mount {account} FOLDER`.",
+        code=ExitCode.NOT_MOUNTED,
+    )
+
+
+def _dead(entry: MountEntry) -> UserError:
+    return UserError(
+        f"The mount of the account {entry.account} at {entry.path} is dead: its process is gone.",
+        hint=f"Mount it again with `cloudfs mount {entry.account} {entry.path}`: nothing is lost, and what was not sent"
+        f" yet goes up then. `cloudfs unmount {entry.account}` only takes the dead mount away.",
+        code=ExitCode.NOT_MOUNTED,
+    )
+
+
+def resolved(path: str) -> str:
+    """Return the absolute path without symbolic links; does not fail on what is missing or dead."""
+    return os.path.realpath(Path(path).expanduser())
+
+
+def which_mount(folders: Folders, path: str) -> tuple[str, str]:
+    """Return the account that `path` is mounted from, and the path within the mount, beginning with /."""
+    place = resolved(path)
+    holders = [(account, holder_of(folders, account)) for account in account_names(folders)]
+    above = [(it.mount_point, account) for account, it in holders if it and is_below(place, it.mount_point)]
+    if above:
+        # One account may be mounted in another one's folder: the nearest is meant.
+        mount_point, account = max(above, key=lambda found: len(found[0]))
+        return account, "/" + place.removeprefix(mount_point).strip("/")
+    left = [entry for entry in dead_mounts() if is_below(place, entry.path)]
+    if left:
+        raise _dead(left[-1])
+    raise UserError(
+        f"{path} is in no mounted account.",
+        hint="`cloudfs status` tells what is mounted where.",
+        code=ExitCode.NOT_MOUNTED if account_names(folders) else ExitCode.NO_ACCOUNT,
+    )
+
+
+def account_at(folders: Folders, what: str | None) -> str:
+    """Return the account that a name, a mount point or any path in a mount means; None: the only one."""
+    return (
+        pick(folders, what)
+        if what is None or what in account_names(folders)
+        else which_mount(folders, what)[0]
+    )
+
+
+def pick(folders: Folders, account: str | None) -> str:
+    """Return the named account; without a name the only one, or the only one that is mounted."""
+    if account is None:
+        mounted = [name for name in account_names(folders) if holder_of(folders, name)]
+        if len(mounted) == 1:
+            return mounted[0]
+    return pick_account(folders, account)

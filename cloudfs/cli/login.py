@@ -1,0 +1,391 @@
+"""`cloudfs login`: nothing is written, here or on the server, unless the login works."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import re
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import trio
+
+from cloudfs import config
+from cloudfs.cli.browser import open_browser, show_address
+from cloudfs.cli.common import connect as connect_to
+from cloudfs.cli.common import holder_of
+from cloudfs.config import Account, Folders, account_names, check_account_name
+from cloudfs.errors import (
+    ExitCode,
+    Forbidden,
+    NotAuthenticated,
+    NotFound,
+    ProtocolViolation,
+    RemoteError,
+    TlsRejected,
+    Unavailable,
+    Unreachable,
+    Unsupported,
+    UserError,
+)
+from cloudfs.remote import connect, retries
+from cloudfs.remote.address import parse_address
+from cloudfs.remote.connect import Site
+from cloudfs.remote.loginflow import Granted, LoginFlow
+from cloudfs.remote.protocol import Features
+from cloudfs.remote.tls import make_context
+
+__all__ = ["explain", "in_time", "log_in"]
+
+T = TypeVar("T")
+
+_PATIENCE_S = 60.0
+"""A login's questions take seconds each, on a busy server too."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for on the command line."""
+
+    url: str
+    user: str | None
+    account: str | None
+    ca_file: Path | None
+    tls: ssl.SSLContext
+
+
+def log_in(
+    url: str,
+    user: str | None,
+    *,
+    account: str | None,
+    ca_file: Path | None,
+    password_stdin: bool,
+    allow_http: bool,
+    browser: bool,
+) -> None:
+    """Find out what the server is, log in, and keep account and app password."""
+    folders = Folders.from_environment()
+    if account is not None:
+        check_account_name(account)
+    _require_encryption(url, allow_http=allow_http)
+    ca_file = ca_file.absolute() if ca_file else None
+    wanted = _Wanted(url, user, account, ca_file, make_context(ca_file))
+    if user is not None:
+        _require_text("user name", user)
+    name, site = (
+        _by_password(folders, wanted, from_stdin=True)
+        if password_stdin
+        else _by_browser(folders, wanted, browser=browser) or _by_password(folders, wanted, from_stdin=False)
+    )
+    print(f"Logged in as {site.user} to {site.features.name} at {site.root_url}.")
+    print(f"The account is named {name}. Mount it with `cloudfs mount {name} FOLDER`.")
+    holder = holder_of(folders, name)
+    if holder is not None:
+        _hand_over(folders, name, holder.mount_point)
+
+
+def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> tuple[str, Site]:
+    """Log in with a password, exchanged at once where the server has app passwords; return the account's name."""
+    if wanted.user is None:
+        raise UserError(
+            f"Logging in to {wanted.url} takes a user name and a password.",
+            hint="Give the user name with --user NAME.",
+            code=ExitCode.USAGE,
+        )
+    password = _read_password(wanted.user, from_stdin=from_stdin)
+    _require_text("password", password)
+    site = _ask(wanted, wanted.user, password)
+    name = _name_for(folders, wanted.account, site)
+    secret = _app_password(wanted.url, site, password, wanted.tls)
+    with _revoked_on_failure(site, None if secret == password else secret, wanted.tls):
+        _keep(folders, name, site, wanted.ca_file, secret)
+    return name, site
+
+
+def _by_browser(folders: Folders, wanted: _Wanted, *, browser: bool) -> tuple[str, Site] | None:
+    """Have a person log in in a browser; None where the server offers no such thing."""
+    base_url, granted = _consent(wanted, browser=browser)
+    if base_url is None or granted is None:
+        return None
+    known = Site(base_url, granted.login_name, Features(name=""), base_url)
+    with _revoked_on_failure(known, granted.app_password, wanted.tls):
+        site = _ask(wanted, granted.login_name, granted.app_password, patient=True)
+        _require_same_person(wanted, site)
+        name = _name_for(folders, wanted.account, site)
+        _keep(folders, name, site, wanted.ca_file, granted.app_password)
+    return name, site
+
+
+def _require_same_person(wanted: _Wanted, site: Site) -> None:
+    if wanted.user is not None and wanted.user.casefold() not in {
+        site.user.casefold(),
+        (site.user_id or "").casefold(),
+    }:
+        raise UserError(
+            f"The login in the browser was that of {site.user}, not of {wanted.user}.",
+            hint="Log out there, or leave out --user.",
+            code=ExitCode.WRONG_PASSWORD,
+        )
+
+
+@contextmanager
+def _revoked_on_failure(site: Site, app_password: str | None, tls: ssl.SSLContext) -> Iterator[None]:
+    """Take back a new app password if the block fails: one that nobody has only clutters the user's list."""
+    try:
+        yield
+    except BaseException:
+        if app_password is not None:
+            trio.run(_revoke, site, app_password, tls)
+        raise
+
+
+def _consent(wanted: _Wanted, *, browser: bool) -> tuple[str | None, Granted | None]:
+    """Return where the Nextcloud is and what a person granted there; nothing where it is none, or has no such flow."""
+
+    async def ask() -> tuple[str | None, Granted | None]:
+        base_url = await in_time(connect.find_nextcloud(wanted.url, tls=wanted.tls))
+        flow = await in_time(LoginFlow.begin(base_url, _device(), tls=wanted.tls)) if base_url else None
+        if flow is None:
+            return None, None
+        async with flow:
+            _show(flow.login_url, wanted.user, browser=browser)
+            granted = await flow.granted()
+        if granted is None:
+            raise UserError(
+                "Nobody has agreed to the login in time.",
+                hint="Begin anew. If you did agree, remove what it made from the devices in the server's settings.",
+                code=ExitCode.NOT_DONE,
+            )
+        return base_url, granted
+
+    try:
+        return trio.run(ask)
+    except RemoteError as error:
+        raise explain(error, wanted.url) from error
+
+
+def _show(login_url: str, user: str | None, *, browser: bool) -> None:
+    url = login_url if user is None or "?" in login_url else f"{login_url}?user={quote(user, safe='')}"
+    show_address(url)
+    opened = browser and open_browser(url)
+    where = "It was opened in your browser. " if opened else ""
+    print(f"{where}Waiting until you have agreed there; Ctrl-C gives up.", flush=True)
+
+
+def _device() -> str:
+    """Name what we run on, for the user's list of devices."""
+    return f"cloudfs on {socket.gethostname()}"
+
+
+def _hand_over(folders: Folders, name: str, mount_point: str) -> None:
+    """Have the running daemon read the new secret; it goes on at once."""
+    try:
+        with connect_to(folders, name) as client:
+            answer = client.log_in()
+    except UserError as error:
+        sys.stderr.write(f"{error.message}\nUnmount {mount_point} and mount it again to use the new login.\n")
+        return
+    if answer.state == "online":
+        print(f"The mount at {mount_point} goes on with the new login.")
+    else:
+        print(f"The mount at {mount_point} has the new login; it is {answer.state} ({answer.reason}).")
+
+
+def _read_password(user: str, *, from_stdin: bool) -> str:
+    if from_stdin and not sys.stdin.isatty():
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {user}: ")
+    else:
+        raise UserError(
+            "There is no terminal to ask for the password.",
+            hint="Pass it on standard input with --password-stdin.",
+            code=ExitCode.USAGE,
+        )
+    if not password:
+        raise UserError("The password is empty.", hint="Nothing came on standard input.", code=ExitCode.USAGE)
+    return password
+
+
+def _require_text(what: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"The {what} is not UTF-8 text.", hint="Check where it comes from.", code=ExitCode.USAGE
+        ) from error
+
+
+async def in_time(question: Awaitable[T]) -> T:
+    """Ask, but not for ever: a server that says a byte now and then is no answer."""
+    with trio.move_on_after(_PATIENCE_S):
+        return await question
+    raise Unreachable(f"no answer within {_PATIENCE_S:g} seconds")
+
+
+def _ask(wanted: _Wanted, user: str, password: str, *, patient: bool = False) -> Site:
+    """Ask what is there; `patient`: more than once, where failing would cost a person another login."""
+
+    async def discover() -> Site:
+        if patient:
+            return await retries.read(ask, wanted.url, _PATIENCE_S)
+        return await in_time(ask())
+
+    async def ask() -> Site:
+        return await connect.discover(wanted.url, user, password, tls=wanted.tls)
+
+    try:
+        return trio.run(discover)
+    except RemoteError as error:
+        raise explain(error, wanted.url) from error
+
+
+def _app_password(url: str, site: Site, password: str, tls: ssl.SSLContext) -> str:
+    async def exchange() -> str:
+        return await in_time(connect.exchange_password(site, password, _device(), tls=tls))
+
+    try:
+        return trio.run(exchange)
+    except RemoteError as error:
+        raise explain(error, url) from error
+
+
+async def _revoke(site: Site, secret: str, tls: ssl.SSLContext) -> None:
+    """Best effort: an app password that nobody has is of no use and shows up in the user's list."""
+    try:
+        await in_time(connect.revoke(site, secret, tls=tls))
+    except RemoteError as error:
+        sys.stderr.write(f"The app password made for this login could not be revoked: {error}\n")
+
+
+def _name_for(folders: Folders, wanted: str | None, site: Site) -> str:
+    """Return the account's name: as wanted, else the host's. One name never changes to another user's files."""
+    name = wanted or check_account_name(_name_of_host(urlsplit(site.root_url).hostname or ""))
+    if name in account_names(folders):
+        known = config.load_account(folders, name)
+        if (known.url, known.user) != (site.root_url, site.user):
+            raise UserError(
+                f"The account {name} already is {known.user} at {known.url}.",
+                hint="Choose another name with --account NAME.",
+                code=ExitCode.USAGE,
+            )
+    return name
+
+
+def _name_of_host(host: str) -> str:
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "-" for c in host)
+    name = re.sub("-{2,}", "-", plain).strip(".-")[:63]
+    return name if name and name != "run" else "account"
+
+
+def _keep(folders: Folders, name: str, site: Site, ca_file: Path | None, secret: str) -> None:
+    folders.create()
+    known = config.load_account(folders, name) if name in account_names(folders) else None
+    account = Account(
+        url=site.root_url,
+        user=site.user,
+        user_id=site.user_id or "",
+        base_url=site.base_url or "",
+        ca_file=str(ca_file) if ca_file else None,
+        features=msgspec.to_builtins(site.features),
+        settings=known.settings if known else config.Settings(),
+    )
+    # The secret first: an account that is listed can be mounted.
+    config.write_secret(folders, name, secret)
+    config.save_account(folders, name, account)
+
+
+def _require_encryption(url: str, *, allow_http: bool) -> None:
+    """Before the password is asked for, let alone sent: say, and usually refuse, what plain http means.
+
+    Also where the server would lead on to https: whoever is on the way could leave that out.
+    """
+    parts = urlsplit(parse_address(url).url)
+    if parts.scheme != "http" or _is_this_machine(parts.hostname or ""):
+        return
+    if not allow_http:
+        raise UserError(
+            f"{url} is not encrypted: everybody on the way could read the password and the files.",
+            hint="Use its https address, or --allow-http if you trust the whole network.",
+            code=ExitCode.USAGE,
+        )
+    sys.stderr.write(
+        f"Warning: {url} is not encrypted: everybody on the way can read the password and the files.\n"
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+_SENTENCES: tuple[tuple[type[RemoteError], str, str, ExitCode], ...] = (
+    (
+        TlsRejected,
+        "The certificate of {url} is not trusted: {detail}.",
+        "If it comes from your own certificate authority, name its file with --ca-file FILE.",
+        ExitCode.UNTRUSTED_CERTIFICATE,
+    ),
+    (
+        Unavailable,
+        "{url} is in maintenance or overloaded: {detail}.",
+        "Try again later.",
+        ExitCode.UNREACHABLE,
+    ),
+    (
+        Unreachable,
+        "{url} cannot be reached: {detail}.",
+        "Check the address and the network.",
+        ExitCode.UNREACHABLE,
+    ),
+    (
+        NotAuthenticated,
+        "{url} does not accept this user name and password.",
+        "Check both. With two-factor login, make an app password in the settings of the server (Security) and use it.",
+        ExitCode.WRONG_PASSWORD,
+    ),
+    (
+        Forbidden,
+        "{url} does not let this user in: {detail}.",
+        "Check the address and the user name.",
+        ExitCode.NOT_WEBDAV,
+    ),
+    (
+        NotFound,
+        "There is no such folder: {url}.",
+        "Check the path; for a Nextcloud its plain address is enough, like https://cloud.example.org.",
+        ExitCode.NOT_WEBDAV,
+    ),
+    (
+        ProtocolViolation,
+        "{url} is no WebDAV server: {detail}.",
+        "Use the address of a Nextcloud, or of a WebDAV folder as its provider tells it.",
+        ExitCode.NOT_WEBDAV,
+    ),
+    (
+        Unsupported,
+        "{url} is no WebDAV server: {detail}.",
+        "Use the address of a Nextcloud, or of a WebDAV folder as its provider tells it.",
+        ExitCode.NOT_WEBDAV,
+    ),
+)
+
+
+def explain(error: RemoteError, url: str) -> UserError:
+    """Turn what went wrong on the way to a login into a sentence, a next step and an exit code."""
+    for kind, sentence, hint, code in _SENTENCES:
+        if isinstance(error, kind):
+            return UserError(sentence.format(url=url, detail=error.message), hint=hint, code=code)
+    message = f"{url} answered with an error: {error.message}."
+    return UserError(message, hint="Try again later.", code=ExitCode.UNREACHABLE)

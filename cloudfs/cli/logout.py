@@ -1,0 +1,112 @@
+"""`cloudfs logout`: nothing is removed, here or on the server, that exists only here, unless that was asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import trio
+
+from cloudfs.cli.common import holder_of, in_units, pick
+from cloudfs.cli.login import explain, in_time
+from cloudfs.config import Account, Folders, load_account, read_secret, remove_account
+from cloudfs.control.instance import hold
+from cloudfs.errors import ExitCode, RemoteError, UserError
+from cloudfs.remote import connect
+from cloudfs.remote.connect import Site
+from cloudfs.remote.protocol import Features
+from cloudfs.remote.tls import make_context
+from cloudfs.store.only_here import OnlyHere, only_here
+
+__all__ = ["log_out"]
+
+
+def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool) -> None:
+    """Revoke the app password and remove the account; UserError where something stands against it."""
+    folders = Folders.from_environment()
+    name = pick(folders, account)
+    holder = holder_of(folders, name)
+    if holder is not None:
+        raise UserError(
+            f"The account {name} is mounted at {holder.mount_point}.",
+            hint=f"Unmount it first: `cloudfs unmount --wait {name}`.",
+            code=ExitCode.NOT_DONE,
+        )
+    record = load_account(folders, name)
+    state = folders.account_state(name)
+    with hold(state, name):
+        left = only_here(state)
+        if not left.nothing and not discard_changes:
+            raise _refused(name, left)
+        told = _revoke(folders, name, record, keep_remote=keep_remote)
+        remove_account(folders, name)
+    if not left.nothing:
+        print(f"Thrown away: {'; '.join(_inventory(left))}.")
+    print(f"Logged out of {name}: {told}, and everything of it was removed from this machine.")
+    if record.base_url and keep_remote:
+        print(_by_hand(record))
+
+
+def _refused(name: str, left: OnlyHere) -> UserError:
+    hints = [f"Mount it and send them: `cloudfs mount {name} FOLDER`, then `cloudfs unmount --wait {name}`."]
+    if not left.changes and not left.unknown:
+        hints = ["Copy elsewhere what you want to keep."]
+    hints.append("With --discard-changes it is thrown away.")
+    what = "; ".join(_inventory(left))
+    return UserError(
+        f"What is only here would be lost: {what}.", hint="\n".join(hints), code=ExitCode.PENDING
+    )
+
+
+def _inventory(left: OnlyHere) -> list[str]:
+    """Say what is only here."""
+    size = f" ({in_units(left.changed_bytes)})" if left.changed_bytes else ""
+    lines = []
+    if left.changes:
+        lines.append(f"{_count(left.changes, 'change')}{size} not on the server yet")
+    if left.local_files:
+        lines.append(f"{_count(left.local_files, 'file')} with names that never go up")
+    if left.rescued:
+        lines.append(f"{_count(len(left.rescued), 'rescued file')}, the first is {left.rescued[0]}")
+    if left.unknown:
+        lines.append(f"maybe more, which nobody can tell ({left.unknown})")
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _revoke(folders: Folders, name: str, record: Account, *, keep_remote: bool) -> str:
+    """Revoke the app password; return what became of it, in words. UserError where the server cannot be asked."""
+    if not record.base_url:
+        return "the password is known to the server only"
+    if keep_remote:
+        return "its app password stays valid"
+    try:
+        secret = read_secret(folders, name)
+    except UserError as error:
+        sys.stderr.write(f"{error.message} So the app password could not be revoked.\n{_by_hand(record)}\n")
+        return "its app password is not here any more"
+    site = Site(record.url, record.user, Features(name=""), record.base_url, record.user_id or None)
+    tls = make_context(Path(record.ca_file) if record.ca_file else None)
+
+    async def revoke() -> bool:
+        return await in_time(connect.revoke(site, secret, tls=tls))
+
+    try:
+        revoked = trio.run(revoke)
+    except RemoteError as error:
+        because = explain(error, record.base_url)
+        raise UserError(
+            f"The app password could not be revoked, and nothing was removed. {because.message}",
+            hint=f"Try again later, or use --keep-remote. {_by_hand(record)}",
+            code=because.code,
+        ) from error
+    return "its app password was revoked" if revoked else "its app password was not valid any more"
+
+
+def _by_hand(record: Account) -> str:
+    """Say where a person revokes an app password."""
+    page = f"{record.base_url}index.php/settings/user/security"
+    return f"The app password can be revoked by hand, by its name beginning with `cloudfs on`: {page}"

@@ -1,0 +1,321 @@
+"""`cloudfs`: the commands, and the one place where an error becomes a sentence and an exit code.
+
+What a command needs beyond this is imported when it runs: the first output comes within 0.3 s.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+import typer.core
+
+from cloudfs.errors import CloudfsError, ExitCode, UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="cloudfs",
+    help="A Nextcloud account, or any WebDAV server, as an ordinary folder.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AccountArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[ACCOUNT]", help="Name of the account; may be left out if there is only one."),
+]
+AccountOption = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Name of the account.")]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long (exit code 3)."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from cloudfs.cli.common import version
+
+        typer.echo(f"cloudfs {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A Nextcloud account, or any WebDAV server, as an ordinary folder."""
+
+
+@app.command()
+def login(
+    url: Annotated[str, typer.Argument(help="Address of the server, or of the WebDAV folder to mount.")],
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Login name; not needed for logging in in a browser."),
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser, if there is one.")
+    ] = True,
+    account: AccountOption = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", metavar="FILE", help="Trust this certificate authority (PEM), too."),
+    ] = None,
+    allow_http: Annotated[
+        bool,
+        typer.Option("--allow-http", help="Send the password without encryption if the address says so."),
+    ] = False,
+) -> None:
+    """Log in to a server and remember it as an account.
+
+    On Nextcloud you log in in a browser, here or on another device. Other servers, and --password-stdin, take a
+    password; Nextcloud's is exchanged for an app password at once and not kept.
+    """
+    from cloudfs.cli.login import log_in
+
+    log_in(
+        url,
+        user,
+        account=account,
+        ca_file=ca_file,
+        password_stdin=password_stdin,
+        allow_http=allow_http,
+        browser=browser,
+    )
+
+
+@app.command()
+def logout(
+    account: AccountArgument = None,
+    discard_changes: Annotated[
+        bool,
+        typer.Option("--discard-changes", help="Throw away what is not on the server yet."),
+    ] = False,
+    keep_remote: Annotated[
+        bool,
+        typer.Option("--keep-remote", help="Do not ask the server: its app password stays valid."),
+    ] = False,
+) -> None:
+    """Forget an account: revoke its app password on the server, and remove everything of it from this machine.
+
+    The files on the server stay as they are.
+    """
+    from cloudfs.cli.logout import log_out
+
+    log_out(account, discard_changes=discard_changes, keep_remote=keep_remote)
+
+
+@app.command()
+def mount(
+    places: Annotated[
+        list[str], typer.Argument(metavar="[ACCOUNT] MOUNTPOINT", help="An empty folder to mount on.")
+    ],
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay in the foreground; Ctrl-C unmounts.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log every step.")] = False,
+) -> None:
+    """Mount an account; returns when the folder answers."""
+    from cloudfs.cli.mount import mount_account
+
+    account, mount_point = _account_and(places)
+    mount_account(account, mount_point, foreground=foreground, debug=debug)
+
+
+@app.command()
+def unmount(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[ACCOUNT|MOUNTPOINT]", help="What to unmount.")
+    ] = None,
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Even while programs use it: they lose their open files.")
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="First wait until everything is on the server; Ctrl-C stays mounted."),
+    ] = False,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Unmount; changes that are not on the server yet stay safe here and go up after the next mount."""
+    from cloudfs.cli.unmount import unmount_account
+
+    if timeout is not None and not wait:
+        raise UserError(
+            "--timeout limits how long --wait waits.",
+            hint="Without --wait, unmounting never waits for the server.",
+            code=ExitCode.USAGE,
+        )
+    unmount_account(what, lazy=lazy, wait=wait, timeout_s=timeout)
+
+
+@app.command()
+def sync(
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="File or folder in a mount; all of it if left out.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when everything below PATH is on the server.")
+    ] = False,
+    timeout: TimeoutOption = None,
+    account: AccountOption = None,
+) -> None:
+    """Send everything below PATH to the server now."""
+    from cloudfs.cli.sync import sync_path
+
+    if not wait:
+        raise UserError(
+            "cloudfs sends changes by itself; there is nothing to start.",
+            hint="Use `cloudfs sync --wait` to wait until everything is on the server.",
+            code=ExitCode.USAGE,
+        )
+    sync_path(path, account=account, timeout_s=timeout)
+
+
+@app.command()
+def status(
+    account: AccountArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Show how a mount is doing."""
+    from cloudfs.cli.status import show_status
+
+    show_status(account, as_json=as_json)
+
+
+class _ListByDefault(typer.core.TyperGroup):
+    """Commands of which `list` may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # typer's own click, or click's
+        words = [word for word in args if not word.startswith("-")]
+        if not {"-h", "--help"} & set(args) and (not words or words[0] not in self.commands):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+conflicts = typer.Typer(
+    cls=_ListByDefault,
+    help="List the files of which two versions lie side by side, or decide which one stays.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(conflicts, name="conflicts")
+PathsArgument = Annotated[
+    list[str], typer.Argument(metavar="PATH...", help="Either of the two files of a conflict.")
+]
+
+
+@conflicts.command("list")
+def conflicts_list(
+    what: Annotated[str | None, typer.Argument(metavar="[ACCOUNT|MOUNTPOINT]", help="Where to look.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON list.")] = False,
+) -> None:
+    """List them: the server's version under its name, yours as a conflicted copy beside it."""
+    from cloudfs.cli.conflicts import list_conflicts
+
+    list_conflicts(what, as_json=as_json)
+
+
+@conflicts.command("keep-mine")
+def conflicts_keep_mine(paths: PathsArgument) -> None:
+    """Your version becomes the file's content, on the server too; the copy goes.
+
+    What the file held is kept among its versions on servers that have such a thing.
+    """
+    from cloudfs.cli.conflicts import decide
+
+    decide("keep-mine", paths)
+
+
+@conflicts.command("keep-theirs")
+def conflicts_keep_theirs(paths: PathsArgument) -> None:
+    """The server's version stays; your copy is removed."""
+    from cloudfs.cli.conflicts import decide
+
+    decide("keep-theirs", paths)
+
+
+@conflicts.command("keep-both")
+def conflicts_keep_both(paths: PathsArgument) -> None:
+    """Both stay, as two ordinary files."""
+    from cloudfs.cli.conflicts import decide
+
+    decide("keep-both", paths)
+
+
+deletions = typer.Typer(
+    help="Answer when cloudfs asks whether the deletion of much at once is meant.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(deletions, name="deletions")
+WhereArgument = Annotated[str | None, typer.Argument(metavar="[ACCOUNT|MOUNTPOINT]", help="Where they wait.")]
+SideOption = Annotated[
+    Literal["here", "server"] | None,
+    typer.Option("--side", help="Where they would be deleted; needed only if both wait."),
+]
+
+
+@deletions.command("accept")
+def deletions_accept(what: WhereArgument = None, side: SideOption = None) -> None:
+    """They are meant: delete on the other side, too. What was changed here stays."""
+    from cloudfs.cli.deletions import answer
+
+    answer("accept", what, side)
+
+
+@deletions.command("restore")
+def deletions_restore(what: WhereArgument = None, side: SideOption = None) -> None:
+    """They are not meant: bring it back where it was deleted."""
+    from cloudfs.cli.deletions import answer
+
+    answer("restore", what, side)
+
+
+def _account_and(places: list[str]) -> tuple[str | None, str]:
+    if len(places) > 2:
+        raise UserError(
+            f"cloudfs mount takes an account and a folder, and got {len(places)} words.",
+            hint="Put names with blanks in quotes.",
+            code=ExitCode.USAGE,
+        )
+    return (places[0] if len(places) == 2 else None), places[-1]
+
+
+def main() -> None:
+    """Run the command line and exit; typer itself ends with a code for wrong usage and for Ctrl-C (130)."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_complain(error))
+    except CloudfsError as error:
+        sys.exit(_complain(UserError(f"{error}.")))
+    except Exception as error:
+        # A bug of ours; for people a sentence, and the way to the rest.
+        if os.environ.get("CLOUDFS_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+        hint = "Please report it, with what the same command says with CLOUDFS_DEBUG=1 set."
+        sys.exit(_complain(UserError(f"cloudfs failed in an unexpected way ({what}).", hint=hint)))
+
+
+def _complain(error: UserError) -> int:
+    for line in filter(None, (error.message, error.hint)):
+        sys.stderr.write(f"{line}\n")
+    return int(error.code)
+
+
+if __name__ == "__main__":
+    main()

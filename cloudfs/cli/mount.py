@@ -1,0 +1,98 @@
+"""`cloudfs mount`."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from cloudfs.config import Folders, pick_account
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.fuse.mount_point import locate
+
+__all__ = ["mount_account", "start_daemon"]
+
+START_S = 60.0
+"""How long a daemon may take until its mount answers."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the daemon says through its pipe."""
+
+    ok: bool
+    pid: int = 0
+    mount_point: str = ""
+    code: int = 1
+    message: str = ""
+    hint: str = ""
+
+
+def mount_account(account: str | None, mount_point: str, *, foreground: bool, debug: bool) -> None:
+    """Mount; with `foreground` this process becomes the daemon and never returns."""
+    folders = Folders.from_environment()
+    name = pick_account(folders, account)
+    options = ["--debug"] if debug else []
+    if foreground:
+        sys.stdout.flush()
+        command = _command(name, locate(mount_point), *options)
+        os.execv(command[0], command)  # noqa: S606  # no shell is wanted
+    told = start_daemon(folders, name, locate(mount_point), *options)
+    print(f"Mounted {name} at {told.mount_point} (process {told.pid}).")
+
+
+def _command(account: str, mount_point: str, *options: str, module: str = "cloudfs.daemon") -> list[str]:
+    # -P: a folder named cloudfs where the user happens to be must not become the program.
+    return [sys.executable, "-P", "-m", module, account, mount_point, *options]
+
+
+def start_daemon(
+    folders: Folders, account: str, mount_point: str, *options: str, module: str = "cloudfs.daemon"
+) -> Told:
+    """Start the daemon in a session of its own, and return once its mount answers; raises its UserError."""
+    folders.create()
+    log = folders.account_state(account) / "daemon.log"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    ours, theirs = os.pipe()
+    # What libraries and the interpreter say before logging is set up goes into the same file.
+    errors = os.open(log, flags, 0o600)
+    try:
+        process = subprocess.Popen(
+            _command(account, mount_point, "--ready-fd", str(theirs), *options, module=module),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            pass_fds=(theirs,),
+            start_new_session=True,
+            cwd="/",
+        )
+    finally:
+        os.close(errors)
+        os.close(theirs)
+    try:
+        told = _hear(ours, process, log)
+        process.returncode = 0  # it outlives us: Popen must not miss its end
+        return told
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)
+        raise
+    finally:
+        os.close(ours)
+
+
+def _hear(pipe: int, process: subprocess.Popen[bytes], log: Path) -> Told:
+    if not select.select([pipe], [], [], START_S)[0]:
+        process.send_signal(signal.SIGTERM)
+        raise UserError(f"The mount did not answer within {START_S:g} s.", hint=f"{log} tells why.")
+    line = os.read(pipe, 64 * 1024)
+    if not line:
+        raise UserError(f"The daemon ended without a word (code {process.wait()}).", hint=f"{log} tells why.")
+    told = msgspec.json.decode(line, type=Told)
+    if not told.ok:
+        process.wait()
+        raise UserError(told.message, hint=told.hint, code=ExitCode(told.code))
+    return told

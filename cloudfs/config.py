@@ -1,0 +1,375 @@
+"""Folders, account files and secrets on this machine. Everything is private: folders 0700, files 0600.
+
+Layout, with the XDG names in front (CLOUDFS_HOME=/x puts config, state, cache and run under /x):
+
+    config/cloudfs/accounts/NAME.toml   one account: address, user, settings; no secret; people may edit it
+    state/cloudfs/NAME/secret           the app password
+    state/cloudfs/NAME/                 database, staged bytes, lock, daemon.log
+    cache/cloudfs/NAME/                 clean blocks: may be deleted at any time
+    runtime/cloudfs/NAME.sock           the daemon's control socket
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+from platformdirs import PlatformDirs
+
+from cloudfs.errors import ExitCode, UserError
+
+__all__ = [
+    "Account",
+    "Folders",
+    "Settings",
+    "account_names",
+    "check_account_name",
+    "load_account",
+    "pick_account",
+    "private_folder",
+    "read_secret",
+    "remove_account",
+    "save_account",
+    "write_private",
+    "write_secret",
+]
+
+SECRET_MAX_BYTES = 4096
+
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a person may tune, in [settings] of the account's file. Sizes in bytes, times in seconds."""
+
+    cache_size_bytes: Annotated[int, msgspec.Meta(ge=16 * 2**20, le=2**60)] | None = None
+    """Most that cached blocks may take; None: 10 % of the disk, at most 20 GB."""
+    cache_keep_free_bytes: Bytes | None = None
+    """Free disk space that the cache leaves alone; None: 5 % of the disk, at least 1 GB."""
+    memory_bytes: Annotated[int, msgspec.Meta(ge=8 * 2**20, le=2**40)] = 64 * 2**20
+    """Ceiling for contents held in memory, whatever is open."""
+    quiet_s: Seconds = 2.0
+    """A closed file goes up after it was left alone for so long."""
+    listing_ttl_s: Seconds = 5.0
+    """A used folder is listed again after so long, where changes of others are not found out otherwise."""
+    poll_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
+    """The whole account is asked as often as this for changes of others; 0: only folders in use, one by one."""
+    delete_guard: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """More files and folders than this, and more than half of all, vanishing on the server at once: ask; 0: never."""
+    delete_guard_server: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    """More deletions than this, or of more than half of all, wait to be confirmed before they go up; 0: never."""
+    request_deadline_s: Annotated[float, msgspec.Meta(ge=1, le=19)] = 15.0
+    """Every request of a program is answered within it; suspend fails after 20 s."""
+
+
+class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One account, as in its file."""
+
+    url: str
+    """The WebDAV folder that is the root of the mount."""
+    user: str
+    """Login name, exactly as the app password was made for (case counts)."""
+    user_id: str = ""
+    """Nextcloud's own name of the user, a part of its addresses; "" on plain servers."""
+    base_url: str = ""
+    """Where Nextcloud's other services are; "" on plain servers."""
+    ca_file: str | None = None
+    """PEM file with the certificate authority to trust instead of the system's."""
+    features: dict[str, object] = {}
+    """What the server was found to do, for starting without a network; written and read by `remote`."""
+    settings: Settings = Settings()
+
+
+class Folders(msgspec.Struct, frozen=True):
+    """Where everything lives. Nothing is created before `create`."""
+
+    config: Path
+    state: Path
+    cache: Path
+    runtime: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Folders:
+        """Follow CLOUDFS_HOME, else the XDG variables, else their defaults below the home folder."""
+        environ = os.environ if environ is None else environ
+        home = environ.get("CLOUDFS_HOME")
+        if home:
+            base = Path(home).expanduser()
+            if not base.is_absolute():
+                raise _bad(
+                    f"CLOUDFS_HOME is not an absolute path: {home}", "Set it to a path that begins with /."
+                )
+            return cls(base / "config", base / "state", base / "cache", base / "run")
+        dirs = PlatformDirs("cloudfs")
+        state = dirs.user_state_path
+        return cls(dirs.user_config_path, state, dirs.user_cache_path, _runtime(environ, state))
+
+    def create(self) -> None:
+        """Create what is missing and verify what is there; raises UserError BAD_CONFIG."""
+        for folder in (self.config, self.accounts, self.state, self.cache, self.runtime):
+            private_folder(folder)
+
+    @property
+    def accounts(self) -> Path:
+        """Folder of the account files."""
+        return self.config / "accounts"
+
+    def account_file(self, name: str) -> Path:
+        """Return the account's file."""
+        return self.accounts / f"{check_account_name(name)}.toml"
+
+    def account_state(self, name: str) -> Path:
+        """Return the account's state folder, created and verified."""
+        return private_folder(self.state / check_account_name(name))
+
+    def account_cache(self, name: str) -> Path:
+        """Return the account's cache folder, created and verified."""
+        return private_folder(self.cache / check_account_name(name))
+
+    def secret_file(self, name: str) -> Path:
+        """Return the file of the account's app password."""
+        return self.state / check_account_name(name) / "secret"
+
+    def socket_name(self, name: str) -> str:
+        """Return the control socket's name inside `runtime`."""
+        return f"{check_account_name(name)}.sock"
+
+
+def _runtime(environ: Mapping[str, str], state: Path) -> Path:
+    """XDG_RUNTIME_DIR; where cron or ssh forgot to set it, systemd's folder; else a part of the state."""
+    for candidate in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"):
+        with suppress(OSError):
+            if candidate.startswith("/") and Path(candidate).stat().st_uid == os.geteuid():
+                return Path(candidate) / "cloudfs"
+    return state / _SOCKETS
+
+
+def private_folder(path: Path) -> Path:
+    """Create `path` with mode 0700 and return it.
+
+    An existing one must be a real folder of ours and is tightened to 0700. Raises UserError BAD_CONFIG.
+    """
+    try:
+        for missing in reversed([folder for folder in path.parents if not folder.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if path.is_symlink():
+            raise _bad(
+                f"{path} is a symbolic link.", "Remove it, or set CLOUDFS_HOME to the real place."
+            ) from error
+        raise _bad(
+            f"The folder {path} cannot be used: {error.strerror}.", "Make it a folder of yours."
+        ) from error
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise _bad(f"The folder {path} belongs to another user.", "Remove it, or set CLOUDFS_HOME.")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+# --- accounts
+
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SOCKETS = "run"
+"""The folder of control sockets where it has to lie among the accounts': no account can have this name."""
+
+
+def check_account_name(name: str) -> str:
+    """Return `name`, or raise UserError USAGE: it becomes a file name and a part of the mount's name."""
+    if not _ACCOUNT_NAME.fullmatch(name) or name == _SOCKETS:
+        raise UserError(
+            f"{name!r} cannot be the name of an account.",
+            hint="Use up to 63 letters, digits, dots, hyphens and underscores, beginning with a letter or digit.",
+            code=ExitCode.USAGE,
+        )
+    return name
+
+
+def account_names(folders: Folders) -> list[str]:
+    """Return the names of the accounts there are, sorted."""
+    try:
+        names = [path.stem for path in folders.accounts.iterdir() if path.suffix == ".toml"]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _ACCOUNT_NAME.fullmatch(name))
+
+
+def pick_account(folders: Folders, name: str | None) -> str:
+    """Return the named account, or the only one there is; raises UserError NO_ACCOUNT."""
+    names = account_names(folders)
+    if name is not None and check_account_name(name) in names:
+        return name
+    if name is None and len(names) == 1:
+        return names[0]
+    if not names:
+        raise _no_account("There is no account yet.", "Begin with `cloudfs login URL`.")
+    known = ", ".join(names)
+    if name is None:
+        raise _no_account("There are several accounts.", f"Name one of them: {known}.")
+    raise _no_account(f"There is no account {name}.", f"The accounts are: {known}.")
+
+
+def load_account(folders: Folders, name: str) -> Account:
+    """Read an account's file; raises UserError: NO_ACCOUNT, or BAD_CONFIG naming the file and the key."""
+    path = folders.account_file(name)
+    try:
+        account = msgspec.toml.decode(path.read_bytes(), type=Account)
+    except FileNotFoundError as error:
+        raise _no_account(f"There is no account {name}.", "Make it with `cloudfs login`.") from error
+    except OSError as error:
+        raise _bad(f"{path} cannot be read: {error.strerror}.", "Make it a file of yours.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _bad(
+            f"{path}: {_explain(error)}", "Correct the file, or delete it and log in again."
+        ) from error
+    _check_url(path, "url", account.url)
+    if account.base_url:
+        _check_url(path, "base_url", account.base_url)
+    if not account.user:
+        raise _bad(f"{path}: user: is empty.", "Log in again.")
+    return account
+
+
+def save_account(folders: Folders, name: str, account: Account) -> None:
+    """Write the account's file, atomically."""
+    write_private(folders.account_file(name), msgspec.toml.encode(account))
+
+
+def remove_account(folders: Folders, name: str) -> None:
+    """Remove everything of an account: state, cache and file. Nobody may have it mounted.
+
+    Killed in between, it is still listed or wholly gone: no later account of this name finds a part of it. Never fails
+    on what is missing. Raises UserError BAD_CONFIG where something cannot be removed.
+    """
+    try:
+        doomed = [_set_aside(folder / check_account_name(name)) for folder in (folders.state, folders.cache)]
+        folders.account_file(name).unlink(missing_ok=True)
+        (folders.runtime / folders.socket_name(name)).unlink(missing_ok=True)
+        for folder in doomed:
+            if folder.exists():
+                shutil.rmtree(folder)
+    except OSError as error:
+        raise _bad(f"{error.filename} cannot be removed: {error.strerror}.", "Remove it by hand.") from error
+
+
+def _set_aside(folder: Path) -> Path:
+    """Take a folder away in one step, under a name that no account can have; and what an earlier try has left."""
+    aside = folder.with_name(f".{folder.name}.removed")
+    if aside.exists():
+        shutil.rmtree(aside)
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+    return aside
+
+
+def _explain(error: Exception) -> str:
+    """Turn "Expected `int` - at `$.settings.quiet_s`" into "settings.quiet_s: expected `int`"."""
+    text, _, place = str(error).partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    return f"{place}: {text[:1].lower()}{text[1:]}." if place else f"{text.rstrip('.')}."
+
+
+def _check_url(path: Path, key: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good:
+        raise _bad(
+            f"{path}: {key}: not a plain http or https address.", "Log in again with the right address."
+        )
+
+
+# --- secrets
+
+
+def write_secret(folders: Folders, name: str, secret: str) -> None:
+    """Keep the account's app password, replacing the old one in one step."""
+    folders.account_state(name)
+    write_private(folders.secret_file(name), secret.encode() + b"\n")
+
+
+def read_secret(folders: Folders, name: str) -> str:
+    """Return the account's app password.
+
+    Raises UserError BAD_CONFIG when it is missing, not ours, or was readable by others.
+    """
+    path = folders.secret_file(name)
+    again = f"Log in again: `cloudfs login URL --account {name}`."
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _bad(f"The password file {path} cannot be read: {error.strerror}.", again) from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise _bad(f"The password file {path} is not a file of yours.", again)
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise _bad(
+                f"The password file {path} is readable by others.", f"{again} Then revoke the old password."
+            )
+        raw = file.read(SECRET_MAX_BYTES + 1)
+    secret = raw.decode(errors="replace").removesuffix("\n")
+    if not secret or len(raw) > SECRET_MAX_BYTES or "\ufffd" in secret or "\n" in secret:
+        raise _bad(f"The password file {path} is damaged.", again)
+    return secret
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace `path` by a 0600 file with `data`, in one step and durably; its folder must be private.
+
+    Whatever was planted at `path` is replaced, never followed. Raises UserError BAD_CONFIG.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _bad(
+            f"{path} cannot be written: {error.strerror}.", "Look at the folder and the disk."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bad(message: str, hint: str) -> UserError:
+    return UserError(message, hint=hint, code=ExitCode.BAD_CONFIG)
+
+
+def _no_account(message: str, hint: str) -> UserError:
+    return UserError(message, hint=hint, code=ExitCode.NO_ACCOUNT)

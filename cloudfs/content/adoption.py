@@ -1,0 +1,139 @@
+"""Brings changed files of a lost database into its successor, by what their labels say.
+
+A file whose bytes are all there becomes a new file at its path: it goes up like any other, and where the server has
+another content by then, both are kept. One that stood on a version of the server's is not guessed at: its bytes are
+kept under `recovered`, and the log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cloudfs.blocks.staging import LABEL, Staging, file_name, numbers_of
+from cloudfs.content.labels import Label, read
+from cloudfs.ranges import RangeSet
+from cloudfs.store.records import Node, StagedRow
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT, ContentVersion, Ino
+
+__all__ = ["Adoption"]
+
+
+class Adoption:
+    """Everything here blocks; it runs at start, before anything else works on the store."""
+
+    def __init__(
+        self, store: Store, staging: Staging, recovered: Path, stays_local: Callable[[str, Node], bool]
+    ) -> None:
+        self._store = store
+        self._staging = staging
+        self._recovered = recovered
+        self._stays_local = stays_local
+
+    def adopt(self, lost: Path) -> list[str]:
+        """Take over the staging files in the folder `lost`; returns sentences about them.
+
+        Done again after a crash it finds by the files themselves what it has taken over already.
+        """
+        told: list[str] = []
+        files = sorted((numbers, path) for path in lost.iterdir() if (numbers := numbers_of(path.name)))
+        there = {path.stat().st_ino for path in self._staging.path.iterdir()}
+        done: set[int] = set()
+        for (ino, _), path in reversed(
+            files
+        ):  # of each the newest content that is whole; what is older is part of it
+            if path.stat().st_ino in there:
+                done.add(ino)
+            elif ino not in done:
+                whole, sentences = self._take(path)
+                told += sentences
+                if whole:
+                    done.add(ino)
+        for _, path in files:
+            path.unlink()
+        with contextlib.suppress(OSError):
+            lost.rmdir()
+        return told
+
+    def _take(self, path: Path) -> tuple[bool, list[str]]:
+        text = b""
+        with contextlib.suppress(OSError):
+            text = os.getxattr(path, LABEL)
+        found = read(text)
+        if found is not None and found.whole and not _is_short(path, found):
+            place = self._place(found, path)
+            return True, [
+                f"{place}: found again among the changes of a lost database; it is sent as a new file"
+            ]
+        if path.stat().st_size == 0:
+            return False, []
+        self._recovered.mkdir(mode=0o700, exist_ok=True)
+        name = "" if found is None else found.path.rpartition("/")[2]
+        target = self._recovered / f"{path.name} {name}".strip()
+        with contextlib.suppress(FileExistsError):
+            os.link(path, target)
+        what = "changes of a lost database that are no whole file; they are kept, but not sent"
+        return False, [f"{target}: {what}"]
+
+    def _place(self, label: Label, path: Path) -> str:
+        *folders, name = label.path.strip("/").split("/")
+        nodes, now = self._store.nodes, time.time_ns()
+        with self._store.transaction():
+            version = nodes.next_version()
+            parent = nodes.get(ROOT)
+            assert parent is not None  # noqa: S101  # every database has a root
+            for folder in folders:
+                parent = self._folder(parent, folder, now)
+            name = self._free(parent.ino, name)
+            ino = nodes.insert(
+                parent=parent.ino,
+                name=name,
+                folder=0,
+                size=label.size,
+                mtime_ns=path.stat().st_mtime_ns,
+                ctime_ns=now,
+                version=version,
+                local_only=int(self._stays_local(name, parent)),
+            )
+            self._link(path, ino, version)
+            present = RangeSet(label.present).pack()
+            self._store.put_staged(StagedRow(ino, version, label.size, present, ContentVersion(0), 0, None))
+        return nodes.local_path(ino) or name
+
+    def _folder(self, parent: Node, name: str, now: int) -> Node:
+        nodes = self._store.nodes
+        there = nodes.child(parent.ino, name)
+        if there is None or not there.folder:
+            name = self._free(parent.ino, name)
+            local = int(self._stays_local(name, parent))
+            ino = nodes.insert(
+                parent=parent.ino,
+                name=name,
+                folder=1,
+                mtime_ns=now,
+                ctime_ns=now,
+                local_only=local,
+                listed_at=time.time(),
+            )
+            there = nodes.get(ino)
+        assert there is not None  # noqa: S101  # just found or made
+        return there
+
+    def _free(self, parent: Ino, name: str) -> str:
+        free, number = name, 1
+        while self._store.nodes.child(parent, free) is not None:
+            number += 1
+            free = f"{name} (recovered {number})"
+        return free
+
+    def _link(self, path: Path, ino: Ino, version: ContentVersion) -> None:
+        # Before the commit: a second name without a row is deleted at the next start, and the first one is still there.
+        os.link(path, self._staging.path / file_name(ino, version))
+
+
+def _is_short(path: Path, label: Label) -> bool:
+    return bool(label.present) and path.stat().st_size < label.present[-1][1]

@@ -1,0 +1,379 @@
+"""Reading a version of a file: from memory, from the block cache, else from the server.
+
+    read -> memory page?  -> its bytes
+         -> block cache?  -> a page -> its bytes
+         -> under way?    -> wait for exactly these bytes
+         -> else          -> a Transfer in the nursery, then wait
+
+A Transfer fills pages; a whole page goes to the block cache behind the reader's back. Between looking for
+bytes and taking them lies no checkpoint; after every wait all is looked up again.
+
+Bytes of another version cannot get in: every reply was checked by the Remote against `Source.remote`, and
+pages and blocks are keyed by the version's number.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import msgspec
+import trio
+
+from cloudfs.concurrency.singleflight import SingleFlight
+from cloudfs.concurrency.threads import in_read_thread
+from cloudfs.content.archiving import Archivist
+from cloudfs.content.filling import CheckedFiller, Filler, Pump, Room, Stores
+from cloudfs.content.judging import Doubt, Judge
+from cloudfs.content.memory import BlockKey, MemoryBudget, Pages, trim_heap
+from cloudfs.content.presence import Presence
+from cloudfs.content.readahead import ReadPattern, Span, ahead_span, ahead_start, demand_span, gap_end
+from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
+from cloudfs.content.transfer import Line, Sink, Transfer
+from cloudfs.content.verifying import Verifier, checks_first
+from cloudfs.errors import PosixError
+from cloudfs.ranges import block_span, blocks_of
+from cloudfs.remote.protocol import Remote
+from cloudfs.types import BLOCK_SIZE, Ino
+
+__all__ = ["FetchConfig", "FetchStatistics", "Fetcher", "MemoryBudget", "ReadPattern", "Source"]
+
+
+_REST_S = 10.0
+"""Whoever reads a file again reads it within seconds, or from the block cache."""
+
+_MOST_SWEEPS = 10
+"""A sweep can leave holes where a block that was begun lost its memory to readers."""
+
+
+class FetchStatistics(msgspec.Struct, frozen=True):
+    """What was read from where since the start, and what goes on now."""
+
+    requests: int
+    resumes: int
+    """Requests that went on where a broken one had stopped."""
+    received_bytes: int
+    from_memory_bytes: int
+    from_disk_bytes: int
+    """Whole blocks read from the block cache; a reader may have wanted less."""
+    transfers: int
+    """Requests that run now."""
+    storing: int
+    """Blocks that wait to be written to the block cache now."""
+    store_failures: int
+    archived_files: int
+    """Files that came many in one request."""
+    memory_used_bytes: int
+    memory_peak_bytes: int
+
+
+class Fetcher:
+    """Reads versions of files for one account. Made and used on the loop's thread only."""
+
+    def __init__(
+        self,
+        blocks: BlockCache,
+        remote: Remote,
+        locate: Locate,
+        budget: MemoryBudget,
+        nursery: trio.Nursery,
+        config: FetchConfig | None = None,
+        *,
+        chance: random.Random | None = None,
+        dropped: Callable[[Ino], None] = lambda _: None,
+    ) -> None:
+        """Prepare, without any work. `chance` spreads repeated requests; tests seed it.
+
+        `dropped` is told of each inode of which bytes were given to programs that did not fit its checksum.
+        """
+        self._blocks = blocks
+        self._budget = budget
+        self._nursery = nursery
+        self._config = config or FetchConfig()
+        chance = chance or random.Random()  # noqa: S311  # spreads retries, guards nothing
+        self._line = Line(remote, locate, self._config, chance)
+        self._pages = Pages(budget, self._config.recent_bytes)
+        self._loads: SingleFlight[BlockKey, bytes | None] = SingleFlight(nursery)
+        self._presence = Presence(blocks, self._pages, self._line, self._config.lookahead_bytes)
+        self._stores = Stores(blocks, self._pages, self._config.stores, nursery)
+        self._room = Room(self._pages, budget, self._stores, self._line)
+        self._judge = Judge(locate)
+        self.verifier = Verifier(
+            blocks, self._pages, self._judge, busy=self._busy, fetch=self.prefetch_whole, dropped=dropped
+        )
+        self._archivist = Archivist(remote, locate, self._line, blocks, budget, self._config)
+        self._from_memory_bytes = 0
+        self._from_disk_bytes = 0
+        self._reading = trio.Event()
+
+    def pattern(self) -> ReadPattern:
+        """Return what recognises sequential reading; one per open file, `release` it on close."""
+        return ReadPattern()
+
+    async def read(self, source: Source, start: int, stop: int, pattern: ReadPattern | None = None) -> bytes:
+        """Return exactly the bytes [start, stop) of that version, stop <= source.size.
+
+        May return without a checkpoint. Raises Changed (ESTALE) when the server no longer has this version, also
+        when it has no such file; Locked when our own upload of the file keeps it too long; Unreachable and the
+        other RemoteErrors after a bounded number of further tries; ChecksumMismatch (EIO) for a version of which
+        something else comes each time.
+        """
+        self._judge.require_sound(source)
+        self._reading.set()
+        pattern = pattern or ReadPattern()
+        pattern.observe(start, stop)
+        self._read_ahead(source, start, stop, pattern)
+        parts: list[bytes] = []
+        for index in blocks_of(start, stop):
+            low, high = block_span(index, source.size)
+            parts += await self._read_block(source, index, max(start, low), min(stop, high), pattern)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def chunks(self, source: Source, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes [start, stop) in order, as pieces of at most 1 MiB.
+
+        What is not cached is fetched and not kept, so the file may be larger than the cache. A consumer that is
+        slow slows the server down; no more than a few MiB are in memory. Raises as `read` does.
+        """
+        self._judge.require_sound(source)
+        if checks_first(source) and start < stop:
+            yield await self.read(source, start, stop)
+            return
+        position = start
+        while position < stop:
+            piece = await self._cached(source, position, stop)
+            if piece is not None:
+                position += len(piece)
+                yield piece
+                continue
+            send, receive = trio.open_memory_channel[bytes](0)
+            transfer = self._launch(source, position, self._gap_end(source, position, stop), Pump(send))
+            try:
+                # No `async for` over the channel inside a cancel scope or nursery: a generator may be left anywhere.
+                with transfer.held(), receive:
+                    async for piece in receive:
+                        position += len(piece)
+                        yield piece
+            finally:
+                transfer.scope.cancel()
+            await transfer.wait_done()
+
+    async def prefetch_whole(self, source: Source) -> None:
+        """Bring all blocks of a version into the block cache. Gives way to readers.
+
+        Raises as `read` does, and PosixError: ENOSPC when the cache does not keep what it is given, EAGAIN when
+        readers leave no memory to complete a block in.
+        """
+        with self._stores.noting(source) as stored:
+            for _ in range(_MOST_SWEEPS):
+                await self._sweep(source)
+                await self._stores.wait_stored(source)
+                missing = self._blocks.missing(source.ino, source.version, blocks_of(0, source.size))
+                if not missing:
+                    return
+                if not stored.isdisjoint(missing):
+                    raise PosixError(
+                        errno.ENOSPC, f"block cache, for {source.size} bytes of inode {source.ino}"
+                    )
+        raise PosixError(errno.EAGAIN, f"prefetch of inode {source.ino}")
+
+    async def prefetch_archive(self, sources: Sequence[Source]) -> list[Source]:
+        """Bring small files (up to 1 MiB) of one folder into the block cache, many in one request.
+
+        Gives way to readers, and to our own uploads of the files. Returns those that are there now by this; the others
+        are cached already, or have to be read one by one: changed, gone, or not proved to be the version that is
+        wanted. Raises Unsupported where the server makes no archives, and what requests raise; then some may be there.
+        """
+        return await self._archivist.prefetch(sources)
+
+    async def quiesce(self, ino: Ino) -> None:
+        """Stop all transfers of a file; returns when their connections are closed, or after 3 s.
+
+        Readers that wait start new ones: use `paused` to hold them off.
+        """
+        await self._line.quiesce(ino)
+
+    def paused(self, ino: Ino) -> AbstractAsyncContextManager[None]:
+        """Keep the server's read locks of ours off a file while it is uploaded.
+
+        Transfers are stopped and closed; what is cached is still read; a fetch waits until the end, at most 10 s,
+        then fails with Locked. May be nested. Do not fetch this file inside the block: it would wait for itself.
+        """
+        return self._line.paused(ino)
+
+    async def run(self) -> None:
+        """Give memory back to the system once nobody has read for a while; for ever, in the owner's nursery."""
+        while True:
+            await self._reading.wait()
+            self._reading = trio.Event()
+            await trio.sleep(_REST_S)
+            if not self._reading.is_set():
+                self.forget()
+                await in_read_thread(trim_heap)
+
+    def forget(self) -> None:
+        """Drop the blocks in memory that nobody is filling or writing; they stay in the block cache."""
+        self._pages.clear()
+
+    def doubts(self) -> list[Doubt]:
+        """Return the versions whose bytes do not fit their checksum, as `judging` tells."""
+        return list(self._judge.doubts())
+
+    def statistics(self) -> FetchStatistics:
+        """Return the counts of this moment."""
+        return FetchStatistics(
+            requests=self._line.requests,
+            resumes=self._line.resumes,
+            received_bytes=self._line.received_bytes,
+            from_memory_bytes=self._from_memory_bytes,
+            from_disk_bytes=self._from_disk_bytes,
+            transfers=self._line.slots.running,
+            storing=self._stores.pending,
+            store_failures=self._stores.failures,
+            archived_files=self._archivist.files,
+            memory_used_bytes=self._budget.used_bytes,
+            memory_peak_bytes=self._budget.peak_bytes,
+        )
+
+    # --- looking for bytes -------------------------------------------------------------------------------
+
+    async def _read_block(
+        self, source: Source, index: int, start: int, stop: int, pattern: ReadPattern
+    ) -> list[bytes]:
+        """Return the bytes [start, stop) of one block in pieces.
+
+        INVARIANT: whatever was found once is taken at once, so that readers get on however little memory there is.
+        """
+        key = BlockKey(source.ino, source.version, index)
+        parts = []
+        look_on_disk = True
+        while start < stop:
+            data = self._from_memory(key, start, stop, pattern)
+            if data is None and look_on_disk and self._blocks.has(*key):
+                data = await self._from_disk(source, key, start, stop)
+                # A block that is listed and cannot be read is fetched; asking the disk again would not end.
+                look_on_disk = data is not None
+            elif data is None:
+                data = await self._transfer_for(source, start, pattern).wait_bytes(start, stop)
+            if data is not None:
+                parts.append(data)
+                start += len(data)
+        return parts
+
+    def _from_memory(self, key: BlockKey, start: int, stop: int, pattern: ReadPattern) -> bytes | None:
+        page = self._pages.get(key)
+        data = page.read(start, stop) if page is not None else None
+        if page is None or data is None:
+            return None
+        self._from_memory_bytes += len(data)
+        if stop == page.stop and pattern.sequential:
+            self._pages.demote(page)
+        return data
+
+    async def _from_disk(self, source: Source, key: BlockKey, start: int, stop: int) -> bytes | None:
+        block = await self._loads.run(key, partial(self._load, source, key))
+        low = key.block * BLOCK_SIZE
+        return None if block is None else block[start - low : stop - low]
+
+    async def _load(self, source: Source, key: BlockKey) -> bytes | None:
+        data = await self._blocks.get(*key)
+        low, high = block_span(key.block, source.size)
+        if data is None or len(data) != high - low:
+            return None
+        self._from_disk_bytes += len(data)
+        # Without room the readers still get their bytes; the next read of this block loads it again.
+        page = self._pages.open(key, low, high, urgent=True)
+        if page is not None and page.data is None:
+            page.complete(data)
+        return data
+
+    async def _cached(self, source: Source, start: int, stop: int) -> bytes | None:
+        """Return the first piece of [start, stop) that is here, None when the byte at `start` is not."""
+        key = BlockKey(source.ino, source.version, start // BLOCK_SIZE)
+        low, high = block_span(key.block, source.size)
+        end = min(stop, high)
+        page = self._pages.get(key)
+        if page is not None and (data := page.read(start, end)) is not None:
+            return data
+        data = await self._blocks.get(*key) if self._blocks.has(*key) else None
+        return None if data is None or len(data) != high - low else data[start - low : end - low]
+
+    # --- starting transfers ------------------------------------------------------------------------------
+
+    def _read_ahead(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
+        span = self._ahead_span(source, start, stop, pattern)
+        if span is not None:
+            self._fill(source, *span, pattern)
+
+    def _ahead_span(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> Span | None:
+        comes = partial(self._presence.comes, source)
+        begin = ahead_start(pattern, start, stop, source.size, comes, self._config)
+        if begin is None:
+            return None
+        return ahead_span(
+            pattern, begin, source.size, partial(self._presence.next_here, source), self._config
+        )
+
+    def _transfer_for(self, source: Source, start: int, pattern: ReadPattern) -> Transfer:
+        """Return the transfer under way that brings the first missing byte soon, else a new one."""
+        missing = self._presence.first_gap(source, start)
+        for transfer in reversed(self._line.active(source)):
+            if transfer.delivers(missing) and transfer.reaches_soon(missing):
+                return transfer
+        # What a sequential reader was thought to have ahead has gone: look again from here.
+        pattern.ready_stop = 0
+        span = self._ahead_span(source, missing, missing + 1, pattern)
+        if span is None or not span[0] <= missing < span[1]:
+            span = demand_span(missing, source.size, partial(self._presence.next_here, source), self._config)
+        return self._fill(source, *span, pattern)
+
+    async def _sweep(self, source: Source) -> None:
+        """Go once over the file and fetch what is missing; the position only moves on."""
+        position = 0
+        while position < source.size:
+            block_start = position - position % BLOCK_SIZE
+            if self._presence.whole(source, position):
+                position = block_start + BLOCK_SIZE
+                continue
+            missing = self._presence.first_gap(source, block_start)
+            coming = (it for it in self._line.active(source) if it.delivers(missing))
+            transfer = next(coming, None) or self._fill(
+                source, missing, self._gap_end(source, missing, source.size)
+            )
+            await transfer.wait_done()
+            position = max(position, transfer.position)
+
+    def _gap_end(self, source: Source, start: int, stop: int) -> int:
+        """Return where the next block that is here begins, at most one window after `start`."""
+        limit = min(stop, start + self._config.max_window_bytes)
+        return min(limit, gap_end(start, limit, source.size, partial(self._presence.next_here, source)))
+
+    def _fill(self, source: Source, start: int, stop: int, pattern: ReadPattern | None = None) -> Transfer:
+        """Start a transfer into pages and the block cache; with `pattern` for that reader."""
+        if checks_first(source):
+            sink, start = CheckedFiller(self._room, self._judge), self._presence.first_gap(source, 0)
+            transfer = self._launch(source, start, source.size, sink, whole=True)
+        else:
+            filler = Filler(self._room, self._fill, self._config.pace_bytes)
+            transfer = self._launch(source, start, stop, filler)
+        if pattern is not None:
+            transfer.reader_offset = lambda: pattern.expected
+            pattern.started(transfer)
+        return transfer
+
+    def _launch(self, source: Source, start: int, stop: int, sink: Sink, *, whole: bool = False) -> Transfer:
+        self.verifier.note(source)
+        transfer = Transfer(source, start, stop, self._config, self._nudge, whole=whole)
+        self._line.launch(transfer, sink, self._nursery)
+        return transfer
+
+    def _busy(self) -> bool:
+        return bool(self._line.slots.running or self._stores.pending)
+
+    def _nudge(self) -> None:
+        """A transfer has become urgent: it may be waiting for a slot or for memory."""
+        self._line.slots.nudge()
+        self._budget.nudge()

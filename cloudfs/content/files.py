@@ -1,0 +1,550 @@
+"""Reading and writing the contents of files, whatever they are made of at the moment.
+
+`write` and `truncate` change memory and the staging file; `flush` makes what was acknowledged survive a
+killed process (one transaction); `fsync` makes it survive a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import trio
+
+from cloudfs.blocks.staging import StagedFile, Staging
+from cloudfs.concurrency.keylock import KeyedLock
+from cloudfs.concurrency.killpoints import reached
+from cloudfs.content.fetch import Fetcher
+from cloudfs.content.hardening import Hardening
+from cloudfs.content.labels import label
+from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.readahead import ReadPattern
+from cloudfs.content.source import Source
+from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
+from cloudfs.ranges import RangeSet
+from cloudfs.store.records import Node, StagedRow
+from cloudfs.store.store import Store
+from cloudfs.types import ContentVersion, Ino
+
+__all__ = ["Files"]
+
+
+_log = logging.getLogger(__name__)
+
+_SURE_BYTES = 2**31
+"""Every file system of today has files of this size."""
+_BURY_AGAIN_S = 30.0
+_BURY_S = 0.5
+"""Deleted staging files are gathered for so long; they share one fsync of the database."""
+
+_ROOM_BYTES = 32 * 1024 * 1024
+"""What the block cache is asked for beyond the write that did not fit, so that the next ones do."""
+
+
+def _no_matter(_ino: Ino) -> None:
+    pass
+
+
+async def _no_room(_wanted_bytes: int) -> None:
+    pass
+
+
+class Files:
+    """The contents of all inodes. `changed` is told of every inode with new bytes for the server.
+
+    `begun` is told of every inode that is about to be written, in the transaction that prepares it; `make_room` is
+    asked to free some disk space before a write is refused for want of it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        staging: Staging,
+        fetcher: Fetcher,
+        *,
+        changed: Callable[[Ino], None],
+        begun: Callable[[Ino], None] = _no_matter,
+        outdated: Callable[[Ino], None] = _no_matter,
+        make_room: Callable[[int], Awaitable[None]] = _no_room,
+    ) -> None:
+        self._store = store
+        self._staging = staging
+        self._fetcher = fetcher
+        self._changed = changed
+        self._begun = begun
+        self._outdated = outdated
+        self._make_room = make_room
+        self._live: dict[Ino, FileContent] = {}
+        self._doomed: list[tuple[Ino, ContentVersion]] = []
+        self._bell = trio.Event()
+        self._acquiring: KeyedLock[Ino] = KeyedLock()
+        self.hardening = Hardening(store, staging, self.live, self.prune)
+
+    # Who uses a content
+
+    async def acquire(self, node: Node) -> FileContent:
+        """Return the content that the node has now; pair with `release`.
+
+        LocalDamage when a staging file that the store knows of is missing.
+        """
+        async with self._acquiring(node.ino):
+            # While we waited for our turn it may have been written and closed: its rows tell what it has now.
+            if (live := self._live.get(node.ino)) is not None:
+                async with live.lock:
+                    pass  # whoever begins a new layer has changed the row already and the content not yet
+            node = self._store.nodes.get(node.ino) or node
+            content = self._live.get(node.ino)
+            if content is None or content.version != node.version:
+                content = FileContent(node.ino, await self._load(node, node.version), node.mtime_ns)
+                self._live[node.ino] = content
+            content.users += 1
+            return content
+
+    def release(self, content: FileContent) -> None:
+        """Give up a content; flush first what was written."""
+        content.users -= 1
+        if content.users == 0 and self._live.get(content.ino) is content:
+            del self._live[content.ino]
+
+    def live(self, ino: Ino) -> FileContent | None:
+        """Return the content of an inode in use: its size and time are newer than the row's."""
+        return self._live.get(ino)
+
+    def being_written(self, ino: Ino) -> bool:
+        """Tell whether a program still has the file open for writing."""
+        content = self._live.get(ino)
+        return content is not None and content.writers > 0
+
+    async def _load(self, node: Node, version: ContentVersion) -> Layer | Source | None:
+        row = self._store.staged(node.ino, version)
+        if row is not None:
+            base = await self._load_base(node, row)
+            file = await self._open_staged(row)
+            layer = Layer(
+                node.ino,
+                version,
+                file,
+                size=row.size,
+                base=base,
+                base_limit=row.base_limit,
+                present=RangeSet.unpack(row.present),
+                row=row,
+            )
+            if version == node.s_version:
+                # The server has it already (we died before the staging file was given up): a write must
+                # begin a new version, or nobody would know that there is something to send.
+                layer.sealed, layer.remote = True, node.remote_version
+            return layer
+        if version == 0:
+            return None
+        if node.size == 0:
+            # A version like any other: a content that forgets its version would be loaded twice, and written twice.
+            return Source(node.ino, version, msgspec.structs.replace(node.remote_version, size=0))
+        if not node.linked and not node.synced:
+            raise Changed("the version that was opened is not on the server any more", subject=node.name)
+        if version != node.s_version:
+            msg = f"{node.name}: its changed content is missing from the staging folder"
+            raise LocalDamage(msg)
+        return Source(node.ino, version, node.remote_version)
+
+    async def _load_base(self, node: Node, row: StagedRow) -> Layer | Source | None:
+        """Return what a layer stands on; LocalDamage rather than zeros where that is not known any more."""
+        if self._store.staged(node.ino, row.base) is not None:
+            return await self._load(node, row.base)
+        if row.base_remote is not None:
+            return Source(node.ino, row.base, row.base_remote)
+        if RangeSet.unpack(row.present).covers(0, min(row.base_limit, row.size)):
+            return None
+        if row.base == node.s_version:
+            return Source(node.ino, row.base, node.remote_version)
+        msg = f"{node.name}: the version that it was edited from is missing"
+        raise LocalDamage(msg)
+
+    async def _open_staged(self, row: StagedRow) -> StagedFile:
+        try:
+            return await self._staging.open(row.ino, row.version)
+        except LocalDamage:
+            if row.present:
+                raise
+            # The row was written, then its file could not be made: nothing was promised for it yet.
+            return await self._staging.create(row.ino, row.version)
+
+    # Reading
+
+    async def read(
+        self, content: FileContent, offset: int, size: int, pattern: ReadPattern | None = None
+    ) -> bytes:
+        """Return up to `size` bytes at `offset`; fewer only at the end of the file.
+
+        Raises Changed (ESTALE) when bytes of an older version are neither here nor on the server any more.
+        """
+        while True:
+            top, stop = content.top, min(offset + size, content.size)
+            if offset >= stop or top is None:
+                return b""
+            bottom = _bottom(top)
+            try:
+                return await self.read_version(top, offset, stop, pattern)
+            except Changed:
+                # Our own upload may have replaced the version below; before it did, its bytes were copied up.
+                if _bottom(content.top) == bottom:
+                    self._outdated(content.ino)
+                    raise
+            except LocalDamage:
+                # Cut while we read, or sent and turned into blocks: look again. Anything else is real damage.
+                if content.top is top and content.size >= stop:
+                    raise
+
+    async def read_version(
+        self, source: Layer | Source, start: int, stop: int, pattern: ReadPattern | None = None
+    ) -> bytes:
+        """Return exactly [start, stop) of one content version."""
+        if isinstance(source, Source):
+            return await self._fetcher.read(source, start, stop, pattern)
+        pieces = list(source.present.pieces(start, stop))
+        if len(pieces) == 1 and pieces[0][2]:
+            return await source.file.pread(start, stop - start)
+        parts: list[bytes] = []
+        for first, last, present in pieces:
+            if present:
+                parts.append(await source.file.pread(first, last - first))
+            else:
+                parts.append(await self._read_base(source, first, last, pattern))
+        return b"".join(parts)
+
+    async def _read_base(self, layer: Layer, start: int, stop: int, pattern: ReadPattern | None) -> bytes:
+        middle = max(start, min(stop, layer.base_limit))
+        below = b""
+        if layer.base is not None and start < middle:
+            below = await self.read_version(layer.base, start, middle, pattern)
+        return below + bytes(stop - start - len(below))
+
+    # Writing
+
+    async def write(self, content: FileContent, offset: int, data: bytes) -> int:
+        """Take all of `data` at `offset`, or fail with ENOSPC or EFBIG and keep what was there."""
+        async with content.lock:
+            layer = await self._writable(content)
+            await self.write_into(layer, offset, data)
+            reached("bytes written")
+            # NO CHECKPOINT: the bytes count from here on, all of them.
+            layer.present.add(offset, offset + len(data))
+            layer.size = max(layer.size, offset + len(data))
+            self._wrote(content, layer)
+        return len(data)
+
+    async def write_into(self, layer: Layer, offset: int, data: bytes) -> None:
+        """Write bytes that do not count yet. The block cache gives way before the disk is called full."""
+        try:
+            await layer.file.pwrite(offset, data)
+        except PosixError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            await self._make_room(len(data) + _ROOM_BYTES)
+            with contextlib.suppress(CloudfsError, OSError):
+                await self.bury()
+            await layer.file.pwrite(offset, data)
+
+    async def truncate(self, content: FileContent, size: int) -> None:
+        """Cut or extend with zeros; cutting to nothing never fetches anything."""
+        if size < 0:
+            raise PosixError(errno.EINVAL, "a negative size")
+        async with content.lock:
+            if size == content.size and (not size or isinstance(content.top, Layer | None)):
+                return
+            layer = await self._writable(content)
+            if size == 0 < layer.size and layer.safe is not None:
+                # What was put on the disk stays there until the new bytes are: a power cut must not leave neither.
+                layer = await self._begin(content)
+            if size >= layer.size:
+                if size > _SURE_BYTES:
+                    # A size that the local disk's file system cannot have is refused now, and not by the upload.
+                    before = layer.file.size
+                    await layer.file.truncate(size)
+                    await layer.file.truncate(before)
+                layer.size = size
+                self._wrote(content, layer)
+                return
+            layer.cut(size)
+            self.hardening.cut(layer.ino, layer.version)
+            if size == 0:
+                layer.base = None
+            self._wrote(content, layer)
+            # The row first: of a killed process's file it must not promise bytes that are cut off already.
+            self.flush(content)
+            if layer.safe is not None:
+                await self._store.make_durable()
+            reached("cut noted")
+            await layer.file.truncate(size)
+
+    def _wrote(self, content: FileContent, layer: Layer) -> None:
+        layer.checksum = None
+        content.mtime_ns = time.time_ns()
+        content.unflushed = True
+
+    async def _writable(self, content: FileContent) -> Layer:
+        """Return the layer to write into, beginning a new one where there is none; the lock is held.
+
+        Intent before bytes: the row stands before the staging file does, so after a crash every staging file
+        without a row holds nothing that anybody was told is safe.
+        """
+        top = content.top
+        if isinstance(top, Layer) and not top.sealed:
+            if top.checksum is not None:
+                # Of an upload that failed: the row must not keep it for other bytes.
+                top.checksum = None
+                self._store.put_staged(top.row())
+            return top
+        return await self._begin(content)
+
+    async def _begin(self, content: FileContent, *, changes: bool = True) -> Layer:
+        top = content.top
+        version = self._store.nodes.next_version()
+        row = StagedRow(
+            ino=content.ino,
+            version=version,
+            size=content.size,
+            present=b"",
+            base=content.version,
+            base_limit=content.size,
+            base_remote=None if top is None else top.remote,
+        )
+        with self._store.transaction():
+            self._store.put_staged(row)
+            self._store.nodes.update(content.ino, version=version, size=content.size)
+            self._begun(content.ino)
+        reached("layer noted")
+        if changes:
+            # Its row says that there is work now: without a time of its change it would be sent at once.
+            self._changed(content.ino)
+        try:
+            file = await self._staging.create(content.ino, version)
+        except BaseException:
+            with self._store.transaction():
+                self._store.delete_staged(content.ino, version)
+                self._store.nodes.update(content.ino, version=content.version)
+            raise
+        layer = Layer(content.ino, version, file, size=content.size, base=top, base_limit=content.size)
+        content.top = layer
+        return layer
+
+    async def begin_layer(self, content: FileContent) -> Layer:
+        """Return the layer that the next write would go into; none is written yet, and nothing to be sent for it."""
+        async with content.lock:
+            top = content.top
+            if isinstance(top, Layer) and not top.sealed:
+                return await self._writable(content)
+            return await self._begin(content, changes=False)
+
+    def withdraw(self, content: FileContent, layer: Layer, base: Source) -> None:
+        """Take back a layer that nobody wrote into: the file is clean again, so that a listing may tell of it."""
+        node = self._store.nodes.get(layer.ino)
+        if content.top is not layer or content.unflushed or node is None or node.s_version != base.version:
+            return
+        with self._store.transaction():
+            self._store.delete_staged(layer.ino, layer.version)
+            self._store.nodes.update(layer.ino, version=base.version)
+            self.doom(layer.ino, layer.version)
+        content.top = base
+
+    def flush(self, content: FileContent) -> None:
+        """Make every acknowledged write survive a killed process: one transaction, no waiting."""
+        layer = content.top
+        if not content.unflushed or not isinstance(layer, Layer):
+            return
+        try:
+            self._put_row(content, layer)
+        except PosixError:  # the disk was filled meanwhile: the store may have made room for another try
+            self._put_row(content, layer)
+        content.unflushed = False
+        reached("flushed")
+        self.hardening.note(layer.ino, layer.version)
+        self._changed(content.ino)
+
+    def _put_row(self, content: FileContent, layer: Layer) -> None:
+        label(self._store, self._staging, layer.row())
+        with self._store.transaction():
+            self._store.put_staged(layer.row())
+            self._store.nodes.update(
+                content.ino, size=layer.size, mtime_ns=content.mtime_ns, ctime_ns=time.time_ns()
+            )
+
+    async def fsync(self, content: FileContent) -> None:
+        """Make every acknowledged write survive a power cut."""
+        while True:
+            top = content.top
+            try:
+                await self._sync_layers(top)
+            except (LocalDamage, PosixError):
+                # Sent meanwhile, and its staging file given up: the server has these bytes.
+                if content.top is top:
+                    raise
+                continue
+            break
+        self.flush(content)
+        self._note_safe(content.top)
+        await self._store.make_durable()
+
+    def _note_safe(self, top: Layer | Source | None) -> None:
+        """Say in the rows what is on the disk: after a power cut nothing else is believed."""
+        while isinstance(top, Layer):
+            row = self._store.staged(top.ino, top.version)
+            if row is not None and top.safe is not None and row.safe != top.safe:
+                self._store.put_staged(row.made_safe(top.safe))
+            top = top.base
+
+    async def _sync_layers(self, top: Layer | Source | None) -> None:
+        while isinstance(top, Layer):
+            state, cuts = top.state, top.cuts
+            await top.file.sync()
+            if cuts == top.cuts and top.base_limit == state.base_limit:
+                top.safe = state
+            top = top.base
+
+    # Ending
+
+    def discard(self, ino: Ino) -> None:
+        """Forget every staged byte, observation and attempt of an inode whose row goes in the same transaction.
+
+        The files themselves go later (`bury`), so that a transaction that fails takes nothing with it.
+        """
+        for row in self._store.staged_of(ino):
+            self._store.delete_staged(ino, row.version)
+            self.doom(ino, row.version)
+        self._store.end_attempts(ino)
+        self._store.clear_observed(ino)
+
+    def doom(self, ino: Ino, version: ContentVersion) -> None:
+        """Have a staging file deleted by the next `bury`, if its row is gone by then."""
+        self._doomed.append((ino, version))
+        self._bell.set()
+
+    async def bury(self) -> None:
+        """Delete the staging files that no row refers to any more; those that cannot be deleted wait for the next time.
+
+        First the commits that made them unnecessary are made durable: after a power cut the rows could be back.
+        """
+        doomed, self._doomed = self._doomed, []
+        try:
+            doomed = [(ino, version) for ino, version in doomed if self._store.staged(ino, version) is None]
+            if doomed:
+                await self.hardening.harden()
+                await self._store.make_durable()
+            while doomed:
+                reached("staging file doomed")
+                await self._staging.delete(*doomed[-1])
+                doomed.pop()
+        finally:
+            self._doomed += doomed
+
+    async def run(self) -> None:
+        """Bury for ever, a batch at a time: no program waits for a file to be deleted, nor for an fsync."""
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            await trio.sleep(_BURY_S)
+            await self._try_to_bury()
+
+    async def _try_to_bury(self) -> None:
+        try:
+            await self.bury()
+        except (CloudfsError, OSError) as error:
+            _log.warning("staging files that are no longer needed could not be deleted: %s", error)
+            self._bell.set()
+            await trio.sleep(_BURY_AGAIN_S)
+
+    async def prune(self, ino: Ino) -> None:
+        """Give up the staging files of an inode that its present content does not stand on."""
+        node = self._store.nodes.get(ino)
+        needed = set() if node is None else self._chain(node)
+        rows = self._store.staged_of(ino)
+        if any(row.version in needed and not row.is_safe for row in rows):
+            return  # until it is, a power cut would need what was there before it
+        with self._store.transaction():
+            for row in rows:
+                if row.version not in needed:
+                    self._store.delete_staged(ino, row.version)
+                    self.doom(ino, row.version)
+
+    async def prune_all(self) -> None:
+        """At start: give up staging files that were no longer needed when the process ended."""
+        for ino in {row.ino for row in self._store.all_staged()}:
+            await self.prune(ino)
+
+    def _chain(self, node: Node) -> set[int]:
+        """Return the staged versions that the node's content is made of; none once the server has it."""
+        needed: set[int] = set()
+        version = node.version
+        live = self._live.get(node.ino)
+        layer = live.top if live is not None else None
+        while isinstance(layer, Layer):
+            needed.add(layer.version)
+            layer = layer.base
+        if live is not None and live.version == version:
+            return needed
+        # The server's own version is needed too while another one stands on it.
+        while (row := self._store.staged(node.ino, version)) is not None and (
+            version != node.s_version or needed
+        ):
+            needed.add(version)
+            version = row.base
+        return needed
+
+    async def repair(self) -> list[str]:
+        """At start: make staging files and rows agree; return what could not be mended, for people.
+
+        A file without a row was never acknowledged and goes. A row without a file is only harmless while no
+        byte had been acknowledged for it.
+        """
+        self._take_back_unwritten()
+        found = set(self._staging.scan())
+        complaints: list[str] = []
+        for row in self._store.all_staged():
+            if (row.ino, row.version) in found:
+                found.discard((row.ino, row.version))
+            elif not row.present:
+                await self._staging.create(row.ino, row.version)
+            else:
+                complaints.append(f"inode {row.ino}: its staging file {row.ino}.{row.version} is missing")
+        for ino, version in found:
+            await self._staging.delete(ino, version)
+        return complaints
+
+    def _take_back_unwritten(self) -> None:
+        """Drop the layers that a process prepared and died before writing: their content is that of their base.
+
+        As an edit each would wait to be sent, and for ever where another client has replaced the base since.
+        """
+        for row in self._store.all_staged():
+            node = self._store.nodes.get(row.ino)
+            if node is None or row.present or row.base_remote is None:
+                continue
+            unchanged = row.size == row.base_limit == row.base_remote.size
+            if unchanged and (node.version, node.s_version) == (row.version, row.base):
+                with self._store.transaction():
+                    self._store.delete_staged(row.ino, row.version)
+                    self._store.nodes.update(row.ino, version=row.base)
+
+    async def wait_idle(self) -> None:
+        """For shutting down: flush everything that is open, whatever becomes of single files."""
+        for content in list(self._live.values()):
+            try:
+                self.flush(content)
+            except CloudfsError:
+                _log.exception(
+                    "inode %s: what was written since it was last closed or synced may be lost", content.ino
+                )
+        with contextlib.suppress(CloudfsError, OSError):  # the next start does what is left
+            await self.hardening.harden()
+            await self.bury()
+
+
+def _bottom(top: Layer | Source | None) -> Source | None:
+    """Return the server's version that a content stands on."""
+    while isinstance(top, Layer):
+        top = top.base
+    return top

@@ -1,0 +1,166 @@
+"""Puts closed files on the disk, behind the programs' backs, and notes in their rows that they are there.
+
+`close` waits for no disk. Half a second later the staging files of what was closed are synced together, their rows are
+marked, and the marks are made durable. Until then a power cut may leave a row whose bytes are holes; what a row
+calls safe is all that is believed after one (`powercut`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from cloudfs.blocks.staging import Staging
+from cloudfs.concurrency.killpoints import reached
+from cloudfs.content.labels import label
+from cloudfs.content.layers import FileContent, Layer
+from cloudfs.errors import CloudfsError
+from cloudfs.store.records import StagedRow
+from cloudfs.store.store import Store
+from cloudfs.types import ContentVersion, Ino
+
+__all__ = ["Hardening"]
+
+_log = logging.getLogger(__name__)
+
+_GATHER_S = 0.5
+_AGAIN_S = 30.0
+_AT_ONCE = 64
+"""Rows looked at or changed without giving way, 5 ms at most: a backlog may have ten thousand."""
+
+_Key = tuple[Ino, ContentVersion]
+
+
+class Hardening:
+    """The staging files that are not on the disk yet."""
+
+    def __init__(
+        self,
+        store: Store,
+        staging: Staging,
+        live: Callable[[Ino], FileContent | None],
+        prune: Callable[[Ino], Awaitable[None]],
+    ) -> None:
+        """`prune` gives up what an inode's content, now safe, does not stand on."""
+        self._store = store
+        self._staging = staging
+        self._live = live
+        self._prune = prune
+        self._soft: set[_Key] = set()
+        self._cut: set[_Key] = set()
+        self._moved: set[Ino] = set()
+        self._bell = trio.Event()
+        self._hardening = trio.Lock()
+
+    def note(self, ino: Ino, version: ContentVersion) -> None:
+        """A row was committed whose bytes may not be on the disk."""
+        self._soft.add((ino, version))
+        self._bell.set()
+
+    def note_all(self) -> None:
+        """At start: what an earlier life of the process left."""
+        for row in self._store.all_staged():
+            if not row.is_safe:
+                self.note(row.ino, row.version)
+
+    def cut(self, ino: Ino, version: ContentVersion) -> None:
+        """A staging file was shortened: what it held before is not to be called safe any more."""
+        self._cut.add((ino, version))
+
+    def moved(self, ino: Ino) -> None:
+        """A node may be shown elsewhere now: what is staged of it, or below it, is to say so."""
+        self._moved.add(ino)
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Harden for ever."""
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            await trio.sleep(_GATHER_S)
+            try:
+                await self.harden()
+            except (CloudfsError, OSError) as error:
+                _log.warning("changed files could not be synced to the disk yet: %s", error)
+                self._bell.set()
+                await trio.sleep(_AGAIN_S)
+
+    async def harden(self) -> None:
+        """Put on the disk what was noted so far. Raises PosixError, OSError: then it is still noted."""
+        async with self._hardening:
+            await self._relabel()
+            keys, self._soft, self._cut = self._soft, set(), set()
+            try:
+                rows = await self._soft_rows(sorted(keys))
+                if rows:
+                    await self._harden(rows)
+            except BaseException:
+                self._soft |= keys
+                raise
+        for ino in {row.ino for row in rows}:
+            await self._prune(ino)
+            await trio.lowlevel.checkpoint()
+
+    async def _soft_rows(self, keys: list[_Key]) -> list[StagedRow]:
+        found = []
+        for number, key in enumerate(keys):
+            row = self._store.staged(*key)
+            if row is not None and not row.is_safe:
+                found.append(row)
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return found
+
+    async def _harden(self, rows: list[StagedRow]) -> None:
+        await self._staging.sync_many([(row.ino, row.version) for row in rows])
+        reached("files synced")
+        for start in range(0, len(rows), _AT_ONCE):
+            with self._store.transaction():
+                for row in rows[start : start + _AT_ONCE]:
+                    self._mark(row)
+            await trio.lowlevel.checkpoint()
+        await self._store.make_durable()
+
+    async def _relabel(self) -> None:
+        moved, self._moved = self._moved, set()
+        everything = False
+        for number, ino in enumerate(moved):
+            node = self._store.nodes.get(ino)
+            if node is not None and node.folder:
+                everything = everything or self._store.nodes.has_children(ino)
+            elif node is not None and node.content_dirty:
+                self._label(self._store.staged_of(ino))
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        if not everything:
+            return
+        rows = self._store.all_staged()
+        for start in range(0, len(rows), _AT_ONCE):
+            self._label(rows[start : start + _AT_ONCE])
+            await trio.lowlevel.checkpoint()
+
+    def _label(self, rows: list[StagedRow]) -> None:
+        for row in rows:
+            label(self._store, self._staging, row)
+
+    def _mark(self, row: StagedRow) -> None:
+        """What the row said before the sync is on the disk now, whatever was added since."""
+        key = row.ino, row.version
+        current = self._store.staged(*key)
+        if current is None:
+            return
+        if key in self._cut or (current.base, current.base_limit) != (row.base, row.base_limit):
+            self.note(*key)
+            return
+        if (layer := self._layer(row)) is not None:
+            layer.safe = row.state
+        self._store.put_staged(current.made_safe(row.state))
+
+    def _layer(self, row: StagedRow) -> Layer | None:
+        content = self._live(row.ino)
+        layer = None if content is None else content.top
+        while isinstance(layer, Layer) and layer.version != row.version:
+            layer = layer.base
+        return layer if isinstance(layer, Layer) else None

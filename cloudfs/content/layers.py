@@ -1,0 +1,138 @@
+"""What a file's bytes are made of: staged layers over a version that the server has.
+
+    FileContent.top ──> Layer (staged, being written)
+                          └ base ─> Layer (staged, sealed: being uploaded)
+                                      └ base ─> Source (clean: blocks and server) or None (nothing, empty)
+
+A layer holds the bytes that were written since it was begun. Those it does not hold are its base's below
+`base_limit` and zero above it. A sealed layer is never written again, so an upload reads one exact content
+while programs go on writing into a new layer on top.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from cloudfs.blocks.staging import StagedFile
+from cloudfs.content.source import Source
+from cloudfs.ranges import RangeSet
+from cloudfs.store.records import SafeState, StagedRow
+from cloudfs.types import ContentVersion, Ino, RemoteVersion
+
+__all__ = ["FileContent", "Layer"]
+
+
+class Layer:
+    """One staged content version. INVARIANT: every range in `present` was completely written to `file`."""
+
+    __slots__ = (
+        "base",
+        "base_limit",
+        "checksum",
+        "cuts",
+        "file",
+        "ino",
+        "present",
+        "remote",
+        "safe",
+        "sealed",
+        "size",
+        "version",
+    )
+
+    def __init__(
+        self,
+        ino: Ino,
+        version: ContentVersion,
+        file: StagedFile,
+        *,
+        size: int,
+        base: Layer | Source | None,
+        base_limit: int,
+        present: RangeSet | None = None,
+        row: StagedRow | None = None,
+    ) -> None:
+        """`row`: what is known of it from an earlier life."""
+        self.ino = ino
+        self.version = version
+        self.file = file
+        self.size = size
+        self.present = RangeSet() if present is None else present
+        self.base = base
+        self.base_limit = base_limit
+        self.checksum = None if row is None else row.checksum
+        self.sealed = False
+        self.safe = None if row is None else row.safe
+        """What the file held when it was last known to be on the disk: what a power cut leaves."""
+        self.cuts = 0
+        """How often it was shortened: what it held before is not what it holds."""
+        self.remote: RemoteVersion | None = None
+        """Set once the server has exactly this content."""
+
+    @property
+    def complete(self) -> bool:
+        """No byte depends on the base."""
+        return self.present.covers(0, min(self.base_limit, self.size))
+
+    @property
+    def state(self) -> SafeState:
+        """What it holds now."""
+        return SafeState(self.size, self.present.pack(), self.base_limit)
+
+    def cut(self, size: int) -> None:
+        """Forget everything beyond `size`."""
+        self.cuts += 1
+        self.present.discard_from(size)
+        self.base_limit = min(self.base_limit, size)
+        self.size = size
+        if self.safe is not None:
+            present = RangeSet.unpack(self.safe.present)
+            present.discard_from(size)
+            limit = min(self.safe.base_limit, size)
+            self.safe = SafeState(min(self.safe.size, size), present.pack(), limit)
+
+    def row(self) -> StagedRow:
+        """Return what the store must know so that nothing is lost when the process dies."""
+        base = self.base
+        return StagedRow(
+            ino=self.ino,
+            version=self.version,
+            size=self.size,
+            present=self.present.pack(),
+            base=ContentVersion(0) if base is None else base.version,
+            base_limit=self.base_limit,
+            base_remote=base.remote if base is not None else None,
+            checksum=self.checksum,
+            safe_size=None if self.safe is None else self.safe.size,
+            safe_present=None if self.safe is None else self.safe.present,
+            safe_limit=None if self.safe is None else self.safe.base_limit,
+        )
+
+
+class FileContent:
+    """The present content of one inode while it is open or being sent.
+
+    `lock` is held by whoever changes `top`, its size or what it holds; readers take no lock.
+    """
+
+    __slots__ = ("ino", "lock", "mtime_ns", "top", "unflushed", "users", "writers")
+
+    def __init__(self, ino: Ino, top: Layer | Source | None, mtime_ns: int) -> None:
+        self.ino = ino
+        self.top = top
+        self.mtime_ns = mtime_ns
+        self.unflushed = False
+        self.users = 0
+        self.writers = 0
+        """Handles open for writing."""
+        self.lock = trio.Lock()
+
+    @property
+    def size(self) -> int:
+        """Bytes that the mount shows now, written ones included before they are flushed."""
+        return 0 if self.top is None else self.top.size
+
+    @property
+    def version(self) -> ContentVersion:
+        """Content version of `top`."""
+        return ContentVersion(0) if self.top is None else self.top.version

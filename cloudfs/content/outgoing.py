@@ -1,0 +1,210 @@
+"""A changed content on its way to the server: sealed, made whole, hashed, sent, and turned into clean blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+import trio
+
+from cloudfs.blocks.blockstore import BlockStore
+from cloudfs.blocks.staging import Staging
+from cloudfs.concurrency.killpoints import reached
+from cloudfs.content.fetch import Fetcher
+from cloudfs.content.files import Files
+from cloudfs.content.labels import label
+from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.source import Source
+from cloudfs.errors import BaseLost, Changed, LocalDamage
+from cloudfs.ranges import RangeSet, block_span, blocks_of
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.types import RemoteVersion
+
+__all__ = ["Outgoing"]
+
+_CHUNK = 1024 * 1024
+
+
+class Outgoing:
+    """What the write-back worker does with contents."""
+
+    def __init__(
+        self,
+        store: Store,
+        staging: Staging,
+        blocks: BlockStore,
+        fetcher: Fetcher,
+        files: Files,
+        *,
+        import_limit: int,
+    ) -> None:
+        self._store = store
+        self._staging = staging
+        self._blocks = blocks
+        self._fetcher = fetcher
+        self._files = files
+        self._import_limit = import_limit
+        """Bytes: a larger file is not copied into the block cache after its upload, it would push all else out."""
+
+    async def seal(self, content: FileContent) -> Layer | None:
+        """Freeze what the file holds now; later writes go into a new layer. None: the content is clean."""
+        async with content.lock:
+            self._files.flush(content)
+            if not isinstance(content.top, Layer):
+                return None
+            content.top.sealed = True
+            return content.top
+
+    def unseal(self, content: FileContent, layer: Layer) -> None:
+        """The upload did not happen: if nothing was written since, go on writing into the same layer."""
+        if content.top is layer:
+            layer.sealed = False
+
+    async def make_whole(self, layer: Layer) -> None:
+        """Copy the bytes that a sealed layer does not hold from its base. Needs the network for uncached ones.
+
+        Raises BaseLost when the base version no longer exists on the server.
+        """
+        copied = layer.base is not None and not layer.complete
+        if copied:
+            for start, stop in layer.present.gaps(0, min(layer.base_limit, layer.size)):
+                try:
+                    await self._copy_base(layer, start, stop)
+                except Changed as error:
+                    raise BaseLost(
+                        "another client replaced the version that this file was edited from, before its other parts"
+                        " were downloaded"
+                    ) from error
+        ranges = list(layer.present)
+        if ranges and layer.file.size < ranges[-1][1]:
+            raise LocalDamage(f"inode {layer.ino}: its staging file is shorter than what was written to it")
+        await self._clear_rest(layer)
+        await layer.file.truncate(layer.size)
+        if copied or layer.base is not None or layer.safe != layer.state:
+            # The row must not promise what a power cut could take, when it gives up what the file was made from.
+            await layer.file.sync()
+        # What is neither written nor the base's is zero, and reads as zero from a sparse file.
+        layer.present = RangeSet([(0, layer.size)])
+        layer.base, layer.base_limit = None, 0
+        layer.safe = layer.state
+        if self._is_known(layer):
+            label(self._store, self._staging, layer.row())
+            self._store.put_staged(layer.row())
+        await self._files.prune(layer.ino)
+
+    def _is_known(self, layer: Layer) -> bool:
+        """Tell whether a layer still has its row: one that was written over meanwhile may be given up already."""
+        return self._store.staged(layer.ino, layer.version) is not None
+
+    async def _clear_rest(self, layer: Layer) -> None:
+        """Overwrite what writes that nobody was told of (a kill, a full disk) left where nothing is written."""
+        for start, stop in layer.present.gaps(0, min(layer.size, layer.file.size)):
+            for at in range(start, min(stop, layer.file.size), _CHUNK):
+                size = min(_CHUNK, stop - at, layer.file.size - at)
+                if await layer.file.pread(at, size) != bytes(size):
+                    await layer.file.overwrite(at, bytes(size))
+
+    async def _copy_base(self, layer: Layer, start: int, stop: int) -> None:
+        at = start
+        async with aclosing(self._base_chunks(layer, start, stop)) as chunks:
+            async for chunk in chunks:
+                await self._files.write_into(layer, at, chunk)
+                layer.present.add(at, at + len(chunk))
+                reached("part of the base copied")
+                at += len(chunk)
+
+    async def _base_chunks(self, layer: Layer, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        if isinstance(layer.base, Source):
+            async with aclosing(self._fetcher.chunks(layer.base, start, stop)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        assert layer.base is not None  # noqa: S101  # make_whole asks only for layers with a base
+        for at in range(start, stop, _CHUNK):
+            yield await self._files.read_version(layer.base, at, min(at + _CHUNK, stop))
+
+    async def checksum(self, layer: Layer) -> str:
+        """Return SHA1:hex of a whole layer, computed once, and remember it: the proof that an upload was ours."""
+        if layer.checksum is None:
+            digest = hashlib.sha1(usedforsecurity=False)
+            async with aclosing(self.chunks(layer)) as chunks:
+                async for chunk in chunks:
+                    await trio.to_thread.run_sync(digest.update, chunk)
+                    self._require_wanted(layer)
+            layer.checksum = f"SHA1:{digest.hexdigest()}"
+            if self._is_known(layer):
+                self._store.put_staged(layer.row())
+        return layer.checksum
+
+    def _require_wanted(self, layer: Layer) -> None:
+        """Raise Changed once nothing is to be sent any more: of 4 TiB of zeros that were removed none need be read."""
+        node = self._store.nodes.get(layer.ino)
+        if node is None or not node.linked:
+            raise Changed("it was removed here before it was sent", subject=f"inode {layer.ino}")
+
+    async def chunks(self, layer: Layer | None, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield a whole layer's bytes from `start` on, in order; none of an empty content, which has no layer."""
+        if layer is None:
+            return
+        for at in range(start, layer.size, _CHUNK):
+            yield await layer.file.pread(at, min(_CHUNK, layer.size - at))
+
+    async def settle(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
+        """The server has exactly this layer: keep its bytes as clean blocks and give up the staging file.
+
+        Where something was written on top meanwhile, the layer stays as that one's base.
+        """
+        layer.remote = remote
+        if layer.size <= self._import_limit and content.top is layer:
+            for index in blocks_of(0, layer.size):
+                start, stop = block_span(index, layer.size)
+                await self._blocks.put(
+                    layer.ino, layer.version, index, await layer.file.pread(start, stop - start)
+                )
+        async with content.lock:
+            if content.top is layer:
+                content.top = Source(layer.ino, layer.version, remote)
+            else:
+                self._name_base(content, layer, remote)
+        await self._files.prune(layer.ino)
+
+    def _name_base(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
+        """Note in the row of what was written on top how the server names the version that it stands on."""
+        top = content.top
+        while isinstance(top, Layer) and top.base is not layer:
+            top = top.base
+        row = self._store.staged(layer.ino, top.version) if isinstance(top, Layer) else None
+        if row is not None:
+            self._store.put_staged(msgspec.structs.replace(row, base_remote=remote))
+
+    async def keep(self, node: Node) -> None:
+        """Make a file's content independent of the server: all of it into staging.
+
+        For files that stay here although the server's copy goes: open ones, and ones that are now local only.
+        """
+        if node.folder or node.size == 0:
+            return
+        content = await self._files.acquire(node)
+        try:
+            layer = await self._files.begin_layer(content)
+            base = layer.base
+            unwritten = isinstance(base, Source) and not layer.present and layer.size == base.size
+            if not layer.complete:
+                layer.sealed = True
+                try:
+                    await self.make_whole(layer)
+                except BaseException as error:
+                    if isinstance(base, Source) and unwritten:
+                        self._files.withdraw(content, layer, base)
+                        if isinstance(error, BaseLost):
+                            # No edit: another client's version may simply be taken over.
+                            raise Changed("it was changed before it was read", subject=node.name) from error
+                    raise
+                self.unseal(content, layer)
+            # The server's copy, maybe the only other one, is about to go.
+            await self._files.fsync(content)
+        finally:
+            self._files.release(content)

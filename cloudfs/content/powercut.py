@@ -1,0 +1,109 @@
+"""After a power cut: goes back to what was on the disk for sure, and never on to holes.
+
+Rows of the database and bytes of staging files reach the disk in any order. What a row calls safe was there before
+the row said so; anything else is not believed. What is taken back was closed and never synced: its file is kept under
+the account's `recovered` folder and named in the log, because most of the time its bytes are there after all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from cloudfs.blocks.staging import Staging
+from cloudfs.ranges import RangeSet
+from cloudfs.store.records import Node, StagedRow
+from cloudfs.store.store import Store
+
+__all__ = ["after_power_cut", "boot_id"]
+
+_NAME_BYTES = 180
+
+
+def boot_id() -> str:
+    """Return the name of the machine's present life, '' where the kernel does not tell."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def after_power_cut(store: Store, staging: Staging, recovered: Path, boot: str) -> list[str]:
+    """At start, before anything else looks at the rows; returns sentences about what was taken back.
+
+    Does nothing within one life of the machine: what was written is in its memory, wherever the process is.
+    """
+    last = store.boot_id()
+    told: list[str] = []
+    if last is not None and (last != boot or not boot):
+        doubtful = {row.ino for row in store.all_staged() if not row.is_safe}
+        for ino in sorted(doubtful):
+            node = store.nodes.get(ino)
+            if node is not None and node.content_dirty:
+                with store.transaction():
+                    told += _take_back(store, staging, recovered, node)
+    store.set_boot_id(boot)
+    return told
+
+
+def _take_back(store: Store, staging: Staging, recovered: Path, node: Node) -> list[str]:
+    rows = store.staged_of(node.ino)
+    for row in rows:
+        sound = _sound(store, staging, node, row)
+        if sound is None:
+            continue
+        if sound == row and row.version == node.version:
+            return []
+        store.put_staged(sound)
+        store.nodes.update(node.ino, version=sound.version, size=sound.size)
+        lost = [other for other in rows if other.version > sound.version]
+        break
+    else:
+        _without_content(store, node)
+        lost = rows
+    for row in lost:
+        _keep_aside(staging, recovered, node, row)
+        store.delete_staged(row.ino, row.version)
+    what = "its last change was not on the disk when the power went, and is taken back"
+    return [f"{node.name}: {what}; what there is of it is kept in {recovered}"]
+
+
+def _sound(store: Store, staging: Staging, node: Node, row: StagedRow) -> StagedRow | None:
+    """Return the row as far as its bytes are on the disk, None where nothing of it is known to be."""
+    if not row.is_safe:
+        if row.safe is None:
+            return None
+        size, present, limit = row.safe.size, row.safe.present, row.safe.base_limit
+        row = msgspec.structs.replace(row, size=size, present=present, base_limit=limit, checksum=None)
+    ranges = RangeSet.unpack(row.present)
+    if ranges and staging.length(row.ino, row.version) < list(ranges)[-1][1]:
+        return None
+    if ranges.covers(0, min(row.base_limit, row.size)):
+        return row
+    base = store.staged(row.ino, row.base)
+    if base is not None:
+        return row if base.is_safe and _sound(store, staging, node, base) else None
+    return row if row.base_remote is not None or row.base == node.s_version else None
+
+
+def _without_content(store: Store, node: Node) -> None:
+    """Nothing of ours is left: the server's version again; of a new file not even its name."""
+    if node.synced and node.s_version is not None and node.s_version >= 0:
+        mtime = node.mtime_ns if node.s_mtime_ns is None else node.s_mtime_ns
+        store.nodes.update(node.ino, version=node.s_version, size=node.s_size or 0, mtime_ns=mtime)
+        return
+    store.nodes.update(node.ino, parent=None)
+    if node.parent is None:
+        return
+    # Saved by rename over another file: that one's removal goes with it.
+    replaced = store.nodes.synced_child(node.parent, node.name)
+    if replaced is not None and replaced.tombstone:
+        store.nodes.update(replaced.ino, parent=node.parent, name=node.name)
+
+
+def _keep_aside(staging: Staging, recovered: Path, node: Node, row: StagedRow) -> None:
+    with contextlib.suppress(OSError):  # not there, or kept by an earlier try
+        recovered.mkdir(mode=0o700, exist_ok=True)
+        name = node.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+        staging.keep_aside(row.ino, row.version, recovered / f"{row.ino}.{row.version} {name}")

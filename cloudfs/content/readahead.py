@@ -1,0 +1,174 @@
+"""What to ask the server for: recognises sequential reading and sizes the requests. Pure.
+
+A request costs about as much as 14 MiB of its bytes (protocol.md §5), so whoever reads on gets ever longer
+requests; whoever jumps gets what it asked for and the rest of that one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cloudfs.content.source import FetchConfig
+from cloudfs.ranges import block_span, blocks_of
+from cloudfs.types import BLOCK_SIZE
+
+__all__ = ["ReadPattern", "Span", "ahead_span", "ahead_start", "demand_span", "gap_end"]
+
+Span = tuple[int, int]
+"""Bytes [start, stop) of a file."""
+
+Comes = Callable[[int], bool]
+"""Tells whether the bytes from an offset to the end of its block are here or on their way."""
+
+NextHere = Callable[[int, int], int | None]
+"""Gives the beginning of the first block inside (start, stop), after that of start, that need not be fetched."""
+
+_KiB = 1024
+
+REORDERED_BYTES = 512 * _KiB
+"""The kernel has several requests of 128 KiB under way, and they do not arrive in order."""
+
+SEQUENTIAL_BYTES = 128 * _KiB
+"""Read-ahead starts after more than one full kernel request in a row: `file` and `head` never cause it."""
+
+ALIGN_BYTES = 64 * _KiB
+LEAD_BYTES = 64 * _KiB
+"""A first byte no further than this into its block is fetched from the block's start: one request, not two.
+
+With kernel requests of 128 KiB a program waits for at most 192 KiB besides what it does not want.
+"""
+
+
+class Request(Protocol):
+    """A request made for a reader, as the reader sees it."""
+
+    @property
+    def ended(self) -> bool:
+        """No more bytes will come."""
+        ...
+
+    @property
+    def ends_soon(self) -> bool:
+        """Another request, started now, would get its first byte no sooner than this one its last."""
+        ...
+
+    def touch(self) -> None:
+        """Show interest."""
+        ...
+
+    def abandon(self) -> None:
+        """Stop, unless others wait for it."""
+        ...
+
+
+class ReadPattern:
+    """How one open file has been read so far; one per file handle."""
+
+    __slots__ = ("_requests", "_run_bytes", "expected", "ready_stop", "window_bytes")
+
+    def __init__(self) -> None:
+        self.expected = 0
+        """Where the next read starts if it goes on."""
+        self._run_bytes = 0
+        """Bytes read in a row, 0 after a jump."""
+        self.window_bytes = 0
+        """Length of the last request ahead of the reader; 0 while there was none."""
+        self.ready_stop = 0
+        """Up to here all was here or on its way when last looked at: looking costs 15 µs a block."""
+        self._requests: list[Request] = []
+
+    @property
+    def sequential(self) -> bool:
+        """Tell whether it pays to read ahead."""
+        return self._run_bytes > SEQUENTIAL_BYTES
+
+    def observe(self, start: int, stop: int) -> None:
+        """Take notice of a read of [start, stop)."""
+        if abs(start - self.expected) > REORDERED_BYTES:
+            self._run_bytes = 0
+            self.window_bytes = 0
+            self.ready_stop = 0
+            self.expected = start
+        self._run_bytes += stop - start
+        self.expected = max(self.expected, stop)
+        self._requests = [request for request in self._requests if not request.ended]
+        for request in self._requests:
+            request.touch()
+
+    def started(self, request: Request) -> None:
+        """Remember a request made for this reader: every further read keeps it going."""
+        self._requests.append(request)
+
+    def release(self) -> None:
+        """Abandon what was requested: the file handle is closed."""
+        for request in self._requests:
+            request.abandon()
+        self._requests.clear()
+
+    def lookahead_bytes(self, config: FetchConfig) -> int:
+        """Return how much must lie ready or under way before the reader, or else the next request starts.
+
+        A request takes its time to answer: where the line is quick, the next one starts while the latest comes to
+        its end, and not only when the reader does.
+        """
+        if self._requests and not self._requests[-1].ends_soon:
+            return config.lookahead_bytes
+        return max(config.lookahead_bytes, min(config.early_bytes, self.window_bytes))
+
+    def next_window(self, config: FetchConfig) -> int:
+        """Return the length in bytes of the next request ahead, and remember it."""
+        self.window_bytes = min(
+            max(self.window_bytes * config.window_growth, config.first_window_bytes), config.max_window_bytes
+        )
+        return self.window_bytes
+
+
+def ahead_start(
+    pattern: ReadPattern, start: int, stop: int, size: int, comes: Comes, config: FetchConfig
+) -> int | None:
+    """Return where the next request for a sequential reader at [start, stop) begins; None when it has enough ahead."""
+    if not pattern.sequential:
+        return None
+    near = block_span((stop + pattern.lookahead_bytes(config) - 1) // BLOCK_SIZE, size)[1]
+    if pattern.ready_stop >= near:
+        return None
+    scan = _steps(max(start, pattern.ready_stop), near)
+    missing = next((offset for offset in scan if not comes(offset)), None)
+    pattern.ready_stop = near if missing is None else missing
+    return None if missing is None else block_begin(missing)
+
+
+def ahead_span(pattern: ReadPattern, begin: int, size: int, next_here: NextHere, config: FetchConfig) -> Span:
+    """Return the next request for a sequential reader: a window from `begin`, up to the next block that is here."""
+    span = begin, gap_end(begin, min(begin + pattern.next_window(config), size), size, next_here)
+    pattern.ready_stop = span[1]
+    return span
+
+
+def demand_span(start: int, size: int, next_here: NextHere, config: FetchConfig) -> Span:
+    """Return what to request for a reader that waits for the byte at `start`.
+
+    Small files come whole, others up to the end of the block. The bytes wanted come first.
+    """
+    begin = block_begin(start)
+    if begin == 0 and size <= config.small_file_bytes:
+        return 0, gap_end(0, size, size, next_here)
+    return begin, block_span(start // BLOCK_SIZE, size)[1]
+
+
+def block_begin(start: int) -> int:
+    """Return where a request for the byte at `start` begins: at its block, or shortly before the byte."""
+    low = start - start % BLOCK_SIZE
+    return low if start - low <= LEAD_BYTES else start - start % ALIGN_BYTES
+
+
+def gap_end(start: int, stop: int, size: int, next_here: NextHere) -> int:
+    """Return the end of the request [start, stop), made whole blocks and cut where a later block is here."""
+    end = next_here(start, stop)
+    return block_span((stop - 1) // BLOCK_SIZE, size)[1] if end is None else end
+
+
+def _steps(start: int, stop: int) -> list[int]:
+    """Return `start` and the block boundaries after it before `stop`."""
+    return [start, *(index * BLOCK_SIZE for index in blocks_of(start, stop)[1:])]

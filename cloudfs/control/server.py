@@ -1,0 +1,274 @@
+"""Serves the control socket: a few clients of the same user, each line checked before anything is done."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+import trio
+
+from cloudfs.control.address import short_address
+from cloudfs.control.protocol import (
+    MAX_LINE_BYTES,
+    VERSION,
+    ConflictPair,
+    Decide,
+    Decided,
+    Fault,
+    LoggedIn,
+    Progress,
+    Reply,
+    Request,
+    Resolution,
+    Resolve,
+    Status,
+    SyncOutcome,
+    SyncWait,
+    Unmount,
+    Unmounted,
+    decode_line,
+    encode_line,
+)
+from cloudfs.errors import CloudfsError, ExitCode, UserError
+
+__all__ = ["Handlers", "serve"]
+
+log = logging.getLogger(__name__)
+
+MAX_CLIENTS = 16
+IDLE_S = 60.0
+"""A client that asks nothing for so long is sent away: it holds one of the places."""
+SEND_S = 10.0
+
+Report = Callable[[Progress], Awaitable[None]]
+
+
+class Handlers(Protocol):
+    """What the daemon does when asked. UserErrors reach the client as they are."""
+
+    def status(self) -> Status:
+        """Answer at once, from memory."""
+        ...
+
+    async def sync_wait(self, path: str, timeout_s: float | None, report: Report) -> SyncOutcome:
+        """Wait until everything below `path` is on the server, telling of progress. May be cancelled."""
+        ...
+
+    async def unmount(self, *, lazy: bool) -> Unmounted:
+        """Unmount, and have the daemon end soon after; UserError when programs use the mount."""
+        ...
+
+    def conflicts(self) -> list[ConflictPair]:
+        """Answer at once, from the local database."""
+        ...
+
+    async def resolve(self, path: str, decision: Resolution) -> None:
+        """Carry out a decision about a conflict; UserError when nothing was done. May be cancelled."""
+        ...
+
+    async def decide_deletions(self, wanted: Decide) -> Decided:
+        """Carry out the answer about deletions that wait; UserError when none do. May be cancelled."""
+        ...
+
+    async def log_in(self) -> LoggedIn:
+        """Read the secret file again and go on with what it says; UserError where it cannot be used."""
+        ...
+
+
+async def serve(
+    folder: Path,
+    name: str,
+    handlers: Handlers,
+    *,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; `started` once clients can connect. The socket is gone afterwards.
+
+    `folder` must be private, and the caller alone in using `name` there: what is found is an orphan.
+    """
+    listener = trio.SocketListener(_listen(folder, name))
+    try:
+        places = trio.CapacityLimiter(MAX_CLIENTS)
+
+        async def serve_client(stream: trio.SocketStream) -> None:
+            await _serve_client(stream, handlers, places)
+
+        await trio.serve_listeners(serve_client, [listener], task_status=task_status)
+    finally:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _listen(folder: Path, name: str) -> trio.socket.SocketType:
+    (folder / name).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_address(folder, name) as address:
+            listener.bind(address)
+            os.chmod(address, 0o600)  # noqa: PTH101  # the short address; the folder is private anyway
+        listener.listen(128)  # a full queue refuses clients instead of having them wait
+        return trio.socket.from_stdlib_socket(listener)
+    except BaseException:
+        listener.close()
+        raise
+
+
+async def _serve_client(stream: trio.SocketStream, handlers: Handlers, places: trio.CapacityLimiter) -> None:
+    """Talk to one client; nothing it does may end the daemon."""
+    try:
+        async with stream, places:
+            uid = _peer_uid(stream.socket)
+            if uid == os.geteuid():
+                await _Conversation(stream, handlers).run()
+            else:
+                log.warning("refused a control client of the user %d", uid)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        log.debug("a control client went away")
+    except Exception:
+        log.exception("a control client could not be served")
+
+
+def _peer_uid(client: trio.socket.SocketType) -> int:
+    pid_uid_gid = struct.Struct("3i")
+    raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
+    return int(pid_uid_gid.unpack(raw)[1])
+
+
+P = TypeVar("P")
+
+
+class _Conversation:
+    """One client: its requests one after the other."""
+
+    def __init__(self, stream: trio.SocketStream, handlers: Handlers) -> None:
+        self._stream = stream
+        self._handlers = handlers
+        self._buffer = bytearray()
+
+    async def run(self) -> None:
+        while True:
+            with trio.move_on_after(IDLE_S) as idle:
+                line = await self._read_line()
+            if idle.cancelled_caught:
+                return
+            if line is None:
+                return
+            if len(line) > MAX_LINE_BYTES:
+                await self._fail(0, f"A request may have {MAX_LINE_BYTES} bytes.")
+                return
+            await self._answer(line)
+
+    async def _read_line(self) -> bytes | None:
+        """Return the next line; None at the end; more than MAX_LINE_BYTES for one that is too long."""
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > MAX_LINE_BYTES:
+                return bytes(self._buffer)
+            chunk = await self._stream.receive_some(16 * 1024)
+            if not chunk:
+                return None
+            self._buffer += chunk
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            request = decode_line(line, Request)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            await self._fail(0, f"This is no request: {error}")
+            return
+        if request.v != VERSION:
+            await self._fail(
+                request.id, f"The daemon speaks version {VERSION} of the protocol, not {request.v}."
+            )
+            return
+        # Unmounting ends the daemon, but not before it has answered.
+        with trio.CancelScope(shield=request.method == "unmount"):
+            await self._send(await self._reply_to(request))
+
+    async def _reply_to(self, request: Request) -> Reply:
+        try:
+            return Reply(VERSION, request.id, result=await self._unless_gone(request))
+        except trio.BrokenResourceError:
+            raise
+        except UserError as error:
+            fault = Fault.of(error)
+        except CloudfsError as error:
+            fault = Fault(int(ExitCode.INTERNAL), str(error))
+        except Exception:
+            log.exception("a control request failed unexpectedly")
+            fault = Fault(int(ExitCode.INTERNAL), "The daemon failed; its log tells more.")
+        return Reply(VERSION, request.id, error=fault)
+
+    async def _unless_gone(self, request: Request) -> msgspec.Raw:
+        """Carry out a request, but give up when the client goes away: nobody waits for it any more."""
+        result: msgspec.Raw | None = None
+        error: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_for_end, nursery.cancel_scope)
+            try:
+                result = msgspec.Raw(msgspec.json.encode(await self._carry_out(request)))
+            except Exception as failure:  # noqa: BLE001  # carried out of the nursery, which would wrap it
+                error = failure
+            nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        if result is None:
+            raise trio.BrokenResourceError
+        return result
+
+    async def _watch_for_end(self, scope: trio.CancelScope) -> None:
+        with contextlib.suppress(OSError):
+            if await self._stream.socket.recv(1, socket.MSG_PEEK):
+                return  # the next request, sent early: it waits its turn
+        scope.cancel()
+
+    async def _carry_out(self, request: Request) -> object:
+        match request.method:
+            case "status":
+                return self._handlers.status()
+            case "sync_wait":
+                wait = _parameters(request, SyncWait)
+
+                async def report(progress: Progress) -> None:
+                    await self._send(Reply(VERSION, request.id, progress=progress))
+
+                return await self._handlers.sync_wait(wait.path, wait.timeout_s, report)
+            case "unmount":
+                return await self._handlers.unmount(lazy=_parameters(request, Unmount).lazy)
+            case "conflicts":
+                return self._handlers.conflicts()
+            case "resolve":
+                wanted = _parameters(request, Resolve)
+                await self._handlers.resolve(wanted.path, wanted.decision)
+                return {}
+            case "log_in":
+                return await self._handlers.log_in()
+            case "deletions":
+                return await self._handlers.decide_deletions(_parameters(request, Decide))
+        raise UserError(f"The daemon knows no method {request.method[:40]!r}.", code=ExitCode.USAGE)
+
+    async def _fail(self, request_id: int, message: str) -> None:
+        await self._send(Reply(VERSION, request_id, error=Fault(int(ExitCode.USAGE), message)))
+
+    async def _send(self, reply: Reply) -> None:
+        with trio.move_on_after(SEND_S) as patience:
+            await self._stream.send_all(encode_line(reply))
+        if patience.cancelled_caught:
+            raise trio.BrokenResourceError
+
+
+def _parameters(request: Request, kind: type[P]) -> P:
+    try:
+        return decode_line(bytes(request.params), kind)
+    except msgspec.MsgspecError as error:
+        message = f"The parameters of {request.method} are wrong: {error}"
+        raise UserError(message, code=ExitCode.USAGE) from error

@@ -1,0 +1,286 @@
+"""The daemon of one account: its process, mount and control socket, around what `works` has put together.
+
+    python -m cloudfs.daemon ACCOUNT MOUNTPOINT [--ready-fd N]
+
+Without --ready-fd it runs in the foreground: logs to stderr, errors as sentences there. With it, it logs to
+a file and tells the starting process through the descriptor N, in one JSON line, when the mount answers or
+why there is none. Imports nothing of the command line, to stay small in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+
+import msgspec
+import trio
+
+from cloudfs import config
+from cloudfs import log as logs
+from cloudfs.control import server
+from cloudfs.control.instance import Hold, Holder, hold
+from cloudfs.control.protocol import (
+    ConflictPair,
+    Decide,
+    Decided,
+    LoggedIn,
+    Progress,
+    Resolution,
+    Status,
+    SyncOutcome,
+    Unmounted,
+)
+from cloudfs.errors import CloudfsError, ExitCode, UserError
+from cloudfs.fuse.announcing import Announcer
+from cloudfs.fuse.announcing_operations import AnnouncingOperations
+from cloudfs.fuse.mount import Session
+from cloudfs.fuse.mount_point import check_fuse, claim, locate
+from cloudfs.fuse.operations import KernelCaching, Operations
+from cloudfs.works import Compose, Launch, Works, compose
+
+__all__ = ["Ready", "main"]
+
+log = logging.getLogger("cloudfs.daemon")  # run as a program, __name__ is another
+
+REPORT_S = 1.0
+"""How often a waiting client hears of progress; also tells it that we live."""
+
+
+class Ready:
+    """Tells the starting process, once, how it went."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def succeed(self, mount_point: str) -> None:
+        """The mount answers."""
+        notify_manager(f"READY=1\nSTATUS=mounted at {mount_point}")
+        self._tell({"ok": True, "pid": os.getpid(), "mount_point": mount_point})
+
+    def fail(self, error: UserError) -> None:
+        """There is no mount; in the foreground a person reads it."""
+        if self._descriptor is None:
+            for line in filter(None, (error.message, error.hint)):
+                sys.stderr.write(f"{line}\n")
+        self._tell({"ok": False, "code": int(error.code), "message": error.message, "hint": error.hint})
+
+    def _tell(self, message: dict[str, object]) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            with os.fdopen(descriptor, "wb") as pipe:
+                pipe.write(msgspec.json.encode(message) + b"\n")
+
+
+def notify_manager(state: str) -> None:
+    """Tell systemd, where it has started us and wants to know (sd_notify(3)); never fails."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in {"/", "@"}:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.settimeout(1)
+        notify.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+
+
+class _Handlers:
+    """Answers of the control socket."""
+
+    def __init__(
+        self, launch: Launch, works: Works, session: Session, operations: Operations, stop: trio.Event
+    ) -> None:
+        self._launch = launch
+        self._works = works
+        self._session = session
+        self._operations = operations
+        self._stop = stop
+        self._began = time.monotonic()
+
+    def status(self) -> Status:
+        facts, account = self._works.facts(), self._launch.account
+        return Status(
+            version=version(),
+            pid=os.getpid(),
+            account=self._launch.name,
+            url=account.url,
+            user=account.user,
+            mount_point=self._session.mount_point,
+            uptime_s=round(time.monotonic() - self._began, 1),
+            requests=dict(self._operations.statistics().by_name),
+            **msgspec.structs.asdict(facts),
+        )
+
+    async def sync_wait(self, path: str, timeout_s: float | None, report: server.Report) -> SyncOutcome:
+        outcome: SyncOutcome | None = None
+        refused: UserError | None = None
+        with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report_progress, path, report)
+                try:
+                    blocked = await self._works.wait_synced(path)
+                    outcome = SyncOutcome(self._works.pending_below(path), blocked)
+                except UserError as error:
+                    refused = error  # raised below: the nursery would wrap it in a group
+                nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+        return outcome or SyncOutcome(
+            self._works.pending_below(path), self._works.facts().blocked, timed_out=True
+        )
+
+    async def _report_progress(self, path: str, report: server.Report) -> None:
+        while True:
+            await report(Progress(self._works.pending_below(path), self._works.facts().in_flight))
+            await trio.sleep(REPORT_S)
+
+    def conflicts(self) -> list[ConflictPair]:
+        return self._works.conflicts()
+
+    async def resolve(self, path: str, decision: Resolution) -> None:
+        await self._works.resolve(path, decision)
+
+    async def decide_deletions(self, wanted: Decide) -> Decided:
+        return await self._works.decide_deletions(wanted)
+
+    async def log_in(self) -> LoggedIn:
+        return await self._works.log_in()
+
+    async def unmount(self, *, lazy: bool) -> Unmounted:
+        if not lazy and not await self._session.unmount():
+            place = self._session.mount_point
+            raise UserError(
+                f"{place} is in use: a program has a file or a working folder there.",
+                hint=f"Find it with `fuser -vm {place}` and end it, or use `cloudfs unmount --lazy`.",
+                code=ExitCode.MOUNT_POINT,
+            )
+        self._stop.set()
+        facts = self._works.facts()
+        return Unmounted(facts.pending, facts.pending_bytes)
+
+
+async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> None:
+    """Mount and serve until a signal, an unmount or a failure; whatever it is, the mount is gone afterwards."""
+    notifier, caching, stop = Announcer(), KernelCaching(), trio.Event()
+    async with compose(launch, notifier, caching) as works, trio.open_nursery() as helpers:
+        helpers.start_soon(_stop_on_signal, stop)
+        if works.names is not None:
+            notifier.attach(place, works.names)
+        deadline_s = launch.account.settings.request_deadline_s
+        operations = AnnouncingOperations(works.filesystem, notifier, caching=caching, deadline_s=deadline_s)
+        session = Session(operations, place, account=launch.name, notifier=notifier)
+        handlers = _Handlers(launch, works, session, operations, stop)
+        socket_name = launch.folders.socket_name(launch.name)
+        await helpers.start(server.serve, launch.folders.runtime, socket_name, handlers)
+        async with trio.open_nursery() as mounting:
+            mounting.start_soon(_cancel_after, stop, mounting.cancel_scope)
+            await mounting.start(_run_then_stop, session, stop)
+            log.info("mounted %s at %s", launch.name, place)
+            ready.succeed(place)
+        notify_manager("STOPPING=1")
+        helpers.cancel_scope.cancel()
+    log.info("unmounted %s", launch.name)
+
+
+async def _run_then_stop(session: Session, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    await session.run(task_status=task_status)
+    stop.set()  # unmounted from outside
+
+
+async def _cancel_after(stop: trio.Event, scope: trio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()
+
+
+async def _stop_on_signal(stop: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("ending: %s", signal.Signals(number).name)
+            stop.set()
+
+
+def version() -> str:
+    """Return the version of cloudfs."""
+    try:
+        return metadata.version("cloudfs")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+# --- the process
+
+
+def main(argv: Sequence[str] | None = None, *, compose: Compose = compose) -> int:
+    """Run the daemon; returns its exit code. Errors become one sentence, here or at the starting process."""
+    parser = argparse.ArgumentParser(prog="python -m cloudfs.daemon")
+    parser.add_argument("account")
+    parser.add_argument("mount_point")
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--debug", action="store_true")
+    arguments = parser.parse_args(argv)
+    ready = Ready(arguments.ready_fd)
+    _harden()
+    try:
+        _run(arguments, ready, compose)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  # the starting process hears of every failure
+        explained = _explain(error)
+        ready.fail(explained)
+        return int(explained.code)
+    return 0
+
+
+def _harden() -> None:
+    """No other user, no core file and no debugger of the same user gets at the password in memory."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    pr_set_dumpable = 4
+    ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
+    folders = config.Folders.from_environment()
+    folders.create()
+    name = config.pick_account(folders, arguments.account)
+    launch = Launch(name, config.load_account(folders, name), config.read_secret(folders, name), folders)
+    state = folders.account_state(name)
+    logs.set_up(
+        file=None if arguments.ready_fd is None else state / "daemon.log",
+        secrets=[launch.secret],
+        debug=arguments.debug,
+    )
+    check_fuse()
+    with hold(state, name) as held:
+        _note(held, locate(arguments.mount_point), folders)
+        place = claim(arguments.mount_point)
+        _note(held, place, folders)
+        os.chdir("/")  # hold no folder of the starting process busy
+        trio.run(serve, launch, place, ready, compose)
+
+
+def _note(held: Hold, place: str, folders: config.Folders) -> None:
+    held.note(Holder(os.getpid(), place, str(folders.runtime)))
+
+
+def _explain(error: BaseException) -> UserError:
+    """Find the sentence for a person in what ended the daemon; bugs go to the log in full."""
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, UserError):
+        return first
+    log.critical("the daemon ended", exc_info=error)
+    text = str(first) if isinstance(first, CloudfsError) else f"{type(first).__name__}: {first}"
+    return UserError(f"The daemon ended: {text}.", hint="Its log tells more.", code=ExitCode.INTERNAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

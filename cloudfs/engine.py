@@ -1,0 +1,465 @@
+"""Puts one account together, from the database up to the file system, without a mount.
+
+daemon.py adds the kernel and the control socket; tests drive `Engine.filesystem` directly.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from cloudfs.blocks.blockstore import BlockStore
+from cloudfs.blocks.staging import Staging
+from cloudfs.concurrency.clocks import Clocks, Jump, SystemClocks, watch_clocks
+from cloudfs.concurrency.supervise import supervise
+from cloudfs.content.adoption import Adoption
+from cloudfs.content.fetch import Fetcher, MemoryBudget
+from cloudfs.content.files import Files
+from cloudfs.content.outgoing import Outgoing
+from cloudfs.content.powercut import after_power_cut, boot_id
+from cloudfs.content.source import Locate, Source, Whereabouts
+from cloudfs.errors import Changed, RemoteError
+from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.displaced import Displaced
+from cloudfs.metadata.guard import VanishGuard
+from cloudfs.metadata.listing import Lister
+from cloudfs.metadata.placing import stays_local
+from cloudfs.metadata.quota import Quota
+from cloudfs.metadata.residents import Residents
+from cloudfs.metadata.setback import Setback
+from cloudfs.metadata.takeover import Takeover
+from cloudfs.metadata.touched import TouchLog
+from cloudfs.metadata.tree import Tree
+from cloudfs.metadata.trees import Trees
+from cloudfs.remote.protocol import Outspoken, Remote
+from cloudfs.store.db import DatabaseDamaged, set_aside
+from cloudfs.store.store import Store
+from cloudfs.sync.bulk import BulkUploader, NewFolders
+from cloudfs.sync.conflict import Conflicts
+from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.deletions import Deletions
+from cloudfs.sync.descent import Descent
+from cloudfs.sync.doubts import Doubts
+from cloudfs.sync.echoes import Echoes
+from cloudfs.sync.execute import Executor, Hands
+from cloudfs.sync.finding import Finder
+from cloudfs.sync.folders import FolderMaker
+from cloudfs.sync.gate import GatedRemote
+from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.moving import Mover
+from cloudfs.sync.outages import Outages
+from cloudfs.sync.packing import Contents, Packer
+from cloudfs.sync.pushing import Pusher
+from cloudfs.sync.removal import Remover
+from cloudfs.sync.resolve import Resolver
+from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.upload import Uploader
+from cloudfs.sync.watching import Pace, Watcher
+from cloudfs.sync.worker import Worker, WorkerConfig
+from cloudfs.types import ROOT, Ino
+from cloudfs.vfs.filesystem import FileSystem
+from cloudfs.vfs.records import Space
+
+__all__ = ["Engine", "EngineConfig", "open_engine"]
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN_SPACE = 1 << 50
+"""Shown where the server names no limit: one pebibyte free."""
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's folders and limits."""
+
+    state: Path
+    """Folder of the database and the staging files."""
+    cache: Path
+    """Folder of the clean blocks; may be deleted while nothing is mounted."""
+    cache_bytes: int
+    cache_keep_free_bytes: int
+    memory_bytes: int = 64 * 1024 * 1024
+    listing_ttl_s: float = 5.0
+    poll_s: float = 30.0
+    """The account is looked at for what others changed as often as this while it is in use; 0: each folder on use."""
+    reserve_bytes: int = 16 * 1024 * 1024
+    """Allocated for the database's log beforehand, and as much kept free of changed files."""
+    delete_guard: int = 100
+    """So many nodes may vanish on the server at once without anybody being asked; 0: any number."""
+    delete_guard_server: int = 1000
+    """So many nodes may be deleted on the server at once without anybody being asked; 0: any number."""
+    worker: WorkerConfig = WorkerConfig()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One account at work."""
+
+    store: Store
+    blocks: BlockStore
+    tree: Tree
+    lister: Lister
+    files: Files
+    fetcher: Fetcher
+    filesystem: FileSystem
+    worker: Worker
+    connectivity: Connectivity
+    resolver: Resolver
+    deletions: Deletions
+    outages: Outages | None
+    """None: the server tells nothing without a login."""
+    watcher: Watcher
+    pusher: Pusher
+    greet: Callable[[], Awaitable[None]]
+    """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
+
+
+@asynccontextmanager
+async def open_engine(
+    config: EngineConfig,
+    remote: Remote,
+    sink: ChangeSink,
+    *,
+    clocks: Clocks | None = None,
+    reconnect: Callable[[], None] = lambda: None,
+    network: Callable[[Callable[[], None]], Awaitable[None]] | None = None,
+    told: Callable[[bool], None] = lambda _: None,
+) -> AsyncIterator[Engine]:
+    """Open an account's state and start its workers; on leaving everything acknowledged is safe on the disk.
+
+    Never waits for the network. Raises LocalDamage when the state cannot be used. `reconnect` has `remote` make new
+    connections, for when the machine has slept; `network` runs for ever and calls back when the machine changed its
+    network. `told` hears whether all changes of others are announced to `sink` soon, or only those in what is used.
+    """
+    store = _open_store(config)
+    try:
+        staging = _staging(config, store)
+        blocks = await BlockStore.open(
+            config.cache / "blocks",
+            store.store_id,
+            limit_bytes=config.cache_bytes,
+            keep_free_bytes=config.cache_keep_free_bytes,
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                engine = await _compose(config, remote, sink, store, staging, blocks, nursery, told)
+                watch = partial(
+                    watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
+                )
+                nursery.start_soon(watch)
+                if network is not None:
+                    nursery.start_soon(network, partial(_moved, engine, reconnect, nursery))
+                try:
+                    yield engine
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await engine.filesystem.close()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await blocks.aclose()
+                await staging.aclose()
+    finally:
+        store.close()
+
+
+async def _compose(
+    config: EngineConfig,
+    remote: Remote,
+    sink: ChangeSink,
+    store: Store,
+    staging: Staging,
+    blocks: BlockStore,
+    nursery: trio.Nursery,
+    told: Callable[[bool], None],
+) -> Engine:
+    inbox, residents, touches, echoes = Inbox(), Residents(), TouchLog(), Echoes()
+
+    def returned() -> None:
+        inbox.ring()
+        watcher.wake()
+
+    connectivity = Connectivity(returned)
+    outspoken = remote if isinstance(remote, Outspoken) else None
+    gate = GatedRemote(remote, connectivity)
+    remote, quota = gate, Quota(gate, nursery)
+    gate.spent, gate.freed = quota.spent, quota.freed
+    displaced = Displaced(store, residents, sink)
+    fetcher = Fetcher(
+        blocks,
+        remote,
+        _locator(store),
+        MemoryBudget(config.memory_bytes),
+        nursery,
+        dropped=lambda ino: sink.node_changed(ino, content=True),
+    )
+    files = Files(
+        store,
+        staging,
+        fetcher,
+        changed=inbox.notify,
+        begun=displaced.readmit,
+        outdated=lambda ino: lister.outdated(ino),  # noqa: PLW0108  # it is made below
+        make_room=blocks.give_way,
+    )
+    outgoing = Outgoing(store, staging, blocks, fetcher, files, import_limit=config.cache_bytes // 4)
+    guard, restraint, setback = _guards(config, store, inbox)
+    takeover = Takeover(
+        store,
+        residents,
+        displaced,
+        sink,
+        keeps_mtime=lambda: remote.features.sets_mtime,
+        discard=files.discard,
+        guard=guard,
+        setback=setback,
+    )
+    lister = Lister(
+        store,
+        remote,
+        takeover,
+        touches,
+        nursery,
+        ttl_s=config.listing_ttl_s,
+        told_fingerprint=setback.seen,
+    )
+    watcher, pusher = _watching(config, store, remote, connectivity, lister, echoes, told)
+    lister.ahead = Trees(store, remote, touches, lister, nursery)
+
+    def changed(ino: Ino) -> None:
+        inbox.notify(ino)
+        files.hardening.moved(ino)
+
+    tree = Tree(
+        store,
+        lister,
+        residents,
+        displaced,
+        rules=lambda: remote.features.name_rules,
+        changed=changed,
+        discard=files.discard,
+    )
+    contents = Contents(files, outgoing, fetcher)
+    hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
+    executor = Executor(store, remote, lister, touches, hands, echoes)
+    worker = Worker(
+        store,
+        inbox,
+        executor,
+        residents,
+        connectivity,
+        config.worker,
+        being_written=files.being_written,
+        restraint=restraint,
+        guard=guard,
+    )
+    resolver = Resolver(store, remote, tree, lister, fetcher, files, outgoing, worker, sink=sink)
+    filesystem = FileSystem(
+        store,
+        tree,
+        lister,
+        files,
+        residents,
+        new_pattern=fetcher.pattern,
+        space=lambda: _space(quota, remote.features.name_rules.new_file_bytes),
+        may_be_free=lambda: store.nodes.bytes_to_leave() if quota.is_sure() else _UNKNOWN_SPACE,
+    )
+    for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
+        _log.error("%s", complaint)
+    deletions = Deletions(store, guard, restraint, setback, lister, outgoing, sink, changed=inbox.notify)
+    tree.collect_orphans()
+    await _put_right(files)
+    greet = partial(_introduce, remote, lister, watcher, quota)
+    outages = None if outspoken is None else Outages(connectivity, outspoken, greet)
+    workers = [
+        ("write-back", worker.run),
+        ("cache upkeep", blocks.run),
+        ("memory upkeep", fetcher.run),
+        ("verification", fetcher.verifier.run),
+        ("database upkeep", store.run),
+        ("staging upkeep", files.run),
+        ("hardening", files.hardening.run),
+        ("deletion guard", deletions.run),
+        ("changes of others", watcher.run),
+        ("messages of the server", pusher.run),
+        *([("outages", outages.run)] if outages else []),
+    ]
+    for name, run in workers:
+        nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
+    nursery.start_soon(greet)
+    return Engine(
+        store,
+        blocks,
+        tree,
+        lister,
+        files,
+        fetcher,
+        filesystem,
+        worker,
+        connectivity,
+        resolver,
+        deletions,
+        outages,
+        watcher,
+        pusher,
+        greet,
+    )
+
+
+def _hands(
+    store: Store,
+    remote: Remote,
+    lister: Lister,
+    contents: Contents,
+    residents: Residents,
+    takeover: Takeover,
+    tree: Tree,
+    sink: ChangeSink,
+) -> Hands:
+    """Make those who carry out steps."""
+    collect = tree.collect
+    doubts, new_folders, conflicts = Doubts(store.nodes), NewFolders(), Conflicts(store, takeover, sink)
+    packer = Packer(store, contents, residents, collect)
+    uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
+    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, collect)
+    mover = Mover(store, remote, uploader, conflicts, doubts)
+    return Hands(
+        Finder(store, remote, folders, mover, uploader, takeover, doubts, collect),
+        folders,
+        uploader,
+        BulkUploader(store, remote, packer, uploader, doubts, new_folders),
+        mover,
+        Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts),
+    )
+
+
+def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGuard, Restraint, Setback]:
+    """Make what keeps much from vanishing at once, here and there; neither believes a server that was set back."""
+    guard = VanishGuard(store, limit=config.delete_guard, released=inbox.start_afresh)
+    restraint = Restraint(store, limit=config.delete_guard_server)
+
+    def distrust(whether: bool) -> None:  # noqa: FBT001  # a callback
+        guard.distrusted = restraint.distrusted = whether
+
+    setback = Setback(store, distrust)
+    distrust(setback.since is not None)
+    return guard, restraint, setback
+
+
+async def _put_right(files: Files) -> None:
+    """Bring rows and staging files together as they are after whatever ended the last life."""
+    for complaint in await files.repair():
+        _log.error("%s", complaint)
+    files.hardening.note_all()
+    await files.prune_all()
+
+
+def _watching(
+    config: EngineConfig,
+    store: Store,
+    remote: Remote,
+    connectivity: Connectivity,
+    lister: Lister,
+    echoes: Echoes,
+    told: Callable[[bool], None],
+) -> tuple[Watcher, Pusher]:
+    """Put together who finds out what others change."""
+    descent = Descent(store.nodes, remote, lister)
+    watcher = Watcher(
+        descent.run,
+        Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s),
+        possible=lambda: remote.features.deep_etags,
+        not_before=lambda: connectivity.next_try,
+        told=told,
+    )
+    lister.watch = watcher
+    return watcher, Pusher(store.nodes, remote, watcher, descent, echoes)
+
+
+def _open_store(config: EngineConfig) -> Store:
+    """Open the database; a damaged one is kept under another name, and a new one takes its place."""
+    path = config.state / "state.sqlite"
+    try:
+        return Store(path, room_bytes=config.reserve_bytes)
+    except DatabaseDamaged as damage:
+        _log.error("%s; it is kept as %s, and a new one is begun", damage, set_aside(path))
+        return Store(path, room_bytes=config.reserve_bytes)
+
+
+def _staging(config: EngineConfig, store: Store) -> Staging:
+    """Open the staging folder of this very database, and bring into it what a lost one has left."""
+    folder = config.state / f"staging-{store.store_id}"
+    staging = Staging(folder, keep_free_bytes=config.reserve_bytes)
+    adoption = Adoption(store, staging, config.state / "recovered", stays_local)
+    for other in sorted(config.state.glob("staging-*")):
+        if other != folder:
+            for told in adoption.adopt(other):
+                _log.error("%s", told)
+    return staging
+
+
+def _jumped(engine: Engine, reconnect: Callable[[], None], nursery: trio.Nursery, jump: Jump) -> None:
+    """The machine woke up, or its clock was set: what was put off is due, what was fresh is old."""
+    _log.info("the machine slept for %.0f s, its clock was set by %+.0f s", jump.slept_s, jump.stepped_s)
+    engine.lister.distrust_ages()
+    engine.watcher.distrust()
+    if jump.slept_s:
+        _try_all(engine, reconnect, nursery)
+    else:
+        engine.watcher.wake()
+
+
+def _moved(engine: Engine, reconnect: Callable[[], None], nursery: trio.Nursery) -> None:
+    """The machine changed its network: connections lead nowhere, and what was put off may be possible now."""
+    _log.info("the network has changed")
+    engine.watcher.distrust()
+    _try_all(engine, reconnect, nursery)
+
+
+def _try_all(engine: Engine, reconnect: Callable[[], None], nursery: trio.Nursery) -> None:
+    reconnect()
+    engine.pusher.reconnect()
+    if engine.connectivity.state is not State.NEEDS_LOGIN:
+        engine.worker.try_all_now()
+        nursery.start_soon(engine.greet)
+
+
+async def _introduce(remote: Remote, lister: Lister, watcher: Watcher, quota: Quota) -> None:
+    """Learn in the background whether the server is there, lets us in, and what it can do now; then see the root."""
+    try:
+        await remote.connect()
+    except RemoteError as error:
+        _log.info("working from what is known: %s", error)
+    else:
+        if not remote.features.deep_etags:
+            lister.refresh_later(ROOT)
+        elif not watcher.covers():
+            watcher.wake()
+        await quota.ask()
+
+
+def _locator(store: Store) -> Locate:
+    def locate(source: Source) -> Whereabouts:
+        path, node = store.nodes.synced_path(source.ino), store.nodes.get(source.ino)
+        if path is None or node is None:
+            subject = f"inode {source.ino}"
+            raise Changed("the version that was opened is not on the server any more", subject=subject)
+        current = node.s_version == source.version
+        remote = node.remote_version if current else source.remote
+        return Whereabouts(path, remote, store.nodes.is_in_doubt(source.ino))
+
+    return locate
+
+
+def _space(quota: Quota, name_bytes: int) -> Space:
+    known = quota.space()
+    if known is None:
+        return Space(total=_UNKNOWN_SPACE, free=_UNKNOWN_SPACE, name_bytes=name_bytes, limited=False)
+    return Space(total=known.free + known.used, free=known.free, name_bytes=name_bytes)

@@ -1,0 +1,1 @@
+"""The kernel adapter: the only room that knows pyfuse3."""

@@ -1,0 +1,149 @@
+"""Is this folder fit to be mounted on? Each way it may not be gets one sentence and a next step."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from pathlib import Path
+
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, fusermount, mounts_at, probe
+
+__all__ = ["DEAD", "check_fuse", "claim", "dead_mounts", "locate"]
+
+log = logging.getLogger(__name__)
+
+DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
+"""What a mount answers whose daemon is gone: "Transport endpoint is not connected"."""
+
+
+def check_fuse(device: str = "/dev/fuse") -> None:
+    """Raise UserError NO_FUSE where this machine or user cannot make FUSE mounts."""
+    fusermount()
+    if not Path(device).exists():
+        raise UserError(
+            "The kernel's FUSE device /dev/fuse does not exist.",
+            hint="Load it with `sudo modprobe fuse`; in a container, start it with --device /dev/fuse.",
+            code=ExitCode.NO_FUSE,
+        )
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise UserError(
+            "This user may not open /dev/fuse.",
+            hint="Ask the administrator to make /dev/fuse readable and writable for you (mode 0666).",
+            code=ExitCode.NO_FUSE,
+        )
+
+
+def locate(path: str) -> str:
+    """Return the absolute path with its parents resolved; the last part is not touched, as it may hang."""
+    if not path:
+        raise UserError(
+            "The mount point is empty text.",
+            hint="Name a folder; the current one is `.`.",
+            code=ExitCode.MOUNT_POINT,
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{path!r} is not UTF-8 text.",
+            hint="Mount on a folder whose path is.",
+            code=ExitCode.MOUNT_POINT,
+        ) from error
+    place = Path(path).expanduser()
+    if place.name in {"", ".."}:
+        return str(place.resolve())
+    return str(place.parent.resolve() / place.name)
+
+
+def claim(path: str) -> str:
+    """Return the path to mount on, after clearing away a dead mount of ours that a killed daemon left.
+
+    Raises UserError MOUNT_POINT. Changes nothing else. Blocks for seconds at worst: not for the loop.
+    """
+    place = locate(path)
+    while mounted := mounts_at(place):
+        if not _clear_if_dead(mounted[-1]):
+            break
+    if not mounted:
+        place = os.path.realpath(place)  # only now: there is no mount of ours that it could wait for
+    _check_folder(place)
+    _check_empty(place)
+    return place
+
+
+def dead_mounts() -> list[MountEntry]:
+    """Return the mounts of this user whose daemon is gone. Blocks for seconds at worst: not for the loop."""
+    return [entry for entry in all_mounts() if entry.ours and probe(entry.path) in DEAD]
+
+
+def _clear_if_dead(entry: MountEntry) -> bool:
+    """Look at the visible mount of the place; True when it was a dead one of ours and is gone now."""
+    answer = probe(entry.path)
+    if answer in DEAD and entry.ours and detach(entry.path):
+        log.warning(
+            "cleared the mount of account %s that a killed daemon left at %s", entry.account, entry.path
+        )
+        return True
+    if answer in DEAD:
+        raise _dead(entry.path)
+    if answer == errno.ETIMEDOUT:
+        raise _refused(
+            f"The mount at {entry.path} does not answer.", f"Detach it with `fusermount3 -uz {entry.path}`."
+        )
+    if entry.account is not None:
+        raise _refused(
+            f"{entry.path} is already the mount of the account {entry.account}.",
+            f"Unmount it with `cloudfs unmount {entry.path}`, or choose another folder.",
+        )
+    return False
+
+
+def _check_folder(place: str) -> None:
+    try:
+        mode = Path(place).stat().st_mode
+    except OSError as error:
+        raise _cannot_use(place, error) from error
+    if not stat.S_ISDIR(mode):
+        raise _refused(f"The mount point {place} is not a folder.", "Choose or make an empty folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _refused(
+            f"The mount point {place} is not writable for you.",
+            "Choose a folder that you own, such as ~/Cloud.",
+        )
+
+
+def _check_empty(place: str) -> None:
+    try:
+        with os.scandir(place) as entries:
+            first = next(entries, None)
+    except OSError as error:
+        raise _cannot_use(place, error) from error
+    if first is not None:
+        raise _refused(
+            f"The mount point {place} is not empty (it holds {first.name!r}).",
+            "Choose an empty folder: a mount would hide what is in there.",
+        )
+
+
+def _cannot_use(place: str, error: OSError) -> UserError:
+    if error.errno == errno.ENOENT:
+        return _refused(f"The mount point {place} does not exist.", f"Make it with `mkdir -p {place}`.")
+    if error.errno in DEAD:
+        return _dead(place)
+    return _refused(
+        f"The mount point {place} cannot be used: {error.strerror}.", "Choose an empty folder you own."
+    )
+
+
+def _dead(place: str) -> UserError:
+    return _refused(
+        f"{place} is a dead mount: its program is gone (Transport endpoint is not connected).",
+        f"Detach it with `fusermount3 -uz {place}` and try again.",
+    )
+
+
+def _refused(message: str, hint: str) -> UserError:
+    return UserError(message, hint=hint, code=ExitCode.MOUNT_POINT)

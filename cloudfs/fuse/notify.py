@@ -1,0 +1,226 @@
+"""Tells the kernel what changed on the server, so that it can cache for long and still be right.
+
+An invalidation may block on a page or a folder that waits for one of our own answers (pyfuse3
+`invalidate_entry`), so the calls are made in a thread of their own and never on the loop. The queue is
+bounded and coalescing: a thousand changes of one file are one call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import unicodedata
+from collections import OrderedDict
+from typing import Protocol
+
+import msgspec
+import pyfuse3
+import trio
+
+from cloudfs.types import Ino, Kind
+
+__all__ = ["Kernel", "KernelNotifier", "Notifications"]
+
+log = logging.getLogger(__name__)
+
+_DELIVERY_S, _LOOK_S = 1.0, 0.001
+
+
+class Kernel(Protocol):
+    """The calls that reach the kernel; each may block, and raises OSError (ENOENT: it does not know that)."""
+
+    def invalidate_inode(self, inode: int, attr_only: bool = ...) -> None:  # noqa: FBT001  # pyfuse3's
+        """Drop cached attributes, and unless `attr_only` also the cached pages."""
+        ...
+
+    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = ...) -> None:
+        """Drop a name of a folder; with `deleted` as a removal."""
+        ...
+
+
+class Notifications(msgspec.Struct, frozen=True):
+    """What became of the changes announced so far."""
+
+    sent: int
+    unknown: int
+    """Of those sent: the kernel did not know the inode or the name, or refused."""
+    dropped: int
+    """Lost because the queue was full: the kernel's own time-outs have to do for them."""
+    waiting: int
+
+
+_Name = tuple[Ino, str]
+
+
+class KernelNotifier:
+    """A `metadata.changes.ChangeSink` for the kernel's caches.
+
+    INVARIANT: `_lock` is held for dictionary work only, never across a call into the kernel.
+    """
+
+    def __init__(self, kernel: Kernel | None = None, *, limit: int = 50_000) -> None:
+        """`limit` is the number of changes that may wait, about 10 MB at most."""
+        self._kernel: Kernel = kernel or _PyFuse()
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._nodes: OrderedDict[Ino, bool] = OrderedDict()
+        self._names: OrderedDict[_Name, Ino | None] = OrderedDict()
+        self._sent = self._unknown = self._dropped = 0
+        self._open = False
+        self._calling: Ino | None = None
+        """The inode whose change the kernel is being told."""
+        self._thread: threading.Thread | None = None
+
+    # --- ChangeSink: on the loop, at once, never failing
+
+    def entry_changed(self, parent: Ino, name: str) -> None:
+        """Have the name looked up anew."""
+        self._put_name((parent, name), None)
+
+    def entry_removed(self, parent: Ino, name: str, ino: Ino, kind: Kind = Kind.FILE) -> None:  # noqa: ARG002
+        """Have the name forgotten."""
+        self._put_name((parent, name), ino)
+
+    def node_changed(self, ino: Ino, *, content: bool) -> None:
+        """Have the attributes, and with `content` the pages, asked for anew."""
+        with self._work:
+            if self._open:
+                self._nodes[ino] = content or self._nodes.pop(ino, False)
+                self._make_room()
+                self._work.notify()
+
+    async def delivered(self, ino: Ino) -> None:
+        """Return once the kernel has heard what was announced of an inode; after a moment in any case.
+
+        Mostly at once; else it is a call into the kernel that lasts microseconds, unless it waits for a page.
+        """
+        with trio.move_on_after(_DELIVERY_S):
+            while self._is_waiting(ino):  # noqa: ASYNC110  # another thread ends it, and mostly has already
+                await trio.sleep(_LOOK_S)
+
+    def _is_waiting(self, ino: Ino) -> bool:
+        with self._lock:
+            return ino in self._nodes or ino == self._calling
+
+    # --- life
+
+    def start(self) -> None:
+        """Begin to call the kernel: the mount answers. What came before is nothing it could have cached."""
+        with self._lock:
+            self._open = True
+        self._thread = threading.Thread(target=self._run, name="kernel-notify", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Drop what waits and end the thread; blocks up to `timeout_s`, so call it from a thread.
+
+        False when the thread hangs in the kernel: it is abandoned, and the mount has to be aborted before
+        the session may be closed.
+        """
+        with self._work:
+            self._open = False
+            self._nodes.clear()
+            self._names.clear()
+            self._work.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        return True
+
+    def forget_name(self, parent: Ino, name: str) -> None:
+        """Have the kernel ask for a name anew; from a thread other than the loop's, since it may block."""
+        with contextlib.suppress(OSError):
+            self._kernel.invalidate_entry(parent, name.encode(), 0)
+
+    def statistics(self) -> Notifications:
+        """Return the counters as they are now."""
+        with self._lock:
+            waiting = len(self._nodes) + len(self._names)
+            return Notifications(self._sent, self._unknown, self._dropped, waiting)
+
+    # --- inside
+
+    def _put_name(self, key: _Name, removed: Ino | None) -> None:
+        with self._work:
+            if self._open:
+                # The newest meaning of a name wins: removed and made again is a plain change.
+                self._names.pop(key, None)
+                self._names[key] = removed
+                self._make_room()
+                self._work.notify()
+
+    def _make_room(self) -> None:
+        """Drop the oldest name, else node. Names go first: a stale name is found out by the next open."""
+        if len(self._nodes) + len(self._names) <= self._limit:
+            return
+        if not self._dropped:
+            log.warning("more than %d changes wait for the kernel: some will be seen late", self._limit)
+        self._dropped += 1
+        if self._names:
+            self._names.popitem(last=False)
+        else:
+            self._nodes.popitem(last=False)
+
+    def _run(self) -> None:
+        while (change := self._next()) is not None:
+            if isinstance(change[0], tuple):
+                (parent, name), removed = change
+                for spelling in _spellings(name):
+                    self._call_entry(parent, spelling, removed)
+            else:
+                self._call_inode(*change)
+
+    def _next(self) -> tuple[Ino, bool] | tuple[_Name, Ino | None] | None:
+        with self._work:
+            self._calling = None
+            while self._open and not self._nodes and not self._names:
+                self._work.wait()
+            if not self._open:
+                return None
+            if self._nodes:
+                node = self._nodes.popitem(last=False)
+                self._calling = node[0]
+                return node
+            return self._names.popitem(last=False)
+
+    def _call_inode(self, ino: Ino, content: bool) -> None:  # noqa: FBT001  # unpacked from the queue
+        try:
+            self._kernel.invalidate_inode(ino, not content)
+        except OSError as error:
+            self._count(error)
+        else:
+            self._count(None)
+
+    def _call_entry(self, parent: Ino, name: bytes, removed: Ino | None) -> None:
+        try:
+            self._kernel.invalidate_entry(parent, name, removed or 0)
+        except OSError as error:
+            self._count(error)
+        else:
+            self._count(None)
+
+    def _count(self, error: OSError | None) -> None:
+        # ENOENT: not cached. ENOTEMPTY: the kernel still knows entries below. ENODEV, ENOTCONN: unmounted.
+        # In each case nothing stale is left that a later lookup would not correct.
+        with self._lock:
+            self._sent += 1
+            self._unknown += error is not None
+
+
+class _PyFuse:
+    """The mounted session of this process."""
+
+    def invalidate_inode(self, inode: int, attr_only: bool = False) -> None:  # noqa: FBT001, FBT002
+        pyfuse3.invalidate_inode(inode, attr_only)
+
+    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = 0) -> None:
+        pyfuse3.invalidate_entry(inode_p, name, deleted)
+
+
+def _spellings(name: str) -> tuple[bytes, ...]:
+    """Return the name as bytes; accents also decomposed, as programs from macOS ask for them."""
+    composed = name.encode()
+    decomposed = unicodedata.normalize("NFD", name).encode()
+    return (composed,) if composed == decomposed else (composed, decomposed)

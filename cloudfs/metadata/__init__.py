@@ -1,0 +1,1 @@
+"""The tree: what the mount shows, what the server was seen to have, and how the second becomes the first."""

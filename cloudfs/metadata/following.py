@@ -1,0 +1,110 @@
+"""Files with work for the server that another client moved to another folder: the work goes where the file went.
+
+Such a file is gone from one folder's listing and new in another's, and the edit would be sent as a new file under the
+old name. Its file id tells where it is. Without file ids, that is what happens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+import trio
+
+from cloudfs.errors import RemoteError, Unreachable
+from cloudfs.metadata.merge import Change, Drop
+from cloudfs.metadata.vanished import Vanished, can_follow
+from cloudfs.paths import parent_of
+from cloudfs.remote.protocol import Remote
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT, Ino, RemotePath
+
+__all__ = ["Follower", "movable"]
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 60.0
+_MOST = 8
+"""So many files are looked for at once; further ones become new files under their old names."""
+
+
+def movable(changes: Iterable[Change]) -> list[Node]:
+    """Return the files with work for the server that would be dropped, as many as are worth looking for. Pure."""
+    found = [it.node for it in changes if isinstance(it, Drop) and can_follow(it.node)]
+    return found[:_MOST]
+
+
+class Follower:
+    """Has files found elsewhere. `list_folder` lists another folder for us, if nobody is at it already."""
+
+    def __init__(
+        self,
+        store: Store,
+        remote: Remote,
+        vanished: Vanished,
+        list_folder: Callable[[Ino, frozenset[str]], Awaitable[None]],
+    ) -> None:
+        self._nodes = store.nodes
+        self._remote = remote
+        self._vanished = vanished
+        self._list_folder = list_folder
+        self._waiting: dict[Ino, float] = {}
+        """Files that were found and have not followed yet, and since when (trio time)."""
+
+    async def follow(self, folder: Ino, gone: Iterable[Node], coming: frozenset[str]) -> set[Ino]:
+        """Look where files went that a folder's listing lacks, and have them taken over there.
+
+        `coming`: the file ids in the listing. Returns those about which nothing is known yet: they stay as they are.
+        """
+        unknown: set[Ino] = set()
+        for node in gone:
+            try:
+                paths = await self._remote.find(node.s_file_id or "")
+            except Unreachable:
+                unknown.add(node.ino)
+                continue
+            except RemoteError as error:
+                _log.info("%s: nobody can tell where it went: %s", node.name, error)
+                continue
+            for path in paths:
+                target = await self._folder_at(parent_of(path), coming)
+                if target is None or target == folder:
+                    continue
+                self._vanished.expect(node)
+                await self._list_folder(target, coming)
+                if self._is_open(node, folder) and self._may_wait(node.ino):
+                    unknown.add(node.ino)
+        return unknown
+
+    def _may_wait(self, ino: Ino) -> bool:
+        """Tell whether a file may still follow: somebody else may be listing its folder, or its name there be busy."""
+        now = trio.current_time()
+        self._waiting = {ino: since for ino, since in self._waiting.items() if now - since < 2 * _PATIENCE_S}
+        return now - self._waiting.setdefault(ino, now) < _PATIENCE_S
+
+    def expect(self, gone: Iterable[Node], coming: Collection[str]) -> None:
+        """Have files recognised in the listing that waits for this one, where it shows them."""
+        for node in gone:
+            if node.s_file_id in coming:
+                self._vanished.expect(node)
+
+    def _is_open(self, node: Node, folder: Ino) -> bool:
+        """Tell whether a file has neither followed nor been taken for a new one in its new place."""
+        current = self._nodes.get(node.ino)
+        if current is None or current.s_parent != folder:
+            return False
+        return all(it.ino == node.ino or not it.synced for it in self._nodes.by_file_id(node.s_file_id or ""))
+
+    async def _folder_at(self, path: RemotePath, coming: frozenset[str]) -> Ino | None:
+        """Return the folder at a path on the server, getting to know those above it as needed."""
+        folder = ROOT
+        for name in filter(None, path.split("/")):
+            known = self._nodes.synced_child(folder, name)
+            if known is None:
+                await self._list_folder(folder, coming)
+                known = self._nodes.synced_child(folder, name)
+            if known is None or not known.folder:
+                return None
+            folder = known.ino
+        return folder

@@ -1,0 +1,200 @@
+"""Stops the sudden disappearance of much: by a server that lost a disk, a wrong restore, a slip of a hand.
+
+Remote → here: what a listing lacks is dropped, unless it is so much that a person should know first. Then the nodes
+stay as they are, cached contents included, until somebody says what is meant or the server shows them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import trio
+
+from cloudfs.metadata.merge import Change, Drop
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT, Ino
+
+__all__ = ["Holding", "VanishGuard", "vanishes_too_much"]
+
+_log = logging.getLogger(__name__)
+
+_HANDFUL = 10
+_WINDOW_S = 600.0
+"""What vanishes within so long is looked at as one event."""
+_KEY = "vanished"
+
+
+def vanishes_too_much(
+    count: int, known: int, *, limit: int, emptied: int = 0, distrusted: bool = False
+) -> bool:
+    """Tell whether so many nodes must not vanish without a word from a person. Pure.
+
+    `count`: nodes that would be gone, with those of the last minutes; `known`: nodes there were before; `limit`: the
+    user's setting, 0 for no guard; `emptied`: names that the account's root had if it has none any more;
+    `distrusted`: the server is known to have been set back (oc:data-fingerprint), so that no absence is believed.
+    """
+    if count <= 0:
+        return False
+    if distrusted:
+        return True
+    if limit <= 0:
+        return False
+    return emptied > _HANDFUL or (count > limit and 2 * count > known)
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """One node that the server does not show any more, and that stays here."""
+
+    ino: Ino
+    folder: Ino
+    """Where it stands on the server, as far as we know."""
+    count: int
+    """Nodes: itself and all known below it."""
+    since: float
+    """Unix s."""
+
+
+class VanishGuard:
+    """Decides for each folder's listing which of its absences are believed. What is held survives a restart."""
+
+    def __init__(self, store: Store, *, limit: int, released: Callable[[], None] = lambda: None) -> None:
+        """`released` is called when something is not held any more: what waited for that can go on."""
+        self._store = store
+        self._nodes = store.nodes
+        self._limit = limit
+        self._released = released
+        self._held = {holding.ino: holding for holding in self._load()}
+        self._accepted: set[Ino] = set()
+        self._recent: deque[tuple[float, int]] = deque()
+        """When (trio time) how many nodes were dropped or held."""
+        self.distrusted = False
+        """No absence is believed at all. For whoever finds out that the server was set back."""
+
+    # What others ask
+
+    def held(self) -> list[Holding]:
+        """Return what is held, oldest first; drops what is no longer here, or no longer the server's."""
+        for ino in [ino for ino in self._held if not self._stands(ino)]:
+            del self._held[ino]
+        return sorted(self._held.values(), key=lambda holding: holding.since)
+
+    def _stands(self, ino: Ino) -> bool:
+        node = self._nodes.get(ino)
+        return node is not None and node.linked and node.synced
+
+    def covers(self, node: Node) -> bool:
+        """Tell whether what is to be done about a node has to wait, as it or its folder is held.
+
+        Removals need not: what is gone on the server is gone. Nor does finding out what became of a request.
+        """
+        if not self._held or not node.linked or node.local_only or node.tried is not None:
+            return False
+        return any(ino in self._held and self._stands(ino) for ino in self._depends_on(node))
+
+    def _depends_on(self, node: Node) -> set[Ino]:
+        """Return what has to be on the server for a node: itself, and the folders where it is there and goes to."""
+        places = {node.ino, *self._nodes.synced_ancestors(node.ino)} if node.synced else set()
+        folder = self._nodes.get(node.parent) if node.parent else None
+        while folder is not None and not folder.synced:
+            folder = self._nodes.get(folder.parent) if folder.parent else None
+        if folder is not None:
+            places |= {folder.ino, *self._nodes.synced_ancestors(folder.ino)}
+        return places
+
+    def accept(self, inos: Iterable[Ino]) -> None:
+        """The user knows: the next listing that lacks these is believed."""
+        self._accepted.update(inos)
+
+    def release(self, inos: Iterable[Ino]) -> None:
+        """These are new for the server from now on."""
+        for ino in inos:
+            self._held.pop(ino, None)
+        self._save()
+        self._released()
+
+    def sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
+        """Return the changes of a whole listing of a folder without the absences that are not believed."""
+        before = set(self._held)
+        believed = self._sift(folder, changes)
+        if not before <= self._held.keys():
+            self._released()
+        return believed
+
+    def _sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
+        gone = {change.node.ino for change in changes if isinstance(change, Drop)}
+        back = [ino for ino, held in self._held.items() if held.folder == folder and ino not in gone]
+        drops = [change for change in changes if isinstance(change, Drop) and not self._is_believed(change)]
+        if not drops and not back:
+            return list(changes)
+        for ino in back:
+            del self._held[ino]
+        new = {
+            it.node.ino: self._nodes.count_synced_from(it.node.ino)
+            for it in drops
+            if it.node.ino not in self._held
+        }
+        if self._is_too_much(folder, gone, sum(new.values())):
+            _log.info(
+                "%d nodes that the server does not show any more are kept until somebody answers",
+                sum(new.values()),
+            )
+            now = time.time()
+            self._held |= {ino: Holding(ino, folder, count, now) for ino, count in new.items()}
+        self._note(sum(new.values()))
+        self._save()
+        return [it for it in changes if not (isinstance(it, Drop) and it.node.ino in self._held)]
+
+    def _is_believed(self, drop: Drop) -> bool:
+        """Tell whether a node's absence needs no guard: it was accepted, or the server shows it elsewhere."""
+        node = drop.node
+        if not node.linked:
+            return True  # removed here too
+        if node.ino in self._accepted:
+            self._accepted.discard(node.ino)
+            self._held.pop(node.ino, None)
+            return True
+        others = [] if node.s_file_id is None else self._nodes.by_file_id(node.s_file_id)
+        moved = any(it.ino != node.ino and it.linked and it.ino not in self._held for it in others)
+        if moved:
+            self._held.pop(node.ino, None)
+        return moved
+
+    def _is_too_much(self, folder: Ino, gone: set[Ino], count: int) -> bool:
+        before = trio.current_time() - _WINDOW_S
+        while self._recent and self._recent[0][0] < before:
+            self._recent.popleft()
+        recent = sum(number for _, number in self._recent)
+        emptied = 0
+        if folder == ROOT and len(gone) > _HANDFUL:
+            known = {node.ino for node in self._nodes.synced_children(ROOT)}
+            emptied = len(known) if known <= gone else 0
+        few = not self.distrusted and not emptied and count + recent <= self._limit
+        # Counting all nodes takes 50 ms for a million: only where the answer depends on it.
+        known_count = 0 if few else self._nodes.count_synced() + recent
+        return vanishes_too_much(
+            count + recent if count else 0,
+            known_count,
+            limit=self._limit,
+            emptied=emptied,
+            distrusted=self.distrusted,
+        )
+
+    def _note(self, count: int) -> None:
+        if count:
+            self._recent.append((trio.current_time(), count))
+
+    # Across restarts
+
+    def _load(self) -> list[Holding]:
+        text = self._store.note(_KEY)
+        return [] if text is None else msgspec.json.decode(text, type=list[Holding])
+
+    def _save(self) -> None:
+        text = msgspec.json.encode(list(self._held.values())).decode() if self._held else None
+        if text != self._store.note(_KEY):
+            self._store.put_note(_KEY, text)

@@ -1,0 +1,423 @@
+"""Asks the server for a folder's members and has them merged. One request per folder at a time.
+
+What is known is shown at once: only a folder whose members were never seen makes its first reader wait. A
+known folder is asked for again in the background when it is used and its time to live has passed, unless somebody
+watches the whole account (`freshness`) and this folder was seen as the server has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import trio
+
+from cloudfs.concurrency.singleflight import SingleFlight
+from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
+from cloudfs.metadata.following import Follower, movable
+from cloudfs.metadata.freshness import Unwatched, Watch
+from cloudfs.metadata.merge import Change, merge_folder
+from cloudfs.metadata.takeover import Takeover
+from cloudfs.metadata.touched import TouchLog
+from cloudfs.metadata.vanished import KEEP_S
+from cloudfs.remote.protocol import Remote
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT, Ino, RemoteEntry, RemotePath
+
+__all__ = ["Ahead", "Lister"]
+
+_log = logging.getLogger(__name__)
+
+_MOVED_TRIES = 3
+_MOST_ORIGINS = 8
+"""So many other folders are listed for one listing; what came from further ones gets new inodes."""
+_CONFIRM_S = 2.0
+_DOUBT_S, _DOUBT_LOOK_S = 10.0, 0.1
+
+
+class Ahead(Protocol):
+    """Whoever lists folders before they are asked for."""
+
+    async def bring(self, ino: Ino, *, reading: bool) -> None:
+        """A folder never listed is needed, `reading`: by a program that reads it. Wait for it if it is on its way."""
+        ...
+
+    def was_read(self, ino: Ino) -> None:
+        """A program reads a folder, and has got its members."""
+        ...
+
+
+class Lister:
+    """Keeps folders' members current. `ttl_s`: age in seconds from which a used folder is asked for again."""
+
+    def __init__(
+        self,
+        store: Store,
+        remote: Remote,
+        takeover: Takeover,
+        touches: TouchLog,
+        nursery: trio.Nursery,
+        *,
+        ttl_s: float,
+        told_fingerprint: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._remote = remote
+        self._takeover = takeover
+        self._touches = touches
+        self._nursery = nursery
+        self._ttl_s = ttl_s
+        self._told_fingerprint = told_fingerprint
+        self.watch: Watch = Unwatched()
+        """Whoever watches the account needs us first, and comes here afterwards."""
+        self.ahead: Ahead | None = None
+        """It needs us first, and comes here afterwards."""
+        self._flight: SingleFlight[Ino, None] = SingleFlight(nursery)
+        self._follower = Follower(store, remote, takeover.vanished, self._list_alone)
+        self._asked_at: dict[Ino, float] = {}
+        self._all_old = False
+        """Nothing counts as fresh that was not asked for since: time went on without us, or was set."""
+        self._expiring = False
+        self._slow: set[Ino] = set()
+        """Folders whose listing under way was waited for in vain."""
+        self._outdated: dict[Ino, trio.Event] = {}
+        """Folders in which a file was found to be another version, until they are listed."""
+
+    async def ensure_listed(self, ino: Ino, *, reading: bool = False) -> None:
+        """Return once the folder's members are known; ask for them anew in the background if they are old.
+
+        Waits for the network only for a folder never listed before, and raises RemoteError if that fails. `reading`: a
+        program wants to see all of them, as one does that walks through folders.
+        """
+        node = self._store.nodes.get(ino)
+        if node is None or not node.synced or not node.folder:
+            return
+        if node.listed_at is None:
+            await self._bring(ino, reading=reading)
+        elif self._is_old(node) and not self._flight.running(ino):
+            if self._is_watched(ino):
+                self.watch.used()
+            else:
+                self.refresh_later(ino)
+        if reading and self.ahead is not None:
+            self.ahead.was_read(ino)
+
+    async def _bring(self, ino: Ino, *, reading: bool) -> None:
+        if self.ahead is not None:
+            await self.ahead.bring(ino, reading=reading)
+            node = self._store.nodes.get(ino)
+            if node is None or not node.synced or node.listed_at is not None:
+                return
+        await self._list_first(ino)
+
+    def _is_watched(self, ino: Ino) -> bool:
+        """Tell whether nothing can have changed in a folder that will not be found out without asking for it."""
+        return self.watch.covers() and self._store.nodes.is_seen_whole(ino)
+
+    def is_under_way(self, ino: Ino) -> bool:
+        """Tell whether a listing was asked for, and its answer is not taken over yet."""
+        return self._flight.running(ino)
+
+    async def _list_first(self, ino: Ino) -> None:
+        """List a folder that nobody has seen into.
+
+        "Not found" at its old place says nothing while a move of ours may have been carried out whose answer was lost:
+        then what became of it is waited for, which the worker finds out first of all.
+        """
+        until = trio.current_time() + _DOUBT_S
+        while True:
+            path = self._store.nodes.synced_path(ino)
+            try:
+                await self.refresh(ino)
+            except NotFound as error:
+                moved = self._store.nodes.synced_path(ino) not in {path, None}
+                if not moved and not self._store.nodes.is_in_doubt(ino):
+                    raise
+                if trio.current_time() >= until:
+                    message = "what became of its move is not known yet"
+                    raise Unreachable(message, subject=error.subject) from error
+            else:
+                return
+            await trio.sleep(_DOUBT_LOOK_S)
+
+    async def confirm_absence(self, ino: Ino) -> None:
+        """Before a name is said not to exist: have an old listing of its folder renewed, for a moment at most.
+
+        Without network, or when the server is slow, what is known has to do.
+        """
+        node = self._store.nodes.get(ino)
+        if node is None or not node.synced or node.listed_at is None:
+            return
+        if not self._flight.running(ino):
+            self._slow.discard(ino)
+            if not self._is_old(node):
+                return
+            if self._is_watched(ino):
+                await self.watch.look()
+                return
+        elif ino in self._slow:
+            return  # somebody has waited for this listing already: one wait for each is enough
+        self._asked_at[ino] = trio.current_time()
+        with trio.move_on_after(_CONFIRM_S) as patience:
+            await self._refresh_quietly(ino)
+        if patience.cancelled_caught:
+            self._slow.add(ino)
+
+    def _is_old(self, node: Node) -> bool:
+        asked_at = self._asked_at.get(node.ino)
+        if asked_at is not None:
+            return trio.current_time() - asked_at >= self._ttl_s
+        # Not asked since the start: only a folder that was made just now is known to be current.
+        return self._all_old or not 0 <= time.time() - (node.listed_at or 0) < self._ttl_s
+
+    def wants(self, node: Node, asked_at: float) -> bool:
+        """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news."""
+        if node.listed_at is None:
+            return True
+        return self._asked_at.get(node.ino, -math.inf) < asked_at and self._is_old(node)
+
+    async def take_over(
+        self,
+        ino: Ino,
+        path: RemotePath,
+        folder: tuple[RemoteEntry, Sequence[RemoteEntry]],
+        touched: Mapping[Ino, set[str]],
+        asked_at: float,
+    ) -> None:
+        """Merge a listing that somebody else has asked for, unless the folder is being listed anyway.
+
+        `touched`: what the touch log collects, from before the request on, which was made at `asked_at` (trio).
+        """
+        if not self._flight.running(ino):
+            await self._flight.run(ino, partial(self._take_over, ino, path, folder, touched, asked_at))
+
+    async def _take_over(
+        self,
+        ino: Ino,
+        path: RemotePath,
+        folder: tuple[RemoteEntry, Sequence[RemoteEntry]],
+        touched: Mapping[Ino, set[str]],
+        asked_at: float,
+    ) -> None:
+        own, members = folder
+        self._told_fingerprint(own.fingerprint)
+        node = self._store.nodes.get(ino)
+        if node is not None:
+            # Nobody knows its row from before the request. An ETag that is not the listing's may be newer: it stays.
+            asked = msgspec.structs.replace(node, s_etag=own.version.etag)
+            if await self._accept(path, asked, asked_at, own, members, touched):
+                self._asked_at[ino] = asked_at
+
+    def distrust_ages(self) -> None:
+        """Have every folder asked for anew at its next use, however lately it was."""
+        self._asked_at.clear()
+        self._all_old = True
+
+    def refresh_later(self, ino: Ino) -> None:
+        """Ask for the folder's members in the background."""
+        self._asked_at[ino] = trio.current_time()
+        self._nursery.start_soon(self._refresh_quietly, ino)
+
+    def outdated(self, ino: Ino) -> None:
+        """A read found another version of a file on the server: have its folder listed at once."""
+        node = self._store.nodes.get(ino)
+        folder = None if node is None else node.s_parent
+        if folder is not None and folder not in self._outdated:
+            self._outdated[folder] = trio.Event()
+            self._nursery.start_soon(self._renew, folder)
+
+    async def _renew(self, folder: Ino) -> None:
+        try:
+            if self._flight.running(folder):
+                # Asked for before the read, and maybe older than what that met.
+                await self._refresh_quietly(folder)
+            await self._refresh_quietly(folder)
+        finally:
+            self._outdated.pop(folder).set()
+
+    async def renewed(self, folder: Ino) -> None:
+        """Wait, for a moment at most, for the listing of a folder that is known to be outdated."""
+        listed = self._outdated.get(folder)
+        if listed is not None:
+            with trio.move_on_after(_CONFIRM_S):
+                await listed.wait()
+
+    async def refresh(self, ino: Ino) -> None:
+        """Ask the server for the folder's members now and merge them.
+
+        Raises RemoteError. A folder that the server no longer has is dropped by listing its parent. A caller that
+        stops waiting does not end it: a listing may take longer than a request waits, and the next request joins
+        it or finds it done. It ends by the remote's own time-outs.
+        """
+        if not self._flight.running(ino):
+            self._nursery.start_soon(self._see_through, ino)
+        await self._flight.run(ino, lambda: self._refresh(ino))
+
+    async def refresh_above(self, ino: Ino) -> None:
+        """List the folders above a node from the root down until all are listed or one turns out to be gone."""
+        for folder in reversed(self._store.nodes.synced_ancestors(ino)):
+            node = self._store.nodes.get(folder)
+            if node is None or not node.synced:
+                return
+            await self.refresh(folder)
+
+    async def _see_through(self, ino: Ino) -> None:
+        """Be the one waiter of a listing under way that never gives up."""
+        if self._flight.running(ino):
+            await self._refresh_quietly(ino)
+
+    async def _refresh_quietly(self, ino: Ino) -> None:
+        try:
+            await self.refresh(ino)
+        except RemoteError as error:
+            _log.debug("the folder could not be listed again: %s", error)
+        except Exception:  # noqa: BLE001  # logged
+            # In the background nobody else is there to meet it, and it must not end the mount.
+            _log.exception("the folder could not be listed again")
+
+    async def _refresh(self, ino: Ino, coming: Collection[str] | None = None) -> None:
+        for _ in range(_MOVED_TRIES):
+            if await self._try_refresh(ino, coming):
+                return
+        _log.warning("a folder kept moving while it was listed; it will be listed at its next use")
+
+    async def _try_refresh(self, ino: Ino, coming: Collection[str] | None) -> bool:
+        """List once; False when the folder had another path on the server by the time the answer came.
+
+        `coming`: file ids that the listing of another folder shows, which waits for this one. Then no other folder is
+        listed for it: one that waits for such a listing is never waited for in turn.
+        """
+        alone = coming is not None
+        path, asked = self._store.nodes.synced_path(ino), self._store.nodes.get(ino)
+        asked_at = trio.current_time()
+        if path is None:
+            return True
+        with self._touches.listing() as touched:
+            try:
+                own, members = await self._remote.list_folder(path)
+            except (NotFound, Unsupported) as error:
+                if self._store.nodes.synced_path(ino) != path:
+                    return False
+                await self._vanished(ino, alone=alone)
+                if isinstance(error, Unsupported):
+                    raise Changed("another client put a file in its place", subject=path) from error
+                raise
+            self._told_fingerprint(own.fingerprint)
+            if asked is None or not await self._accept(path, asked, asked_at, own, members, touched, coming):
+                return False
+        self._asked_at[ino] = trio.current_time()
+        return True
+
+    async def _accept(
+        self,
+        path: RemotePath,
+        asked: Node,
+        asked_at: float,
+        own: RemoteEntry,
+        members: Sequence[RemoteEntry],
+        touched: Mapping[Ino, set[str]],
+        coming: Collection[str] | None = None,
+    ) -> bool:
+        """Take over what was listed at a path; False when the folder has another one by now.
+
+        `asked`: the folder's row before it was asked for, at `asked_at` (trio): the answer tells of no later moment.
+        """
+        ino = asked.ino
+        folder = self._store.nodes.get(ino)
+        if folder is None or self._store.nodes.synced_path(ino) != path:
+            return False
+        if self._replaced(folder, own):
+            await self._vanished(ino, alone=coming is not None)
+            return True
+        if coming is None:
+            await self._leave(ino, members)
+        kept = await self._follow(ino, members, self._merge(ino, members, touched), coming)
+        left_out = self._left_out(ino, touched)
+        fitted = await self._takeover.apply(ino, self._merge(ino, members, touched), kept=kept)
+        whole = fitted and not kept and not left_out and self._has_all(ino, members)
+        listed_at = time.time() - (trio.current_time() - asked_at)
+        self._takeover.refresh_folder(asked, own, whole=whole, listed_at=listed_at)
+        if self._takeover.vanished and not self._expiring:
+            self._expiring = True
+            self._nursery.start_soon(self._expire)
+        return True
+
+    def _left_out(self, ino: Ino, touched: Mapping[Ino, set[str]]) -> set[str]:
+        """Return the names of which a listing that is under way says nothing."""
+        return touched.get(ino, set()) | self._store.nodes.names_in_doubt(ino)
+
+    def _has_all(self, ino: Ino, members: Sequence[RemoteEntry]) -> bool:
+        """Tell whether everything listed has a node now: not so where a name is taken here, or was a moment ago."""
+        return self._store.nodes.synced_names(ino).issuperset(entry.name for entry in members)
+
+    def _merge(
+        self, ino: Ino, members: Sequence[RemoteEntry], touched: Mapping[Ino, set[str]]
+    ) -> list[Change]:
+        nodes = self._store.nodes
+        return merge_folder(
+            members,
+            nodes.synced_children(ino),
+            {child.name: child for child in nodes.children(ino)},
+            self._left_out(ino, touched),
+        )
+
+    async def _follow(
+        self,
+        ino: Ino,
+        members: Sequence[RemoteEntry],
+        changes: Sequence[Change],
+        coming: Collection[str] | None,
+    ) -> set[Ino]:
+        """Have files with work for the server follow their moves; return those that are not to be dropped now."""
+        gone = movable(changes)
+        if not gone:
+            return set()
+        if coming is None:
+            there = frozenset(entry.file_id for entry in members if entry.file_id is not None)
+            return await self._follower.follow(ino, gone, there)
+        self._follower.expect(gone, coming)
+        if any(node.s_file_id not in coming for node in gone):
+            self.refresh_later(ino)  # by itself it may look for them
+        return {node.ino for node in gone}
+
+    async def _list_alone(self, ino: Ino, coming: frozenset[str]) -> None:
+        """List another folder for one whose listing shows these file ids; not where somebody is at it already."""
+        if not self._flight.running(ino):
+            with contextlib.suppress(RemoteError):
+                await self._flight.run(ino, partial(self._refresh, ino, coming))
+
+    async def _leave(self, ino: Ino, members: Sequence[RemoteEntry]) -> None:
+        """List the folders first that members, by their file ids, seem to have come from: they vanish there."""
+        nodes = self._store.nodes
+        known = {node.s_file_id for node in nodes.synced_children(ino)}
+        new = [entry.file_id for entry in members if entry.file_id is not None and entry.file_id not in known]
+        origins = {node.s_parent for file_id in new for node in nodes.by_file_id(file_id)} - {None, ino}
+        for origin in sorted(filter(None, origins))[:_MOST_ORIGINS]:
+            await self._list_alone(origin, frozenset(new))
+
+    async def _expire(self) -> None:
+        try:
+            while self._takeover.vanished:
+                await trio.sleep(KEEP_S / 3)
+                self._takeover.vanished.expire()
+        except Exception:  # noqa: BLE001  # logged
+            _log.exception("what vanished on the server is not forgotten yet")
+        finally:
+            self._expiring = False
+
+    def _replaced(self, folder: Node, own: RemoteEntry) -> bool:
+        """Tell whether another folder now stands at the path."""
+        known = folder.s_file_id
+        return folder.ino != ROOT and known is not None and own.file_id is not None and known != own.file_id
+
+    async def _vanished(self, ino: Ino, *, alone: bool) -> None:
+        node = self._store.nodes.get(ino)
+        if not alone and node is not None and node.s_parent and ino != ROOT:
+            await self.refresh(node.s_parent)

@@ -1,0 +1,1 @@
+"""The server: WebDAV and Nextcloud's dialect of it behind one `Remote` protocol. Nothing else speaks HTTP."""

@@ -1,0 +1,118 @@
+"""Where an account lies on its server: paths to URLs, and hrefs back to paths. Pure."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
+
+from cloudfs.paths import ROOT_PATH, UnrepresentableName, decode_segment, encode, join
+from cloudfs.types import RemotePath
+
+__all__ = ["Place", "origin_of", "spelling_of"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return (scheme, host, port) of a URL, lower-case, the default port filled in.
+
+    ValueError where it is no http(s) URL with a host.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    if scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("not an http or https address")
+    return scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[scheme]
+
+
+class Place:
+    """The account's root on the wire."""
+
+    def __init__(self, root_url: str) -> None:
+        self.url = root_url if root_url.endswith("/") else root_url + "/"
+        self.origin = origin_of(self.url)
+        self._segments = _decoded(urlsplit(self.url).path)
+        self._spellings: dict[RemotePath, str] = {}
+        """Last segments that the server's latest listings spell in another form than NFC, by our path.
+
+        A server that compares bytes knows them by that spelling only.
+        """
+
+    def __repr__(self) -> str:
+        return f"Place({self.url!r})"
+
+    def url_of(self, path: RemotePath, *, folder: bool = False) -> str:
+        """Return the absolute, percent-encoded URL of a path; `folder` ends it with a slash."""
+        url = self.url + encode(self._spelled(path) if self._spellings else path[1:])
+        return url + "/" if folder and not url.endswith("/") else url
+
+    def learn(self, path: RemotePath, spelling: str) -> None:
+        """A listing spells the last segment of a path so: requests do the same from now on."""
+        if spelling != path.rpartition("/")[2]:
+            self._spellings[path] = spelling
+        elif self._spellings:
+            self._spellings.pop(path, None)
+
+    def _spelled(self, path: RemotePath) -> str:
+        segments, above = [], ROOT_PATH
+        for name in path[1:].split("/"):
+            above = join(above, name)
+            segments.append(self._spellings.get(above, name))
+        return "/".join(segments)
+
+    def path_of(self, href: str, folder: RemotePath) -> RemotePath:
+        """Return the path that an href in a listing of `folder` stands for.
+
+        Hrefs are absolute paths or URLs (RFC 4918 §8.3); relative ones are taken from `folder`. A URL must name our
+        host; scheme and port are ignored, because servers behind a proxy get both wrong (protocol.md §1) and
+        nothing is ever fetched from an href. ValueError where it is not below the root, or unsafe to decode;
+        UnrepresentableName where it is a member of `folder` all the same.
+        """
+        if href.startswith("/") and not href.startswith("//"):
+            return self._below_root(href, folder)
+        parts = urlsplit(href)
+        if parts.netloc:
+            if (parts.hostname or "").lower() != self.origin[1]:
+                raise ValueError(f"a listing names another server: {parts.hostname}")
+            return self._below_root(href.split("//", 1)[1].removeprefix(parts.netloc), folder)
+        return _joined(folder, _split(href, ()))
+
+    def _below_root(self, raw: str, folder: RemotePath) -> RemotePath:
+        segments = _split(raw, (*self._segments, *filter(None, folder.split("/"))))
+        depth = len(self._segments)
+        if segments[:depth] != self._segments:
+            raise ValueError(f"a listing leaves the account's folder: {raw[:200]!r}")
+        return _joined(ROOT_PATH, segments[depth:])
+
+
+def spelling_of(href: str) -> str:
+    """Return the last segment of an href as the server spells it; our names are its NFC form."""
+    return unquote(href.rstrip("/").rpartition("/")[2])
+
+
+def _split(raw: str, folder: tuple[str, ...]) -> tuple[str, ...]:
+    """Decode the segments; UnrepresentableName only for the last one, and only right below `folder`."""
+    head, _, tail = raw.rstrip("/").rpartition("/")
+    try:
+        above = _decoded(head)
+    except UnrepresentableName as error:
+        raise ValueError(str(error)) from error
+    try:
+        return (*above, *_decoded(tail))
+    except UnrepresentableName as error:
+        if above == folder:
+            raise
+        raise ValueError(str(error)) from error
+
+
+def _joined(folder: RemotePath, segments: tuple[str, ...]) -> RemotePath:
+    path = folder
+    for segment in segments:
+        path = join(path, segment)
+    return path
+
+
+# Members of one folder share everything but their last segment.
+@lru_cache(maxsize=256)
+def _decoded(raw: str) -> tuple[str, ...]:
+    return tuple(decode_segment(segment) for segment in raw.split("/") if segment)

@@ -1,0 +1,492 @@
+"""Requests to one server: one identity, one cookie jar, lanes that cannot starve each other.
+
+- Credentials go to the origin of the account and nowhere else: a redirect is followed on that origin only, and only
+  for reads. They never appear in a repr, a log line or an error.
+- One cookie jar per `Transport`: on Nextcloud a session cookie beats the Authorization header, so a jar shared
+  between accounts mixes them up (protocol.md, rule 2). With cookies a request costs a third less (§11).
+- All errors are `RemoteError`s. Nothing is repeated here but a request whose session cookie may have died (401), which
+  the server did not act on.
+- Once the login itself is refused, whoever is told by `refused` holds back what was not sent (`admit`), and what can be
+  cut off on its way is: each further refusal makes the server slower for everybody behind the same address.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from enum import Enum
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import metadata
+from typing import Self
+
+import httpx
+import msgspec
+import trio
+
+from cloudfs.errors import ProtocolViolation, RemoteError, Unreachable
+from cloudfs.remote.bodies import Inflater, Upload, Whole
+from cloudfs.remote.failures import NETWORK_ERRORS, Failure, error_of_exception, error_of_reply
+from cloudfs.remote.hrefs import origin_of
+from cloudfs.remote.values import http_date_s, whole_number
+from cloudfs.remote.wire import BodyStream, WireTransport
+
+__all__ = ["Lane", "Limits", "Reply", "Request", "Transport", "WholeReply", "default_user_agent"]
+
+_log = logging.getLogger(__name__)
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH"})
+_MAX_REDIRECTS = 3
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_CHUNK_BYTES = 1024 * 1024
+_STRAIGHT_FROM_BYTES = 8 * 1024 * 1024
+"""Bodies from this length on are worth a connection of their own: one round trip, three with TLS."""
+
+
+def default_user_agent() -> str:
+    """Return cloudfs/VERSION, also from a tree that was never installed."""
+    try:
+        return f"cloudfs/{metadata.version('cloudfs')}"
+    except metadata.PackageNotFoundError:
+        return "cloudfs/0"
+
+
+class Lane(Enum):
+    """What competes for connections only with its own kind."""
+
+    METADATA = "metadata"
+    """Small requests that somebody may be waiting for."""
+    RANGES = "ranges"
+    """Bounded pieces of files."""
+    STREAMS = "streams"
+    """Long downloads, as fast as their reader."""
+    UPLOADS = "uploads"
+    BULK = "bulk"
+    """Many files in one request. Without the session: with it each such request would end it (protocol.md, rule 3)."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Time-outs in seconds by trio's clock, and how much may happen at once."""
+
+    connect_s: float = 5.0
+    read_s: float = 10.0
+    """Longest silence while an answer to a read is awaited or comes in."""
+    login_s: float = 0.0
+    """The same while there is no session, where that is longer; for Nextcloud, see `files`."""
+    change_s: float = 60.0
+    """Longest silence after a change was sent: the server may move many files or assemble a large one."""
+    tree_s: float = 30.0
+    """A whole tree: it is computed to the end before its first byte (protocol.md §4.1), 5,000 objects in 0.9 s."""
+    attempt_s: float = 12.0
+    """One small read with all its tries: below the 15 s in which the kernel gets its answer."""
+    listing_s: float = 120.0
+    """One folder, however large."""
+    slowest_bytes_per_s: int = 32 * 1024
+    """Bodies of known size get this much more time."""
+    reply_bytes: int = 4 * 1024 * 1024
+    """Largest reply that is read whole."""
+    whole_bytes: int = 64 * 1024 * 1024
+    """New files up to this size go in one request: in pieces 50 MiB take twice as long (protocol.md §7)."""
+    piece_bytes: int = 16 * 1024 * 1024
+    """First piece of a large upload; later ones adapt to how long they take."""
+    metadata_lane: int = 6
+    ranges_lane: int = 4
+    streams_lane: int = 6
+    uploads_lane: int = 4
+    bulk_lane: int = 2
+    idle_s: float = 30.0
+    """A connection unused for so long is not trusted any more."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request; `subject` is what errors name."""
+
+    method: str
+    url: str
+    subject: str
+    headers: dict[str, str] = {}
+    content: bytes | Callable[[], Upload] = b""
+    lane: Lane = Lane.METADATA
+    silence_s: float | None = None
+    """None: `Limits.read_s`."""
+    follow: bool = True
+    """Follow redirects within the origin; only reads ever do."""
+    severable: bool = False
+    """The server makes nothing of a part of its body, so it may be cut."""
+
+
+class WholeReply(msgspec.Struct, frozen=True):
+    """A reply read to its end, decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Reply:
+    """A reply whose body is still to come."""
+
+    def __init__(self, response: httpx.Response, request: Request, silence_s: float) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._request = request
+        self._silence_s = silence_s
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._ended = False
+        self._connection, self._left = _straight(response, request)
+
+    async def read_raw(self, most: int = _MAX_CHUNK_BYTES) -> bytes:
+        """Return the next bytes of the body as sent, b"" at the end.
+
+        At most `most` bytes of a long body, about 1 MiB of others, however they come from the network.
+        Raises Unreachable or ProtocolViolation where the body ends before its announced length.
+        """
+        if self._ended:
+            return b""
+        try:
+            chunk = await (self._read_http() if self._connection is None else self._read_straight(most))
+        except NETWORK_ERRORS as error:
+            self._ended = True
+            raise error_of_exception(error, self._request.subject, in_body=True) from error
+        self._ended = not chunk
+        return chunk
+
+    async def _read_http(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = self._response.aiter_raw()
+        return await anext(self._chunks, b"")
+
+    async def _read_straight(self, most: int) -> bytes:
+        if self._connection is None or not self._left:
+            return b""
+        chunk = await self._connection.read_body(min(most, self._left), self._silence_s)
+        if not chunk:
+            raise httpx.RemoteProtocolError("the connection was closed within the body")
+        self._left -= len(chunk)
+        return chunk
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the decompressed body in pieces of at most 32 KiB, with a checkpoint after each."""
+        inflater = Inflater(self.headers.get("Content-Encoding"))
+        while raw := await self.read_raw():
+            for piece in inflater.feed(raw):
+                yield piece
+                await trio.lowlevel.checkpoint()
+        inflater.close()
+
+    async def read_all(self, limit: int) -> bytes:
+        """Return the whole decompressed body; ProtocolViolation above `limit` bytes."""
+        inflater = Inflater(self.headers.get("Content-Encoding"))
+        body = bytearray()
+        while raw := await self.read_raw():
+            for piece in inflater.feed(raw):
+                body += piece
+                if len(body) > limit:
+                    raise ProtocolViolation(
+                        f"the reply is larger than {limit} bytes", subject=self._request.subject
+                    )
+        inflater.close()
+        return bytes(body)
+
+    async def require(self, *statuses: int) -> Self:
+        """Return self where the status is one of these; otherwise read the reason and raise its error."""
+        if self.status in statuses:
+            return self
+        raise error_of_reply(await self.failure())
+
+    async def failure(self) -> Failure:
+        """Read the body of a failed reply; a body that cannot be read is taken as empty."""
+        try:
+            body = await self.read_all(_MAX_ERROR_BYTES)
+        except RemoteError:
+            body = b""
+        return Failure(self._request.method, self._request.subject, self.status, self.headers, body)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end.
+
+        The generators inside httpx and httpcore do not close each other. So a body left early is ended from below: its
+        socket is closed and the next read fails through all of them, instead of leaving them to the garbage collector.
+        """
+        with trio.CancelScope(shield=True):
+            if self._connection is not None:
+                await self._connection.aclose()
+            elif self._chunks is not None and not self._ended:
+                if stream := self._response.extensions.get("network_stream"):
+                    await stream.aclose()
+                try:
+                    while await anext(self._chunks, b""):
+                        pass
+                except NETWORK_ERRORS:
+                    pass
+            await self._response.aclose()
+
+
+def _no_cookies() -> CookieJar:
+    """Return a jar that keeps nothing."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def _straight(response: httpx.Response, request: Request) -> tuple[BodyStream | None, int]:
+    """Return the connection to read a long body of known length from, and that length; see `wire`."""
+    length = whole_number(response.headers.get("Content-Length"))
+    connection = response.extensions.get("network_stream")
+    if (
+        request.lane is not Lane.STREAMS
+        or response.status_code not in {200, 206}
+        or length is None
+        or length < _STRAIGHT_FROM_BYTES
+        or "Transfer-Encoding" in response.headers
+        or not isinstance(connection, BodyStream)
+        or not connection.at_body
+    ):
+        return None, 0
+    return connection, length
+
+
+def _log_request(request: Request, outcome: str, began: float) -> None:
+    """Say what was asked and how it went; never of headers, which have the credentials."""
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug(
+            "%s %s: %s after %.0f ms",
+            request.method,
+            request.subject,
+            outcome,
+            (time.monotonic() - began) * 1e3,
+        )
+
+
+class Transport:
+    """The way to one origin with one identity."""
+
+    def __init__(
+        self,
+        url: str,
+        auth: httpx.Auth | None,
+        *,
+        tls: ssl.SSLContext,
+        limits: Limits | None = None,
+        user_agent: str | None = None,
+        wire: Callable[[Lane], httpx.AsyncBaseTransport] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._origin = origin_of(url)
+        self.clock_skew_s = 0.0
+        """How far the server's clock is ahead of ours, as its last reply told, to a second or so."""
+        self._jar = CookieJar()
+        self.admit: Callable[[], None] = lambda: None
+        """Asked right before each request is sent; raises what holds it back."""
+        self.refused: Callable[[], None] = lambda: None
+        """Called at once when the login in use is refused."""
+        self.sessions_die = True
+        """A session that has ended may get 401 although the login is good."""
+        self._second_try = trio.Lock()
+        self._refused = False
+        """The last that was heard of the credentials alone is that they are refused."""
+        self._logins = 0
+        """How often the login was replaced by another."""
+        self._severable: dict[Upload, trio.CancelScope] = {}
+        """Bodies on their way that may be cut."""
+        sizes = {
+            Lane.METADATA: self.limits.metadata_lane,
+            Lane.RANGES: self.limits.ranges_lane,
+            Lane.STREAMS: self.limits.streams_lane,
+            Lane.UPLOADS: self.limits.uploads_lane,
+            Lane.BULK: self.limits.bulk_lane,
+        }
+        self._slots = {lane: trio.Semaphore(size) for lane, size in sizes.items()}
+        self._wires: list[WireTransport] = []
+        self._clients = {
+            lane: httpx.AsyncClient(
+                auth=auth,
+                cookies=_no_cookies() if lane is Lane.BULK else self._jar,
+                headers={
+                    "User-Agent": user_agent or default_user_agent(),
+                    "OCS-APIRequest": "true",
+                    "Accept": "*/*",
+                },
+                follow_redirects=False,
+                trust_env=False,
+                transport=wire(lane) if wire else self._wire(lane, tls, size),
+            )
+            for lane, size in sizes.items()
+        }
+
+    def __repr__(self) -> str:
+        scheme, host, port = self._origin
+        return f"Transport({scheme}://{host}:{port})"
+
+    def _wire(self, lane: Lane, tls: ssl.SSLContext, size: int) -> WireTransport:
+        # Large reads only where large bodies are: each allocates its whole buffer first.
+        read_bytes = 1024 * 1024 if lane in {Lane.RANGES, Lane.STREAMS} else 64 * 1024
+        made = WireTransport(tls, read_bytes=read_bytes, idle=size, idle_s=self.limits.idle_s)
+        self._wires.append(made)
+        return made
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Reply]:
+        """Send a request and hand out its reply, whatever its status; closes it at the end.
+
+        Waits for a free slot of the lane as long as the caller lets it.
+        """
+        async with self._slots[request.lane]:
+            reply = await self._send_with_session(request)
+            try:
+                yield reply
+            finally:
+                await reply.aclose()
+
+    async def fetch(self, request: Request, *statuses: int) -> WholeReply:
+        """Send a request and read its reply whole; raises the error of any status but these (none: any will do)."""
+        async with self.open(request) as reply:
+            if statuses:
+                await reply.require(*statuses)
+            body = b"" if request.method == "HEAD" else await reply.read_all(self.limits.reply_bytes)
+            return WholeReply(reply.status, reply.headers, body)
+
+    async def _send_with_session(self, request: Request) -> Reply:
+        if self._second_try.locked():
+            async with self._second_try:
+                pass  # what becomes of it tells whether this one is worth sending
+        with_session = request.lane is not Lane.BULK and bool(len(self._jar))
+        login = self._logins
+        reply = await self._send_to_origin(request)
+        if reply.status != 401:
+            self._refused = False
+            return reply
+        if with_session and self.sessions_die:
+            # The session may be dead and the login good: once without. One request alone tries that; where it fails, it
+            # fails for all, and each failed login slows everybody down.
+            async with self._second_try:
+                if not self._refused:
+                    await reply.aclose()
+                    self._jar.clear()
+                    reply = await self._send_to_origin(request)
+                    self._refused = reply.status == 401
+        if reply.status == 401 and login == self._logins:
+            self._refuse()
+        return reply
+
+    def _refuse(self) -> None:
+        """Nobody is to try this login again unasked: tell so, and cut off what the server would only refuse, too."""
+        self._refused = True
+        self._jar.clear()  # whatever the session had to do with it, the next try is without
+        self.refused()
+        for body, scope in self._severable.items():
+            if not body.is_given:
+                scope.cancel()
+
+    async def _send_to_origin(self, request: Request) -> Reply:
+        for _ in range(_MAX_REDIRECTS + 1):
+            reply = await self._send_once(request)
+            location = reply.headers.get("Location")
+            if reply.status not in {301, 302, 307, 308} or not location or not request.follow:
+                return reply
+            await reply.aclose()
+            request = msgspec.structs.replace(request, url=self._redirected(request, location))
+        raise ProtocolViolation("the server redirects in circles", subject=request.subject)
+
+    def _redirected(self, request: Request, location: str) -> str:
+        try:
+            target = str(httpx.URL(request.url).join(location))
+            origin = origin_of(target)
+        except (ValueError, httpx.InvalidURL) as error:
+            raise ProtocolViolation(
+                "the server redirects to no usable address", subject=request.subject
+            ) from error
+        if origin != self._origin:
+            raise ProtocolViolation(
+                f"the server redirects to {origin[0]}://{origin[1]}:{origin[2]}, where no password is sent",
+                subject=request.subject,
+            )
+        if request.method not in _READS:
+            raise ProtocolViolation("the server redirects a change", subject=request.subject)
+        return target
+
+    async def _send_once(self, request: Request) -> Reply:
+        if origin_of(request.url) != self._origin:
+            raise ProtocolViolation("an address outside the account's server", subject=request.subject)
+        self.admit()
+        began = time.monotonic()
+        body = Whole(request.content) if isinstance(request.content, bytes) else request.content()
+        try:
+            with self._severing(request, body) as severed:
+                response = await self._clients[request.lane].send(self._message(request, body), stream=True)
+        except NETWORK_ERRORS as error:
+            # What broke this one has probably broken those that are idle, too: nobody is to wait for each of them.
+            self.distrust_connections()
+            _log_request(request, f"failed ({type(error).__name__})", began)
+            if isinstance(error, httpx.ReadTimeout):
+                self.forget_session()  # it may have ended, so that this was a login: see `Limits.login_s`
+            raise error_of_exception(error, request.subject) from error
+        finally:
+            with trio.CancelScope(shield=True):
+                await body.aclose()
+        if severed.cancelled_caught:
+            raise Unreachable("cut off, as the login was refused meanwhile", subject=request.subject)
+        _log_request(request, str(response.status_code), began)
+        if told_s := http_date_s(response.headers.get("Date")):
+            self.clock_skew_s = told_s - time.time()
+        return Reply(response, request, self._silence_s(request))
+
+    @contextmanager
+    def _severing(self, request: Request, body: httpx.AsyncByteStream) -> Iterator[trio.CancelScope]:
+        """Be around the sending of a request, so that a refusal of another one can cut its body."""
+        with trio.CancelScope() as scope:
+            if not request.severable or not isinstance(body, Upload):
+                yield scope
+                return
+            self._severable[body] = scope
+            try:
+                yield scope
+            finally:
+                del self._severable[body]
+
+    def _message(self, request: Request, body: httpx.AsyncByteStream) -> httpx.Request:
+        headers = {"Accept-Encoding": "identity"}
+        if isinstance(request.content, bytes) and request.content:
+            headers["Content-Length"] = str(len(request.content))
+        message = self._clients[request.lane].build_request(
+            request.method,
+            request.url,
+            headers=headers | request.headers,
+            timeout=httpx.Timeout(
+                connect=self.limits.connect_s,
+                read=self._silence_s(request),
+                write=self.limits.read_s,
+                pool=self.limits.read_s,
+            ),
+        )
+        # Put in afterwards: httpx would wrap it in a generator of its own.
+        message.stream = body
+        return message
+
+    def _silence_s(self, request: Request) -> float:
+        silence_s = self.limits.read_s if request.silence_s is None else request.silence_s
+        return silence_s if len(self._jar) else max(silence_s, self.limits.login_s)
+
+    def distrust_connections(self) -> None:
+        """Make a new connection for every further request: the machine has slept, or changed its network."""
+        for wire in self._wires:
+            wire.distrust()
+
+    def log_in(self, auth: httpx.Auth | None) -> None:
+        """Use other credentials from the next request on."""
+        for client in self._clients.values():
+            client.auth = auth or httpx.Auth()  # which adds nothing
+        self._refused = False
+        self._logins += 1
+        self.forget_session()
+
+    def forget_session(self) -> None:
+        """Drop all cookies: after a new login, or before a request that must come without."""
+        self._jar.clear()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        with trio.CancelScope(shield=True):
+            for client in self._clients.values():
+                await client.aclose()

@@ -1,0 +1,254 @@
+"""The connection: pragmas, transactions, durability.
+
+Short indexed statements run on the trio loop (17 µs for a lookup among a million rows), where the lack of a
+checkpoint makes every function a critical section. Only what waits for the disk goes to a thread: fsync and
+WAL checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from cloudfs.errors import LocalDamage, PosixError
+from cloudfs.store.room import Room
+from cloudfs.store.schema import begin_versions, create_or_migrate
+
+__all__ = ["Database", "DatabaseDamaged", "set_aside"]
+
+_CHECKPOINT_BYTES = 16 * 1024 * 1024
+"""The WAL is folded into the database beyond this size; about 4,000 small transactions."""
+
+_ROWS_PER_LOOK = 128
+"""Rows changed, of up to four pages each, between two looks at how full the disk is."""
+
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+_CHECK_S = 0.3
+"""The check at the start has so long: enough for about 300,000 nodes. What it does not reach is found in use."""
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class DatabaseDamaged(LocalDamage):
+    """The file is no database, or not a whole one: the next start begins with a new one (`set_aside`)."""
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged database another name, with its log, and return that."""
+    stamp = dt.datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
+    target = path.with_name(f"{path.name}-damaged-{stamp}")
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+    _mark_of(path).unlink(missing_ok=True)
+    return target
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_name(path.name + "-is-damaged")
+
+
+class Database:
+    """One SQLite file in WAL mode, used from the trio thread only."""
+
+    def __init__(self, path: Path, room_bytes: int = 0) -> None:
+        """Open or create `path` (0600), migrating an older format; `room_bytes` are allocated for its WAL at once.
+
+        Raises LocalDamage when the file is no usable database, PosixError(ENOSPC) when the disk is full.
+        """
+        self._path = path
+        self._room_bytes = room_bytes
+        self._looked_at = 0
+        self._folded_at = 0
+        """Changes, as the connection counts them, when the WAL was last folded in."""
+        self._wal = path.with_name(path.name + "-wal")
+        if _mark_of(path).exists():
+            raise DatabaseDamaged("the state database was found to be damaged while it was used")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.close(descriptor)
+        with translated():
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            try:
+                self._prepare()
+                self._check()
+            except BaseException as error:
+                # Left to the garbage collector it would hold the file, and maybe its write lock.
+                self._db.close()
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+                    msg = f"the state database is not one of ours: {error}"
+                    raise DatabaseDamaged(msg) from error
+                raise
+        self._inside = False
+        self.room = Room(path, room_bytes)
+        self.room.take()
+
+    def _prepare(self) -> None:
+        # NORMAL: a commit survives a killed process; `make_durable` makes it survive a power cut.
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "wal_autocheckpoint = 0",  # would fsync on the loop; see `checkpoint`
+            "temp_store = MEMORY",
+            "cache_size = -8192",
+            "mmap_size = 0",  # a disk error below a mapping is a SIGBUS: the end of the mount
+            # What a burst made of the WAL is given back when it begins anew, but not the room taken beforehand.
+            f"journal_size_limit = {max(self._room_bytes, _CHECKPOINT_BYTES)}",
+        ):
+            self._db.execute(f"PRAGMA {pragma}")
+        create_or_migrate(self._db)
+        begin_versions(self._db)
+
+    def _check(self) -> None:
+        """Look whether the file is whole, as far as the time for it reaches."""
+        until = time.monotonic() + _CHECK_S
+        self._db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+        try:
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            return
+        finally:
+            self._db.set_progress_handler(None, 0)
+        if found != "ok":
+            msg = f"the state database is damaged: {found}"
+            raise DatabaseDamaged(msg)
+
+    def execute(self, sql: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        """Run one statement; outside `transaction` it commits by itself."""
+        with translated():
+            try:
+                return self._db.execute(sql, parameters)
+            except sqlite3.OperationalError as error:
+                # Inside a transaction SQLite may have undone what came before: that is for the caller to repeat.
+                if self._inside or not self._made_room(error):
+                    raise
+                return self._db.execute(sql, parameters)
+            except sqlite3.DatabaseError as error:
+                if _primary(error) in _DAMAGE:
+                    with contextlib.suppress(OSError):
+                        _mark_of(self._path).touch()
+                raise
+
+    def _look_at_disk(self) -> None:
+        """On a nearly full disk begin the WAL anew before it has used up what it has: later a commit would fail."""
+        self._looked_at = self._db.total_changes
+        disk = os.statvfs(self._path.parent)
+        if disk.f_bavail * disk.f_frsize < self._room_bytes:
+            self._begin_wal_anew()
+
+    def _begin_wal_anew(self) -> None:
+        """On the loop, where no reader is in its way; waits for the disk twice."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _made_room(self, error: sqlite3.OperationalError) -> bool:
+        if error.sqlite_errorcode not in _FULL or self._db.in_transaction:
+            return False
+        self._begin_wal_anew()
+        return True
+
+    def executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        """Run one statement for many rows."""
+        with translated():
+            self._db.executemany(sql, rows)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. NO CHECKPOINT: the body must not await. Inside another transaction it joins that one."""
+        if self._inside:
+            yield
+            return
+        if self._room_bytes and self._db.total_changes - self._looked_at > _ROWS_PER_LOOK:
+            self._look_at_disk()
+        self.execute("BEGIN IMMEDIATE")
+        self._inside = True
+        try:
+            yield
+        except BaseException:
+            # On a full disk SQLite has rolled back by itself, and says so with an error.
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        else:
+            self._commit()
+        finally:
+            self._inside = False
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                self._made_room(error)  # for the next one: this one is undone
+            with translated():
+                raise
+
+    async def make_durable(self) -> None:
+        """Return when every commit so far is on the disk (fsync of the WAL, in a thread)."""
+        await trio.to_thread.run_sync(_fsync, self._wal)
+
+    async def checkpoint_if_large(self) -> None:
+        """Fold a grown WAL into the database, in a thread; readers and writers go on meanwhile.
+
+        Raises PosixError(ENOSPC).
+        """
+        with contextlib.suppress(FileNotFoundError):
+            limit = min(_CHECKPOINT_BYTES, self._room_bytes // 2 or _CHECKPOINT_BYTES)
+            changes = self._db.total_changes
+            # The file keeps its size: where nothing was written since, there is nothing in it to fold in.
+            if changes != self._folded_at and self._wal.stat().st_size > limit:
+                await trio.to_thread.run_sync(_checkpoint, self._path)
+                self._folded_at = changes
+
+    def close(self) -> None:
+        """Close the connection; SQLite folds the WAL in when it is the last one."""
+        self._db.close()
+        self.room.close()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checkpoint(path: Path) -> None:
+    with translated(), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into ours: a full disk is an answer, anything else is damage."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in _FULL:
+            raise PosixError(errno.ENOSPC, "the state database") from error
+        msg = f"the state database failed: {error}"
+        raise LocalDamage(msg) from error
+    except sqlite3.DatabaseError as error:
+        msg = f"the state database is damaged: {error}"
+        raise (DatabaseDamaged if _primary(error) in _DAMAGE else LocalDamage)(msg) from error
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

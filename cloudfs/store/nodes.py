@@ -1,0 +1,370 @@
+"""Reading and writing rows of `nodes`. No decisions here: callers say which columns become what."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cloudfs.paths import ROOT_PATH
+from cloudfs.store.db import Database
+from cloudfs.store.records import Node
+from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath
+
+__all__ = ["Nodes"]
+
+_COLUMNS = ", ".join(Node.__struct_fields__)
+_SETTABLE = frozenset(Node.__struct_fields__) - {"ino", "folder", "dirty"}
+_UNSYNCED = dict.fromkeys(
+    "s_parent s_name s_version s_mtime_ns s_etag s_size s_modified_s s_checksum s_file_id permissions"
+    " listed_etag".split()
+) | {"mount_root": 0}
+
+
+class Nodes:
+    """The tree's rows. Sequence numbers of contents are drawn here too."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # Reading
+
+    def get(self, ino: Ino) -> Node | None:
+        """Return a node, None when its row is gone."""
+        return self._one("ino = ?", (ino,))
+
+    def child(self, parent: Ino, name: str) -> Node | None:
+        """Return what the mount shows under a name."""
+        return self._one("parent = ? AND name = ?", (parent, name))
+
+    def synced_child(self, parent: Ino, name: str) -> Node | None:
+        """Return the node that the server has under a name, wherever the mount shows it."""
+        moved = self._one("moved AND s_parent = ? AND s_name = ?", (parent, name))
+        if moved is not None:
+            return moved
+        placed = self.child(parent, name)
+        return placed if placed is not None and placed.placed else None
+
+    def by_file_id(self, file_id: str) -> list[Node]:
+        """Return the nodes that carry a server's file id; one id may stand at two paths (protocol.md §3.3)."""
+        return self._many("s_file_id = ?", (file_id,))
+
+    def children(self, parent: Ino) -> list[Node]:
+        """Return what the mount shows in a folder, by name."""
+        return self._many("parent = ? ORDER BY name", (parent,))
+
+    def child_inos(self, parent: Ino) -> array[int]:
+        """Return the inodes that the mount shows in a folder, by name; 8 bytes each."""
+        rows = self._db.execute("SELECT ino FROM nodes WHERE parent = ? ORDER BY name", (parent,))
+        return array("q", (ino for (ino,) in rows))
+
+    def get_many(self, inos: Sequence[int]) -> dict[int, Node]:
+        """Return those of the nodes that still exist."""
+        marks = ",".join("?" * len(inos))
+        return {node.ino: node for node in self._many(f"ino IN ({marks})", tuple(inos))}
+
+    def synced_children(self, parent: Ino) -> list[Node]:
+        """Return what the server has in a folder, as far as we know."""
+        placed = self._many("parent = ? AND s_parent = parent AND s_name = name", (parent,))
+        return placed + self._many("moved AND s_parent = ?", (parent,))
+
+    def synced_member_inos(self, parent: Ino) -> list[tuple[Ino, int]]:
+        """Return inode and `folder` of what the server has in a folder, as far as we know."""
+        sql = (
+            "SELECT ino, folder FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name"
+            " UNION ALL SELECT ino, folder FROM nodes WHERE moved AND s_parent = ?"
+        )
+        return self._db.execute(sql, (parent, parent)).fetchall()
+
+    def synced_names(self, parent: Ino) -> set[str]:
+        """Return the names of what the server has in a folder, as far as we know."""
+        sql = (
+            "SELECT name FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name"
+            " UNION ALL SELECT s_name FROM nodes WHERE moved AND s_parent = ?"
+        )
+        return {name for (name,) in self._db.execute(sql, (parent, parent))}
+
+    def has_children(self, parent: Ino) -> bool:
+        """Tell whether the mount shows anything in a folder."""
+        return (
+            self._db.execute("SELECT 1 FROM nodes WHERE parent = ? LIMIT 1", (parent,)).fetchone() is not None
+        )
+
+    def dirty(self) -> list[Node]:
+        """Return every node with work for the server, oldest change first."""
+        return self._many("dirty ORDER BY ctime_ns", ())
+
+    def dirty_after(self, ino: Ino, count: int) -> list[Node]:
+        """Return up to so many nodes with work for the server, in the order of their inodes, from beyond `ino` on."""
+        return self._many("dirty AND ino > ? ORDER BY ino LIMIT ?", (ino, count))
+
+    def has_moved(self, parent: Ino) -> bool:
+        """Tell whether the server has anything in a folder that the mount shows elsewhere, or no more."""
+        sql = "SELECT 1 FROM nodes WHERE moved AND s_parent = ? LIMIT 1"
+        return self._db.execute(sql, (parent,)).fetchone() is not None
+
+    def busy_folders(self) -> set[Ino]:
+        """Return the folders with work for the server below them, here or there; 2 µs per dirty node."""
+        shown = self._folders_above("SELECT parent FROM nodes WHERE dirty AND parent", "parent")
+        return shown | self._folders_above("SELECT s_parent FROM nodes WHERE dirty AND s_parent", "s_parent")
+
+    def left_folders(self) -> set[Ino]:
+        """Return the folders that something shown elsewhere has yet to leave on the server; 2 µs per dirty node."""
+        elsewhere = "SELECT s_parent FROM nodes WHERE dirty AND s_parent AND parent AND moved"
+        return self._folders_above(elsewhere + " AND NOT (local_only AND parent = s_parent)", "s_parent")
+
+    def _folders_above(self, nearest: str, parent: str) -> set[Ino]:
+        rows = self._db.execute(
+            f"WITH RECURSIVE up(ino) AS ({nearest} UNION"
+            f" SELECT {parent} FROM nodes JOIN up USING (ino) WHERE {parent}) SELECT ino FROM up"
+        )
+        return {ino for (ino,) in rows}
+
+    def count_dirty(self) -> int:
+        """Count the nodes with work for the server."""
+        (count,) = self._db.execute("SELECT count(*) FROM nodes WHERE dirty").fetchone()
+        return int(count)
+
+    def bytes_to_send(self) -> int:
+        """Add up the sizes of the files whose content has to go to the server."""
+        (total,) = self._db.execute(
+            "SELECT coalesce(sum(size), 0) FROM nodes"
+            " WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version"
+        ).fetchone()
+        return int(total)
+
+    def count_local_files(self) -> int:
+        """Count the files with content that the mount shows and that never go up."""
+        sql = "SELECT count(*) FROM nodes WHERE local_only AND NOT folder AND parent IS NOT NULL AND size > 0"
+        (count,) = self._db.execute(sql).fetchone()
+        return int(count)
+
+    def bytes_to_leave(self) -> int:
+        """Return how many bytes at most the server will have less of what was removed, taken off it or cut here."""
+        (total,) = self._db.execute(
+            "SELECT coalesce(sum(s_size - iif(parent IS NULL OR local_only, 0, size)), 0) FROM nodes"
+            " WHERE dirty AND NOT folder AND s_parent IS NOT NULL"
+            " AND (parent IS NULL OR local_only OR size < s_size)"
+        ).fetchone()
+        return int(total)
+
+    def count_removed(self, after_ns: int) -> int:
+        """Count the nodes that were removed after a time and that the server still has."""
+        sql = "SELECT count(*) FROM nodes WHERE parent IS NULL AND s_parent IS NOT NULL AND ctime_ns > ?"
+        (count,) = self._db.execute(sql, (after_ns,)).fetchone()
+        return int(count)
+
+    def taken_off(self, after_ns: int) -> list[Node]:
+        """Return the nodes that were moved to a local-only place after a time and that the server still has.
+
+        Only the topmost: those below stand where they stood.
+        """
+        return self._many(
+            "dirty AND local_only AND moved AND parent IS NOT NULL AND ctime_ns > ?", (after_ns,)
+        )
+
+    def leaving(self, after_ns: int, most: int) -> list[Node]:
+        """Return up to so many of both, in the order of their inodes."""
+        gone = "(parent IS NULL OR (local_only AND moved))"
+        where = f"dirty AND s_parent IS NOT NULL AND ctime_ns > ? AND {gone} ORDER BY ino LIMIT ?"
+        return self._many(where, (after_ns, most))
+
+    def count_synced(self) -> int:
+        """Count what the server is known to have, the root left out; 50 ms for a million."""
+        (count,) = self._db.execute("SELECT count(*) - 1 FROM nodes WHERE s_parent IS NOT NULL").fetchone()
+        return int(count)
+
+    def stale_folders(self) -> list[Ino]:
+        """Return the known folders that hold something on the server that was not seen, by inode."""
+        rows = self._db.execute(
+            "SELECT ino FROM nodes INDEXED BY nodes_stale"
+            " WHERE folder AND parent IS NOT NULL AND s_parent IS NOT NULL"
+            " AND listed_at IS NOT NULL AND s_etag IS NOT listed_etag"
+        )
+        return [Ino(ino) for (ino,) in rows]
+
+    def is_seen_whole(self, ino: Ino) -> bool:
+        """Tell whether a folder and all above it were listed as they last were heard to be; 22 µs at depth 5."""
+        (gaps,) = self._db.execute(
+            "WITH RECURSIVE up(ino) AS (VALUES (?)"
+            " UNION ALL SELECT s_parent FROM nodes JOIN up USING (ino) WHERE s_parent)"
+            " SELECT count(*) FROM up LEFT JOIN nodes USING (ino)"
+            " WHERE listed_at IS NULL OR listed_etag IS NULL OR s_etag IS NOT listed_etag",
+            (ino,),
+        ).fetchone()
+        return not gaps
+
+    def is_all_listed(self) -> bool:
+        """Tell whether the members of all folders that the mount shows and the server has are known."""
+        sql = "SELECT 1 FROM nodes WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL AND listed_at IS NULL"
+        return self._db.execute(f"{sql} LIMIT 1").fetchone() is None
+
+    def listed_folders(self) -> list[Ino]:
+        """Return the folders of the server whose members are known, in the order of their inodes."""
+        sql = "SELECT ino FROM nodes WHERE folder AND s_parent IS NOT NULL AND listed_at IS NOT NULL ORDER BY ino"
+        return [Ino(ino) for (ino,) in self._db.execute(sql)]
+
+    def count_synced_from(self, ino: Ino) -> int:
+        """Count a node and everything that the server is known to have below it; 2 µs each."""
+        (count,) = self._db.execute(
+            "WITH RECURSIVE below(ino) AS (VALUES (?)"
+            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino"
+            "  WHERE nodes.s_parent = nodes.parent AND nodes.s_name = nodes.name"
+            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.s_parent = below.ino WHERE nodes.moved)"
+            " SELECT count(*) FROM below",
+            (ino,),
+        ).fetchone()
+        return int(count)
+
+    def knows_in_folders(self, ino: Ino, *, more_than: int) -> bool:
+        """Tell whether more nodes than so many are known in the folders of a folder; 2 µs for each of these."""
+        (count,) = self._db.execute(
+            "WITH RECURSIVE below(ino) AS ("
+            " SELECT ino FROM nodes WHERE parent = ? AND folder AND listed_at IS NOT NULL"
+            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino LIMIT ?)"
+            " SELECT count(*) FROM below",
+            (ino, more_than + 1),
+        ).fetchone()
+        return bool(count > more_than)
+
+    def mount_roots(self, parent: Ino) -> list[Node]:
+        """Return the roots of shares and other storages that the mount shows in a folder."""
+        return self._many("parent = ? AND mount_root", (parent,))
+
+    def orphans(self) -> list[Node]:
+        """Return nodes that neither the mount nor the server has: unlinked ones that were open at a crash."""
+        return self._many("parent IS NULL AND s_parent IS NULL AND t_parent IS NULL", ())
+
+    def tried(self) -> list[Node]:
+        """Return the nodes that requests put somewhere on the server whose outcome is not known (yet)."""
+        return self._many("t_parent IS NOT NULL", ())
+
+    def tried_child(self, parent: Ino, name: str) -> Node | None:
+        """Return the node that such a request may have put under a name."""
+        return self._one("t_parent IS NOT NULL AND t_parent = ? AND t_name = ?", (parent, name))
+
+    def local_path(self, ino: Ino) -> RemotePath | None:
+        """Return where the mount shows a node, None when it or a folder above is unlinked."""
+        return self._path(ino, "parent", "name")
+
+    def synced_path(self, ino: Ino) -> RemotePath | None:
+        """Return where the server has a node, None when the server does not have it."""
+        return self._path(ino, "s_parent", "s_name")
+
+    def _path(self, ino: Ino, parent: str, name: str) -> RemotePath | None:
+        segments: list[str] = []
+        sql = f"SELECT {parent}, {name} FROM nodes WHERE ino = ?"
+        while ino != ROOT:
+            row = self._db.execute(sql, (ino,)).fetchone()
+            if row is None or row[0] is None:
+                return None
+            ino = row[0]
+            segments.append(row[1])
+        return RemotePath("/" + "/".join(reversed(segments))) if segments else ROOT_PATH
+
+    def ancestors(self, ino: Ino) -> list[Ino]:
+        """Return the folders above a node in the mount, nearest first, up to the root."""
+        return self._ancestors(ino, "parent")
+
+    def synced_ancestors(self, ino: Ino) -> list[Ino]:
+        """Return the folders above a node on the server, nearest first, up to the root."""
+        return self._ancestors(ino, "s_parent")
+
+    def _ancestors(self, ino: Ino, parent: str) -> list[Ino]:
+        found: list[Ino] = []
+        while ino != ROOT:
+            row = self._db.execute(f"SELECT {parent} FROM nodes WHERE ino = ?", (ino,)).fetchone()
+            if row is None or not row[0]:
+                break
+            ino = Ino(row[0])
+            found.append(ino)
+        return found
+
+    def descendants(self, ino: Ino) -> list[Node]:
+        """Return everything that the mount shows below a folder, folders before their members."""
+        return self._below(ino, "parent")
+
+    def synced_descendants(self, ino: Ino) -> list[Node]:
+        """Return everything that the server has below a folder as far as we know, folders first."""
+        return self._below(ino, "s_parent")
+
+    def _below(self, ino: Ino, parent: str) -> list[Node]:
+        level, found = [ino], []
+        while level:
+            members = (self.children if parent == "parent" else self.synced_children, level)
+            nodes = [node for folder in members[1] for node in members[0](folder)]
+            found += nodes
+            level = [node.ino for node in nodes if node.folder]
+        return found
+
+    # Writing
+
+    def next_version(self) -> ContentVersion:
+        """Draw a number for a new content; never drawn twice from one database, not even after a power cut."""
+        row = self._db.execute(
+            "UPDATE meta SET value = value + 1 WHERE key = 'sequence' RETURNING value"
+        ).fetchone()
+        return ContentVersion(row[0])
+
+    def insert(self, **columns: Any) -> Ino:  # noqa: ANN401  # column values
+        """Add a node and return its new inode number; errors as `Database.execute`."""
+        names = ", ".join(columns)
+        marks = ", ".join(f":{name}" for name in columns)
+        cursor = self._db.execute(f"INSERT INTO nodes ({names}) VALUES ({marks})", columns)
+        return Ino(cursor.lastrowid or 0)
+
+    def update(self, ino: Ino, **columns: Any) -> None:  # noqa: ANN401  # column values
+        """Set columns of one node."""
+        if not columns.keys() <= _SETTABLE:
+            msg = f"no such columns: {columns.keys() - _SETTABLE}"
+            raise ValueError(msg)
+        assignments = ", ".join(f"{name} = :{name}" for name in columns)
+        self._db.execute(f"UPDATE nodes SET {assignments} WHERE ino = :ino", {**columns, "ino": ino})
+
+    def is_in_doubt(self, ino: Ino) -> bool:
+        """Tell whether a request of unknown outcome may have moved a node, or a folder above it on the server."""
+        above = (self.get(it) for it in (ino, *self.synced_ancestors(ino)))
+        return any(node is not None and node.tried is not None for node in above)
+
+    def names_in_doubt(self, folder: Ino) -> set[str]:
+        """Return the names in a folder on the server that nodes in doubt had, or may have by now."""
+        return {
+            name
+            for node in self.tried()
+            for parent, name in ((node.s_parent, node.s_name), (node.t_parent, node.t_name))
+            if parent == folder and name is not None
+        }
+
+    def begin_try(self, ino: Ino, place: tuple[Ino, str]) -> None:
+        """Note a request, before it is sent, that puts a node somewhere on the server."""
+        self.update(ino, t_parent=place[0], t_name=place[1], t_looked=0)
+
+    def looked(self, ino: Ino) -> None:
+        """Nothing was found where it was tried: the same may be tried again."""
+        self.update(ino, t_looked=1)
+
+    def end_try(self, ino: Ino) -> None:
+        """Its outcome is known."""
+        self.update(ino, t_parent=None, t_name=None, t_looked=0)
+
+    def forget_synced(self, ino: Ino) -> None:
+        """Make a node one that the server never had: it will be created there anew."""
+        self.update(ino, **_UNSYNCED)
+
+    def set_local_only(self, inos: Iterable[Ino], value: bool) -> None:  # noqa: FBT001  # a column's value
+        """Set whether nodes never go up."""
+        self._db.executemany(
+            "UPDATE nodes SET local_only = ? WHERE ino = ?", [(int(value), ino) for ino in inos]
+        )
+
+    def delete(self, ino: Ino) -> None:
+        """Remove a row. The caller made sure that no byte depends on it."""
+        self._db.execute("DELETE FROM nodes WHERE ino = ?", (ino,))
+
+    def _one(self, where: str, parameters: tuple[Any, ...]) -> Node | None:
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM nodes WHERE {where}", parameters).fetchone()
+        return None if row is None else Node(*row)
+
+    def _many(self, where: str, parameters: tuple[Any, ...]) -> list[Node]:
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM nodes WHERE {where}", parameters)
+        return [Node(*row) for row in rows]

@@ -1,0 +1,151 @@
+"""Rows as frozen records. A record is a snapshot: after an await, read it again."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cloudfs.types import ContentVersion, Ino, Kind, RemoteVersion
+
+__all__ = ["Attempt", "Conflict", "Node", "SafeState", "StagedRow"]
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """One row of `nodes`; the columns are explained in schema.py. Field order is the column order."""
+
+    ino: Ino
+    parent: Ino | None
+    name: str
+    folder: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int | None
+    version: ContentVersion
+    local_only: int
+    s_parent: Ino | None
+    s_name: str | None
+    s_version: ContentVersion | None
+    s_mtime_ns: int | None
+    s_etag: str | None
+    s_size: int | None
+    s_modified_s: int | None
+    s_checksum: str | None
+    s_file_id: str | None
+    permissions: str | None
+    mount_root: int
+    listed_at: float | None
+    t_parent: Ino | None
+    t_name: str | None
+    dirty: int
+    t_looked: int = 0
+    listed_etag: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """File or folder, for ever."""
+        return Kind.FOLDER if self.folder else Kind.FILE
+
+    @property
+    def synced(self) -> bool:
+        """The server has, or had when we last agreed, this node."""
+        return self.s_parent is not None
+
+    @property
+    def linked(self) -> bool:
+        """The mount shows it under a name."""
+        return self.parent is not None
+
+    @property
+    def tombstone(self) -> bool:
+        """Removed here, and the server has yet to be told."""
+        return self.parent is None and self.s_parent is not None
+
+    @property
+    def placed(self) -> bool:
+        """The server has it in the same folder and under the same name as the mount."""
+        return self.s_parent is not None and self.parent == self.s_parent and self.name == self.s_name
+
+    @property
+    def tried(self) -> tuple[Ino, str] | None:
+        """Where a request under way, or one whose reply was lost, puts it on the server."""
+        return None if self.t_parent is None or self.t_name is None else (self.t_parent, self.t_name)
+
+    @property
+    def to_be_found(self) -> bool:
+        """What became of such a request is to be found out before anything else is done; not before the same again."""
+        wanted = self.tried == (self.parent, self.name) and not self.local_only and not self.placed
+        return self.tried is not None and not (self.t_looked and wanted)
+
+    @property
+    def content_dirty(self) -> bool:
+        """The bytes here are not those of the synced version."""
+        return not self.folder and self.version != self.s_version
+
+    @property
+    def remote_version(self) -> RemoteVersion:
+        """The server's name of the synced content; meaningful only where `synced`."""
+        return RemoteVersion(self.s_etag or "", self.s_size or 0, self.s_modified_s or 0, self.s_checksum)
+
+
+class SafeState(msgspec.Struct, frozen=True):
+    """What a staging file holds at one moment; columns as in `staged`."""
+
+    size: int
+    present: bytes
+    base_limit: int
+
+
+class StagedRow(msgspec.Struct, frozen=True):
+    """One row of `staged`: which bytes a staging file holds and where the others come from."""
+
+    ino: Ino
+    version: ContentVersion
+    size: int
+    present: bytes
+    base: ContentVersion
+    base_limit: int
+    base_remote: RemoteVersion | None
+    checksum: str | None = None
+    safe_size: int | None = None
+    safe_present: bytes | None = None
+    safe_limit: int | None = None
+
+    @property
+    def state(self) -> SafeState:
+        """What the staging file holds."""
+        return SafeState(self.size, self.present, self.base_limit)
+
+    @property
+    def safe(self) -> SafeState | None:
+        """What it held when it was last known to be on the disk."""
+        if self.safe_size is None or self.safe_present is None or self.safe_limit is None:
+            return None
+        return SafeState(self.safe_size, self.safe_present, self.safe_limit)
+
+    @property
+    def is_safe(self) -> bool:
+        """Tell whether a power cut takes nothing of it: nothing written is always safe."""
+        return not self.present or self.safe == self.state
+
+    def made_safe(self, state: SafeState) -> StagedRow:
+        """Return the row with `state` known to be on the disk."""
+        return msgspec.structs.replace(
+            self, safe_size=state.size, safe_present=state.present, safe_limit=state.base_limit
+        )
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """An upload that was begun and whose end is not known."""
+
+    ino: Ino
+    version: ContentVersion
+    size: int
+    checksum: str
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """Two versions that both survived: ours under a new name, the server's under the old one."""
+
+    ours: Ino
+    theirs: Ino
+    found_at: float

@@ -1,0 +1,201 @@
+"""The whole store: one database, its tables as small objects that share its transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from cloudfs.errors import PosixError
+from cloudfs.store.db import Database
+from cloudfs.store.nodes import Nodes
+from cloudfs.store.records import Attempt, Conflict, StagedRow
+from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion
+
+__all__ = ["Store"]
+
+_log = logging.getLogger(__name__)
+
+_UPKEEP_S = 5.0
+
+
+class Store:
+    """One account's persistent state. Used from the trio thread only; nothing here awaits but `make_durable`."""
+
+    def __init__(self, path: Path, *, room_bytes: int = 0) -> None:
+        """Open or create the database; arguments and errors as `Database`."""
+        self.db = Database(path, room_bytes)
+        self.nodes = Nodes(self.db)
+        (self.store_id,) = self.db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """All or nothing; the body must not await."""
+        return self.db.transaction()
+
+    async def make_durable(self) -> None:
+        """Return when everything committed so far survives a power cut."""
+        await self.db.make_durable()
+
+    async def run(self) -> None:
+        """Keep the WAL short; for ever, in the owner's nursery."""
+        while True:
+            await trio.sleep(_UPKEEP_S)
+            self.db.room.take()
+            try:
+                await self.db.checkpoint_if_large()
+            except PosixError as error:  # a full disk: it grows a little further, and the next try may do it
+                _log.warning("%s", error)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+    # The machine's life
+
+    def boot_id(self) -> str | None:
+        """Return the kernel's boot id under which the database was last opened; None: not known."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()
+        return None if row is None else str(row[0])
+
+    def set_boot_id(self, boot_id: str) -> None:
+        """From now on what is not on the disk yet belongs to this life of the machine."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (boot_id,))
+
+    # Notes
+
+    def note(self, key: str) -> str | None:
+        """Return what was noted under a key."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = 'note_' || ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put_note(self, key: str, text: str | None) -> None:
+        """Note something small that has to survive a restart; None forgets it."""
+        if text is None:
+            self.db.execute("DELETE FROM meta WHERE key = 'note_' || ?", (key,))
+        else:
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES ('note_' || ?, ?)", (key, text))
+
+    # Staging files
+
+    def staged(self, ino: Ino, version: ContentVersion) -> StagedRow | None:
+        """Return what a staging file holds, None when there is none."""
+        row = self.db.execute("SELECT * FROM staged WHERE ino = ? AND version = ?", (ino, version)).fetchone()
+        return None if row is None else _staged(row)
+
+    def all_staged(self) -> list[StagedRow]:
+        """Return every staging file."""
+        return [_staged(row) for row in self.db.execute("SELECT * FROM staged")]
+
+    def staged_of(self, ino: Ino) -> list[StagedRow]:
+        """Return the staging files of one node, newest first."""
+        rows = self.db.execute("SELECT * FROM staged WHERE ino = ? ORDER BY version DESC", (ino,))
+        return [_staged(row) for row in rows]
+
+    def put_staged(self, file: StagedRow) -> None:
+        """Insert or replace what is known of a staging file."""
+        base_remote = None if file.base_remote is None else msgspec.json.encode(file.base_remote)
+        self.db.execute(
+            "INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                file.ino,
+                file.version,
+                file.size,
+                file.present,
+                file.base,
+                file.base_limit,
+                base_remote,
+                file.checksum,
+                file.safe_size,
+                file.safe_present,
+                file.safe_limit,
+            ),
+        )
+
+    def delete_staged(self, ino: Ino, version: ContentVersion) -> None:
+        """Forget a staging file whose bytes nobody needs any more."""
+        self.db.execute("DELETE FROM staged WHERE ino = ? AND version = ?", (ino, version))
+
+    # Remote observations
+
+    def observe(self, ino: Ino, entry: RemoteEntry | None) -> None:
+        """Keep what the server was seen to have (None: nothing) until it can be taken over."""
+        blob = None if entry is None else msgspec.json.encode(entry)
+        self.db.execute("INSERT OR REPLACE INTO observed VALUES (?, ?)", (ino, blob))
+
+    def is_observed(self, ino: Ino) -> bool:
+        """Tell whether the server is known to have something else than the synced view says."""
+        return self.db.execute("SELECT 1 FROM observed WHERE ino = ?", (ino,)).fetchone() is not None
+
+    def observed_of_clean(self) -> list[tuple[Ino, RemoteEntry]]:
+        """Return the files without work for the server that it was seen to have something else of, and that."""
+        rows = self.db.execute(
+            "SELECT ino, entry FROM observed JOIN nodes USING (ino)"
+            " WHERE NOT dirty AND NOT folder AND parent IS NOT NULL AND entry IS NOT NULL ORDER BY ino"
+        )
+        return [(Ino(ino), msgspec.json.decode(entry, type=RemoteEntry)) for ino, entry in rows]
+
+    def clear_observed_of_clean(self, folder: Ino) -> None:
+        """Forget the same of the files in one folder."""
+        self.db.execute(
+            "DELETE FROM observed WHERE ino IN (SELECT ino FROM nodes WHERE s_parent = ? AND NOT dirty)",
+            (folder,),
+        )
+
+    def clear_observed(self, ino: Ino) -> None:
+        """The observation was dealt with."""
+        self.db.execute("DELETE FROM observed WHERE ino = ?", (ino,))
+
+    # Attempted uploads
+
+    def begin_attempt(self, attempt: Attempt) -> None:
+        """Remember an upload before its first byte is sent."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO attempts (ino, version, size, checksum) VALUES (?, ?, ?, ?)",
+            (attempt.ino, attempt.version, attempt.size, attempt.checksum),
+        )
+
+    def attempts(self, ino: Ino) -> list[Attempt]:
+        """Return the uploads of a node whose outcome is unknown."""
+        rows = self.db.execute("SELECT ino, version, size, checksum FROM attempts WHERE ino = ?", (ino,))
+        return [Attempt(*row) for row in rows]
+
+    def end_attempts(self, ino: Ino) -> None:
+        """The outcome is known."""
+        self.db.execute("DELETE FROM attempts WHERE ino = ?", (ino,))
+
+    def hand_on_attempts(self, ino: Ino, successor: Ino) -> None:
+        """Another node stands for the place that they were sent to."""
+        self.db.execute("UPDATE OR REPLACE attempts SET ino = ? WHERE ino = ?", (successor, ino))
+
+    # Conflicts
+
+    def add_conflict(self, ours: Ino, theirs: Ino) -> None:
+        """Record that two versions of one file now stand beside each other."""
+        self.db.execute("INSERT OR REPLACE INTO conflicts VALUES (?, ?, ?)", (ours, theirs, time.time()))
+
+    def conflicts(self) -> list[Conflict]:
+        """Return the conflicts whose copy still exists, dropping the others."""
+        self.db.execute(
+            "DELETE FROM conflicts WHERE NOT EXISTS"
+            " (SELECT 1 FROM nodes WHERE nodes.ino = conflicts.ours AND parent IS NOT NULL)"
+        )
+        return [Conflict(*row) for row in self.db.execute("SELECT ours, theirs, found_at FROM conflicts")]
+
+    def end_conflict(self, ours: Ino) -> None:
+        """Somebody has decided: the two are ordinary files from now on."""
+        self.db.execute("DELETE FROM conflicts WHERE ours = ?", (ours,))
+
+    def hand_on_conflict(self, replaced: Ino, successor: Ino) -> None:
+        """A conflicted copy was saved by renaming over it: what took its place is the copy now."""
+        self.db.execute("UPDATE OR REPLACE conflicts SET ours = ? WHERE ours = ?", (successor, replaced))
+
+
+def _staged(row: tuple[Any, ...]) -> StagedRow:
+    ino, version, size, present, base, limit, remote, *rest = row
+    base_remote = None if remote is None else msgspec.json.decode(remote, type=RemoteVersion)
+    return StagedRow(ino, version, size, present, base, limit, base_remote, *rest)

@@ -1,0 +1,242 @@
+"""Sends many small new files in one request, where nobody else can be in their way.
+
+The request knows no preconditions (protocol.md §8), so it is for folders alone that this process has made on the
+server, and that hold nothing of others: known from having made them just now, or from a look right before. All else is
+as with single uploads: sealed bytes, attempts and places noted before the request, and what is not certain found out by
+a look.
+
+It is given up easily, since everything can also go by PUT: a file after one failure, all files for a while after some
+requests in a row that failed, or when the first one is found to have stored something else than was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+
+import trio
+
+from cloudfs.concurrency.killpoints import reached
+from cloudfs.errors import CloudfsError, NotAuthenticated, ProtocolViolation, RemoteError, Unavailable
+from cloudfs.paths import join
+from cloudfs.remote.protocol import NewFile, Remote
+from cloudfs.store.records import Attempt
+from cloudfs.store.store import Store
+from cloudfs.sync.doubts import Doubts
+from cloudfs.sync.packing import Package, Packer
+from cloudfs.sync.steps import Step, Upload
+from cloudfs.sync.upload import Uploader
+from cloudfs.types import Ino, RemotePath, Stored
+
+__all__ = ["MOST_BYTES", "MOST_FILES", "BulkUploader", "NewFolders"]
+
+_log = logging.getLogger(__name__)
+
+MOST_FILES = 50
+"""Of one request. SOURCE: measured on 29.0.1, two of 50 at once are quicker than any other sizes (protocol.md §8)."""
+MOST_BYTES = 2 * 1024 * 1024
+"""Of one request: it is held in memory here, and by the server."""
+_SMALL_BYTES = 128 * 1024
+_CERTAIN_S = 2.0
+"""So long after a look nobody is taken to have found a new folder and put a file of the same name into it."""
+_WORTH_A_LOOK = 4
+"""Files for which a folder is looked at again; fewer go by PUT."""
+_MOST_FAILURES = 3
+_SHUT_S = 600.0
+_MOST_REMEMBERED = 10_000
+
+
+class NewFolders:
+    """Folders made by this process on the server, and when they were last known to hold nothing of others."""
+
+    def __init__(self) -> None:
+        self._known_at: dict[Ino, float] = {}
+
+    def known(self, ino: Ino) -> None:
+        """It was made, or looked at, just now."""
+        self._known_at.pop(ino, None)
+        self._known_at[ino] = trio.current_time()
+        if len(self._known_at) > _MOST_REMEMBERED:
+            del self._known_at[next(iter(self._known_at))]
+
+    def forget(self, ino: Ino) -> None:
+        """Somebody else has put something into it."""
+        self._known_at.pop(ino, None)
+
+    def age_s(self, ino: Ino) -> float:
+        """Return how long ago it was known to hold nothing of others; infinity: never."""
+        return trio.current_time() - self._known_at.get(ino, -math.inf)
+
+
+class BulkUploader:
+    """Carries out `Upload` steps together."""
+
+    def __init__(
+        self,
+        store: Store,
+        remote: Remote,
+        packer: Packer,
+        uploader: Uploader,
+        doubts: Doubts,
+        new_folders: NewFolders,
+    ) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._remote = remote
+        self._packer = packer
+        self._uploader = uploader
+        self._doubts = doubts
+        self._new_folders = new_folders
+        self._singly: set[Ino] = set()
+        """Files that were in a request that failed, or were refused in one."""
+        self._failures = 0
+        self._shut_until = -math.inf
+        self._proved = False
+        """What a request stored was found to be what was sent."""
+
+    def takes(self, step: Step) -> bool:
+        """Tell whether a step may go together with others."""
+        node = step.node
+        if not self._remote.features.bulk or trio.current_time() < self._shut_until:
+            return False
+        if not isinstance(step, Upload) or step.onto is not None or node.synced or node.tried is not None:
+            return False
+        if node.size > _SMALL_BYTES or node.ino in self._singly or node.parent is None:
+            return False
+        folder = self._nodes.synced_path(node.parent)
+        if folder is None or not NewFile(join(folder, node.name), b"", 0).fits_bulk:
+            return False
+        return math.isfinite(self._new_folders.age_s(node.parent)) and not self._store.attempts(node.ino)
+
+    async def send(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError]:
+        """Send what belongs to the steps and commit what the server made of it; return what went wrong with which file.
+
+        Raises RemoteError where the request failed. Then nothing is lost, and the next plan says what is still to do.
+        """
+        failed: dict[Ino, CloudfsError] = {}
+        async with AsyncExitStack() as stack:
+            packages = await self._pack(stack, steps, failed)
+            files = [await self._file(package) for package in packages]
+            await self._look(packages)
+            # NO CHECKPOINT until the tries are noted: from then on nothing else is done about these files.
+            chosen = [
+                (package, file)
+                for package, file in zip(packages, files, strict=True)
+                if self._stands(package)
+            ]
+            if chosen:
+                await self._send(*zip(*chosen, strict=True))
+        return failed
+
+    async def _pack(
+        self, stack: AsyncExitStack, steps: Sequence[Upload], failed: dict[Ino, CloudfsError]
+    ) -> list[Package]:
+        packages = []
+        for step in steps:
+            try:
+                package = await stack.enter_async_context(self._packer.packed(step))
+            except CloudfsError as error:
+                failed[step.node.ino] = error
+            else:
+                packages += [] if package is None or package.parcel.size > _SMALL_BYTES else [package]
+        return packages
+
+    async def _file(self, package: Package) -> NewFile:
+        content = b"".join([chunk async for chunk in self._packer.chunks(package)])
+        return NewFile(package.parcel.path, content, package.parcel.mtime_s)
+
+    async def _look(self, packages: Sequence[Package]) -> None:
+        """Look again into folders that were not looked at for a while, and forget those that others use too."""
+        waiting: defaultdict[Ino, list[Package]] = defaultdict(list)
+        for package in packages:
+            waiting[package.parcel.place[0]].append(package)
+        for folder, inside in waiting.items():
+            path = self._nodes.synced_path(folder)
+            if self._new_folders.age_s(folder) < _CERTAIN_S or len(inside) < _WORTH_A_LOOK or path is None:
+                continue
+            if await self._holds_only_ours(folder, path):
+                self._new_folders.known(folder)
+            else:
+                self._new_folders.forget(folder)
+
+    async def _holds_only_ours(self, folder: Ino, path: RemotePath) -> bool:
+        on_their_way = self._nodes.names_in_doubt(folder)
+        try:
+            _, members = await self._remote.list_folder(path)
+        except RemoteError:
+            return False
+        # Also what another request of ours is just bringing there.
+        ours = {node.s_name for node in self._nodes.synced_children(folder)} | on_their_way
+        return all(member.name in ours for member in members)
+
+    def _stands(self, package: Package) -> bool:
+        """Tell whether a package is still to be sent, and to a place where nobody else is; else it goes by PUT."""
+        parcel = package.parcel
+        node = self._nodes.get(parcel.node.ino)
+        certain = self._new_folders.age_s(parcel.place[0]) < _CERTAIN_S
+        if not certain:
+            self._send_singly([package])
+        free = self._nodes.synced_child(*parcel.place) is None
+        return certain and free and node is not None and (node.parent, node.name) == parcel.place
+
+    async def _send(self, packages: Sequence[Package], files: Sequence[NewFile]) -> None:
+        try:
+            with ExitStack() as tries:
+                with self._store.transaction():
+                    for it in (package.parcel for package in packages):
+                        tries.enter_context(self._doubts.trying(it.node.ino, it.place, it.size))
+                        self._store.begin_attempt(Attempt(it.node.ino, it.version, it.size, it.checksum))
+                reached("attempt noted")
+                stored = await self._remote.put_bulk(files)
+                await self._prove(packages, stored)
+        except RemoteError as error:
+            self._failed(packages, error)
+            raise
+        self._failures = 0
+        with self._store.transaction():
+            for package, made in zip(packages, stored, strict=True):
+                if made is not None:
+                    package.delivered = self._uploader.commit_new(package.parcel, made)
+        # Of what was refused it stays in doubt whether any of it was stored.
+        self._send_singly([it for it, made in zip(packages, stored, strict=True) if made is None])
+
+    async def _prove(self, packages: Sequence[Package], stored: Sequence[Stored | None]) -> None:
+        """Look once whether the server has what it says that it has stored."""
+        folder = packages[0].parcel.place[0]
+        path = self._nodes.synced_path(folder)
+        if self._proved or path is None:
+            return
+        try:
+            _, members = await self._remote.list_folder(path)
+        except RemoteError:
+            return  # next time, then: each file's sum was checked by the server
+        entries = {entry.path: entry.version for entry in members}
+        for package, made in zip(packages, stored, strict=True):
+            parcel = package.parcel
+            if made is None or parcel.place[0] != folder:
+                continue
+            found = entries.get(parcel.path)
+            told = (made.etag, parcel.size, made.modified_s)
+            if found is None or (found.etag, found.size, found.modified_s) != told:
+                self._shut_until = math.inf
+                raise ProtocolViolation("the server's bulk upload stored something else", subject=parcel.path)
+        self._proved = any(made is not None for made in stored)
+
+    def _failed(self, packages: Sequence[Package], error: RemoteError) -> None:
+        if isinstance(error, (NotAuthenticated, Unavailable)):
+            return
+        # A firewall in between may refuse such requests in any way, for ever (nextcloud/desktop#10300).
+        self._send_singly(packages)
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            self._failures = 0
+            self._shut_until = max(self._shut_until, trio.current_time() + _SHUT_S)
+            _log.info("small files go up one by one for a while: %s", error)
+
+    def _send_singly(self, packages: Sequence[Package]) -> None:
+        if len(self._singly) > _MOST_REMEMBERED:
+            self._singly.clear()
+        self._singly.update(package.parcel.node.ino for package in packages)

@@ -1,0 +1,72 @@
+"""Two contents for one name: the server's keeps the name, ours goes up beside it. Both stay visible."""
+
+from __future__ import annotations
+
+import logging
+
+from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.placing import free_copy_name
+from cloudfs.metadata.takeover import Takeover
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.types import Ino, RemoteEntry
+
+__all__ = ["Conflicts"]
+
+_log = logging.getLogger(__name__)
+
+
+class Conflicts:
+    """Carries out the rules of design.md §2. NO CHECKPOINT: each method is one transaction."""
+
+    def __init__(self, store: Store, takeover: Takeover, sink: ChangeSink) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._takeover = takeover
+        self._sink = sink
+
+    def keep_both(self, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> None:
+        """Our content and the server's `entry`, which stands at `place`, both survive.
+
+        Ours keeps its inode, so whoever has it open goes on with it; it becomes a new file for the server. The
+        server's version appears as a new node under the old name.
+        """
+        folder, name = place
+        current = self._nodes.get(node.ino)
+        if current is None:
+            return
+        node = current
+        with self._store.transaction():
+            self._nodes.forget_synced(node.ino)
+            self._store.clear_observed(node.ino)
+            self._store.end_attempts(node.ino)
+            renamed = (node.parent, node.name) == place
+            if renamed:
+                self._nodes.update(node.ino, name=free_copy_name(self._nodes, folder, name))
+            if self._nodes.child(folder, name) is None and self._nodes.synced_child(folder, name) is None:
+                theirs = self._takeover.insert(folder, entry)
+                self._store.add_conflict(node.ino, theirs)
+        ours = self._nodes.get(node.ino)
+        _log.info(
+            "%s was changed here and on the server; ours is now %s", name, ours.name if ours else "gone"
+        )
+        if renamed and ours is not None:
+            self._sink.entry_changed(folder, ours.name)
+        self._sink.entry_changed(folder, name)
+
+    def step_aside(self, node: Node) -> None:
+        """The server has something else under the name that ours was to get: ours takes another one."""
+        current = self._nodes.get(node.ino)
+        if current is None or (current.parent, current.name) != (node.parent, node.name):
+            return  # it went on to another name while we asked
+        assert node.parent is not None  # noqa: S101  # only linked nodes are sent
+        parent = node.parent
+        copy = free_copy_name(self._nodes, parent, node.name)
+        with self._store.transaction():
+            self._nodes.update(node.ino, name=copy)
+            if not node.folder:
+                # What it met has no node yet: `resolve` finds it by its name once it was listed.
+                self._store.add_conflict(node.ino, Ino(0))
+        _log.info("%s exists on the server already; ours is now %s", node.name, copy)
+        self._sink.entry_removed(parent, node.name, node.ino, node.kind)
+        self._sink.entry_changed(parent, copy)

@@ -1,0 +1,121 @@
+"""Takes in what other clients changed: from the root down into those known folders alone in which something is new.
+
+The ETag of a Nextcloud folder changes with everything below it, before the answer to the change is sent (protocol.md
+§3.1). So one request for the root's tells whether there is anything to see, and each listing tells of the folders in
+it. INVARIANT: what has yet to be looked at is never remembered as work, but follows from the ETags in the database
+(`Nodes.stale_folders`); a look that breaks off is gone on with by the next one, also after a restart.
+
+Our own changes give folders new ETags too. That is not told apart: it costs a listing of the folder at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterator
+
+import trio
+
+from cloudfs.errors import RemoteError, Unsupported
+from cloudfs.metadata.listing import Lister
+from cloudfs.paths import ROOT_PATH
+from cloudfs.remote.protocol import Remote
+from cloudfs.store.nodes import Nodes
+from cloudfs.store.records import Node
+from cloudfs.sync.connectivity import is_outage
+from cloudfs.types import ROOT, Ino
+
+__all__ = ["Descent"]
+
+_log = logging.getLogger(__name__)
+
+_FEW = 10
+"""So many folders are listed one after the other: what moved from one to another is then recognised (`Lister`)."""
+_AT_ONCE = 2
+"""Of more, listings under way together: programs' own requests share the lane with them."""
+
+
+class Descent:
+    """One account's. `run` is never called twice at once."""
+
+    def __init__(self, nodes: Nodes, remote: Remote, lister: Lister) -> None:
+        self._nodes = nodes
+        self._remote = remote
+        self._lister = lister
+        self._root_etag = ""
+
+    async def run(self) -> bool:
+        """Look once; True when anything had changed since the last time. RemoteError when the server cannot be asked.
+
+        A single folder that cannot be listed is left for the next time, and counts as not seen until then.
+        """
+        etag = (await self._remote.stat(ROOT_PATH)).version.etag
+        if not etag:
+            raise Unsupported("the server gives folders no ETag", subject=ROOT_PATH)
+        changed, self._root_etag = etag != self._root_etag, etag
+        if self._is_new(ROOT, etag):
+            await self._list(ROOT)
+        await self.list_stale()
+        return changed
+
+    async def look_into(self, folders: Collection[Ino]) -> None:
+        """List folders in which something is said to have changed, and what turns out by that. Raises as `run`."""
+        if folders:
+            await self._list_all(folders)
+            await self.list_stale()
+
+    def is_under_way(self, folder: Ino) -> bool:
+        """Tell whether a folder is just being listed."""
+        return self._lister.is_under_way(folder)
+
+    async def list_stale(self) -> None:
+        """List the folders in which something is known to be new, until no others turn up. Raises as `run`."""
+        asked: set[Ino] = set()
+        while folders := set(self._nodes.stale_folders()) - asked:
+            asked |= folders
+            await self._list_all(folders)
+
+    async def _list_all(self, folders: Collection[Ino]) -> None:
+        outages = list[RemoteError]()
+        began_s = time.time()
+        waiting = iter([(ino, self._last_listing(ino)) for ino in sorted(folders)])
+        async with trio.open_nursery() as nursery:
+            for _ in range(1 if len(folders) <= _FEW else _AT_ONCE):
+                nursery.start_soon(self._work, waiting, began_s, outages)
+        if outages:
+            raise outages[0]
+
+    def _last_listing(self, ino: Ino) -> float | None:
+        """Return when a folder was listed last; None while that may still come of a question asked before now."""
+        node = self._nodes.get(ino)
+        return None if node is None or self._lister.is_under_way(ino) else node.listed_at
+
+    async def _work(
+        self, waiting: Iterator[tuple[Ino, float | None]], began_s: float, outages: list[RemoteError]
+    ) -> None:
+        for ino, before in waiting:
+            node = self._nodes.get(ino)
+            if outages or node is None or (before is not None and _was_listed(node, before, began_s)):
+                continue  # as a folder that something has come from
+            try:
+                await self._list(ino)
+            except RemoteError as error:
+                if is_outage(error):
+                    outages.append(error)
+                else:
+                    _log.debug("a changed folder could not be listed: %s", error)
+
+    async def _list(self, ino: Ino) -> None:
+        """List a folder by a question that is asked from now on."""
+        if self._lister.is_under_way(ino):
+            await self._lister.refresh(ino)
+        await self._lister.refresh(ino)
+
+    def _is_new(self, ino: Ino, etag: str) -> bool:
+        node = self._nodes.get(ino)
+        return node is not None and node.listed_etag != etag
+
+
+def _was_listed(node: Node, before: float, began_s: float) -> bool:
+    """Tell whether a folder was asked for since, and not only taken over from an answer that was on its way then."""
+    return node.listed_at is not None and node.listed_at != before and node.listed_at >= began_s

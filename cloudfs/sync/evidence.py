@@ -1,0 +1,75 @@
+"""What the server has, and whether that is what we sent: the judge of every request whose reply was lost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import trio
+
+from cloudfs.errors import NotFound
+from cloudfs.remote.protocol import Remote
+from cloudfs.store.records import Attempt, Node
+from cloudfs.types import Kind, RemoteEntry, RemotePath
+
+__all__ = ["Evidence"]
+
+
+class Evidence:
+    """Only looks. Raises RemoteError, then nothing is known."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    async def look(self, path: RemotePath) -> RemoteEntry | None:
+        """Return what stands at a path; None only where the server says that there is nothing."""
+        try:
+            return await self._remote.stat(path)
+        except NotFound:
+            return None
+
+    async def is_empty(self, folder: RemotePath) -> bool:
+        """Tell whether a folder holds nothing at all."""
+        own, members = await self._remote.list_folder(folder)
+        return not members and not own.hidden_members
+
+    async def holds(self, entry: RemoteEntry, size: int, checksum: str) -> bool:
+        """Tell whether the server's file has this content, reading it where it carries no such checksum."""
+        if entry.kind is not Kind.FILE or entry.version.size != size:
+            return False
+        stored = entry.version.checksum
+        if stored is not None and stored.upper().startswith("SHA1:"):
+            return stored.lower() == checksum.lower()
+        digest = hashlib.sha1(usedforsecurity=False)
+        if size:
+            async with self._remote.stream(entry.path, 0, size, entry.version) as chunks:
+                async for chunk in chunks:
+                    await trio.to_thread.run_sync(digest.update, chunk)
+        return f"SHA1:{digest.hexdigest()}" == checksum
+
+    async def sent(self, entry: RemoteEntry, attempts: Iterable[Attempt]) -> Attempt | None:
+        """Return the upload of ours, of those whose reply was lost, that the server's file comes from."""
+        for attempt in attempts:
+            if await self.holds(entry, attempt.size, attempt.checksum):
+                return attempt
+        return None
+
+    async def is_moved(self, node: Node, source: RemotePath | None, entry: RemoteEntry) -> bool:
+        """Tell whether what stands in a node's new place is the node: by file id, else as the old place is empty."""
+        if entry.kind is not node.kind:
+            return False
+        if entry.file_id is not None or node.s_file_id is not None:
+            return entry.file_id == node.s_file_id and await self.has_left(source, entry)
+        if source is None or await self.look(source) is not None:
+            return False
+        return bool(node.folder) or node.remote_version.size == entry.version.size
+
+    async def has_left(self, source: RemotePath | None, entry: RemoteEntry) -> bool:
+        """Tell whether what stands at one place now does no longer stand at another one.
+
+        A file that is shared by itself and in a folder has two places at once, and one file id (protocol.md §3.3).
+        """
+        if source is None or source == entry.path:
+            return True
+        there = await self.look(source)
+        return there is None or there.file_id != entry.file_id

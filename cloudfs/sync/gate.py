@@ -1,0 +1,211 @@
+"""The one door to the server: every request passes here, so that its outcome is known in one place.
+
+After a 401 nothing is sent any more (protocol.md §11: every failed login slows down everybody behind the same
+address), until somebody logs in again or asks for another try. What waits for a free connection by then is held back
+as well. What is on the wire already cannot be recalled, so after a while without an answer one request goes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from cloudfs.concurrency.killpoints import reached
+from cloudfs.errors import RemoteError, Unavailable, Unreachable
+from cloudfs.paths import ROOT_PATH
+from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
+from cloudfs.sync.connectivity import Connectivity
+from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+
+__all__ = ["GatedRemote"]
+
+T = TypeVar("T")
+
+_SMALL_BYTES = 64 * 1024
+"""An upload of that size is answered about as soon as any other request."""
+
+
+class GatedRemote:
+    """A `Remote` that tells `Connectivity` what became of each request; see `remote.protocol` for the methods."""
+
+    def __init__(self, remote: Remote, connectivity: Connectivity) -> None:
+        self._remote = remote
+        self._connectivity = connectivity
+        self.spent: Callable[[int | None], None] = lambda _: None
+        """Told after each change how many bytes more the account holds by it; None: some, or somebody else's."""
+        self.freed: Callable[[], None] = lambda: None
+        """Told when something of unknown size was removed."""
+        self._root_etag: str | None = None
+        if isinstance(remote, Admitting):
+            remote.admit_by(connectivity.check_login, connectivity.refused)
+
+    @property
+    def features(self) -> Features:
+        """What the server can do."""
+        return self._remote.features
+
+    @property
+    def clock_skew_s(self) -> float:
+        """How far the server's clock is ahead of ours."""
+        return self._remote.clock_skew_s
+
+    async def connect(self) -> Features:
+        """Ask the server what it is."""
+        return await self._told(self._remote.connect())
+
+    async def stat(self, path: RemotePath) -> RemoteEntry:
+        """PROPFIND with depth 0."""
+        entry = await self._told(self._remote.stat(path))
+        self._saw(entry)
+        return entry
+
+    async def space(self) -> Space | None:
+        """Ask what the account may still store."""
+        return await self._told(self._remote.space())
+
+    async def list_folder(self, path: RemotePath) -> tuple[RemoteEntry, Sequence[RemoteEntry]]:
+        """PROPFIND with depth 1."""
+        own, members = await self._told(self._remote.list_folder(path))
+        self._saw(own)
+        return own, members
+
+    def _saw(self, entry: RemoteEntry) -> None:
+        """Where the root's ETag tells of changes below it, another one means that something was."""
+        if entry.path == ROOT_PATH and entry.version.etag != self._root_etag:
+            self._root_etag = entry.version.etag
+            self.spent(None)
+
+    async def list_tree(
+        self, path: RemotePath, *, most: int
+    ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
+        """PROPFIND with depth infinity. That it takes too long, or too much, says nothing about smaller questions."""
+        async with self._connectivity.asking() as answered:
+            try:
+                folders = await self._remote.list_tree(path, most=most)
+            except (Unreachable, Unavailable) as error:
+                failure = error
+            else:
+                answered()
+                return folders
+        raise failure
+
+    async def find(self, file_id: str) -> Sequence[RemotePath]:
+        """SEARCH for a file id."""
+        return await self._told(self._remote.find(file_id))
+
+    async def get_range(self, path: RemotePath, start: int, stop: int, expect: RemoteVersion) -> bytes:
+        """GET a range."""
+        return await self._told(self._remote.get_range(path, start, stop, expect))
+
+    def stream(
+        self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """GET a long range in pieces."""
+        return self._opened(self._remote.stream(path, start, stop, expect))
+
+    async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
+        """GET a zip of small files."""
+        return await self._told(self._remote.read_archive(folder, sizes))
+
+    async def put(
+        self,
+        path: RemotePath,
+        body: Body,
+        size: int,
+        condition: Condition,
+        *,
+        mtime_s: int | None = None,
+        checksum: str | None = None,
+        name: str | None = None,
+    ) -> Stored:
+        """Send a whole file."""
+        await self._prove_login(size)
+        stored = await self._changed(
+            self._remote.put(path, body, size, condition, mtime_s=mtime_s, checksum=checksum, name=name)
+        )
+        self.spent(size - (0 if condition.version is None else condition.version.size))
+        return stored
+
+    async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
+        """POST many new files."""
+        await self._prove_login(sum(len(file.content) for file in files))
+        stored = await self._changed(self._remote.put_bulk(files))
+        self.spent(sum(len(file.content) for file, made in zip(files, stored, strict=True) if made))
+        return stored
+
+    async def make_folder(self, path: RemotePath, *, mtime_s: int | None = None) -> Stored:
+        """MKCOL."""
+        return await self._changed(self._remote.make_folder(path, mtime_s=mtime_s))
+
+    async def move(
+        self, source: RemotePath, target: RemotePath, *, expect: RemoteVersion | None = None
+    ) -> Stored:
+        """MOVE."""
+        return await self._changed(self._remote.move(source, target, expect=expect))
+
+    async def copy(self, source: RemotePath, target: RemotePath) -> Stored:
+        """COPY."""
+        stored = await self._changed(self._remote.copy(source, target))
+        self.spent(None)
+        return stored
+
+    async def delete(self, path: RemotePath, *, expect: RemoteVersion | None = None) -> None:
+        """DELETE."""
+        await self._changed(self._remote.delete(path, expect=expect))
+        if expect is None:
+            self.freed()
+        self.spent(None if expect is None else -expect.size)
+
+    async def set_mtime(
+        self, path: RemotePath, mtime_s: int, *, expect: RemoteVersion | None = None
+    ) -> int | None:
+        """PROPPATCH the time."""
+        return await self._changed(self._remote.set_mtime(path, mtime_s, expect=expect))
+
+    async def identify(self, ids: Sequence[str]) -> Sequence[RemoteEntry]:
+        """SEARCH by file ids."""
+        return await self._told(self._remote.identify(ids))
+
+    async def follow_changes(self, connected: Callable[[], None], heard: Callable[[Pushed], None]) -> None:
+        """Listen to what the server tells. What becomes of that says nothing about the account's state."""
+        self._connectivity.check_login()
+        await self._remote.follow_changes(connected, heard)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._remote.aclose()
+
+    async def _prove_login(self, size: int) -> None:
+        """Before a large upload have a small request go ahead, where one has to: nobody is to wait for the other."""
+        if size > _SMALL_BYTES and self._connectivity.unproven:
+            await self.stat(ROOT_PATH)
+
+    async def _changed(self, request: Awaitable[T]) -> T:
+        """Send a change: no program waits for it."""
+        return await self._told(request, patient=True)
+
+    async def _told(self, request: Awaitable[T], *, patient: bool = False) -> T:
+        try:
+            async with self._connectivity.asking(patient=patient) as answered:
+                result = await request
+                answered()
+                reached(f"{getattr(request, '__name__', '')} answered")
+        finally:
+            # A coroutine that the login check kept from starting must not warn that nobody awaited it.
+            getattr(request, "close", lambda: None)()
+        return result
+
+    @asynccontextmanager
+    async def _opened(
+        self, opening: AbstractAsyncContextManager[AsyncIterator[T]]
+    ) -> AsyncIterator[AsyncIterator[T]]:
+        async with AsyncExitStack() as stack:
+            async with self._connectivity.asking() as answered:
+                stream = await stack.enter_async_context(opening)
+                answered()
+            try:
+                yield stream
+            except RemoteError as error:
+                self._connectivity.failed(error)
+                raise

@@ -1,0 +1,47 @@
+"""Where the floors below leave word that something changed; the worker reads it when it has time."""
+
+from __future__ import annotations
+
+import trio
+
+from cloudfs.sync.troubles import Troubles
+from cloudfs.types import Ino
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Times of the last change per node, and the bell that wakes the worker. Never waits."""
+
+    def __init__(self) -> None:
+        self.troubles = Troubles()
+        self._changed_at: dict[Ino, float] = {}
+        self._bell = trio.Event()
+
+    def notify(self, ino: Ino) -> None:
+        """A node has new work for the server, or what held it up is over: start afresh with it."""
+        self._changed_at[ino] = trio.current_time()
+        self.troubles.forget(ino)
+        self._bell.set()
+
+    def ring(self) -> None:
+        """Have the worker look again."""
+        self._bell.set()
+
+    def start_afresh(self) -> None:
+        """What held up much is over: all that could not be sent is due."""
+        self.troubles.retry_all()
+        self._bell.set()
+
+    def listen(self) -> trio.Event:
+        """Return a bell that rings at the next change from now on."""
+        self._bell = trio.Event()
+        return self._bell
+
+    def changed_at(self, ino: Ino) -> float | None:
+        """Return the trio time of a node's last change; None when it was changed before the process started."""
+        return self._changed_at.get(ino)
+
+    def forget(self, ino: Ino) -> None:
+        """The node is clean."""
+        self._changed_at.pop(ino, None)

@@ -1,0 +1,216 @@
+"""Takes in what the server tells of changes as they happen.
+
+A message names file ids. One question tells where they are now, and the folders concerned are listed; what cannot be
+told so is left to a look at the whole account (`descent`), which goes on slowly beside this in any case, since the
+server does not tell of everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import trio
+
+from cloudfs.concurrency.backoff import Backoff
+from cloudfs.errors import NotAuthenticated, RemoteError, Unsupported
+from cloudfs.paths import parent_of
+from cloudfs.remote.protocol import Pushed, Remote
+from cloudfs.remote.search import MOST_IDS
+from cloudfs.store.nodes import Nodes
+from cloudfs.store.records import Node
+from cloudfs.sync.descent import Descent
+from cloudfs.sync.echoes import Echoes
+from cloudfs.sync.watching import Watcher
+from cloudfs.types import ROOT, Ino, Kind, RemoteEntry, RemotePath
+
+__all__ = ["Concerned", "Pusher", "concerned"]
+
+_log = logging.getLogger(__name__)
+
+_AGAIN = Backoff(first_s=10.0, cap_s=120.0)
+"""All clients of a server that was restarted come back at once: they spread out (protocol.md §12)."""
+_LEAST_S = 1.0
+_STEADY_S = 60.0
+"""A connection that lasted so long was good: the next failure counts as the first."""
+_REFUSED_S = 3600.0
+"""Each failed login slows down everybody behind our address; and who has no push server will not have one soon."""
+_GATHER_S = 0.1
+_MOST_TOLD = 1000
+"""So many changes at once are looked for from the root down: that takes no more requests."""
+
+
+class Concerned(msgspec.Struct, frozen=True):
+    """Where something has changed."""
+
+    folders: frozenset[Ino]
+    elsewhere: bool
+    """Something changed that cannot be told to be in one of these."""
+
+
+def concerned(
+    ids: Iterable[str],
+    entries: Sequence[RemoteEntry],
+    nodes: Nodes,
+    is_ours: Callable[[str], bool],
+    is_under_way: Callable[[Ino], bool],
+) -> Concerned:
+    """Return the known folders in which files with these ids, found as `entries`, have changed, and were.
+
+    What a step of ours changed lately, and what is as we know it, is that step's echo. A folder that is just being
+    listed for the first time is among the known: its listing may show what was there before. Changes nothing.
+    """
+    folders: set[Ino] = set()
+    for entry in entries:
+        known = nodes.by_file_id(entry.file_id or "")
+        here = next((node for node in known if nodes.synced_path(node.ino) == entry.path), None)
+        if here is not None and is_ours(entry.file_id or "") and _is_as_known(here, entry):
+            continue
+        folders |= {node.s_parent for node in known if node.s_parent and node is not here}
+        if (above := _by_synced_path(nodes, parent_of(entry.path))) is not None:
+            folders.add(above)
+        if here is not None and here.folder:
+            folders.add(here.ino)
+    gone = set(ids) - {entry.file_id for entry in entries}
+    elsewhere = False
+    for file_id in gone:
+        known = nodes.by_file_id(file_id)
+        folders |= {node.s_parent for node in known if node.s_parent}
+        elsewhere = elsewhere or not (known or is_ours(file_id))
+    known_ones = (ino for ino in folders if _is_listed(nodes, ino) or is_under_way(ino))
+    return Concerned(frozenset(known_ones), elsewhere)
+
+
+def _is_as_known(node: Node, entry: RemoteEntry) -> bool:
+    if entry.kind is Kind.FOLDER:
+        return bool(node.folder)
+    return (node.s_etag, node.s_size) == (entry.version.etag, entry.version.size)
+
+
+def _is_listed(nodes: Nodes, ino: Ino) -> bool:
+    node = nodes.get(ino)
+    return node is not None and bool(node.folder) and node.listed_at is not None
+
+
+def _by_synced_path(nodes: Nodes, path: RemotePath) -> Ino | None:
+    """Return the folder that the server has at a path, as far as we know."""
+    ino = ROOT
+    for name in filter(None, path.split("/")):
+        node = nodes.synced_child(ino, name)
+        if node is None:
+            return None
+        ino = node.ino
+    return ino
+
+
+class Pusher:
+    """One account's. Runs for ever, with or without a push server."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        remote: Remote,
+        watcher: Watcher,
+        descent: Descent,
+        echoes: Echoes,
+        *,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._nodes = nodes
+        self._remote = remote
+        self._watcher = watcher
+        self._descent = descent
+        self._echoes = echoes
+        self._chance = chance or random.Random()  # noqa: S311  # spreads clients, guards nothing
+        self._connection = trio.CancelScope()
+        self._connected_at: float | None = None
+        self._told: set[str] = set()
+        self._untold = False
+        """Something changed, and the server did not say what."""
+        self._bell = trio.Event()
+
+    def reconnect(self) -> None:
+        """The machine slept, or changed its network: the connection there is leads nowhere."""
+        self._connection.cancel()
+
+    async def run(self) -> None:
+        """For ever: be connected where that is possible, and take in what is told."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_in_all)
+            nursery.start_soon(self._stay_connected)
+
+    # The connection
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while True:
+            # A look at the account comes first: with a refused login nothing else is tried.
+            await self._watcher.until(covered=True)
+            error = await self._connect_once()
+            steady = self._connected_at is not None and trio.current_time() - self._connected_at >= _STEADY_S
+            failures = 0 if steady or error is None else failures + 1
+            if isinstance(error, NotAuthenticated):
+                self._watcher.wake()  # by its answer it is known whether the login itself is at fault
+            if isinstance(error, (NotAuthenticated, Unsupported)):
+                with trio.move_on_after(_REFUSED_S):
+                    await self._watcher.until(covered=False)  # perhaps there is another login afterwards
+            elif error is not None:
+                await trio.sleep(_LEAST_S + _AGAIN.delay_s(failures - 1 if failures else 0, self._chance))
+
+    async def _connect_once(self) -> RemoteError | None:
+        """Be connected as long as it lasts; return why it ended, None where we gave it up ourselves."""
+        self._connected_at = None
+        try:
+            with trio.CancelScope() as self._connection:
+                await self._remote.follow_changes(self._connected, self._heard)
+        except RemoteError as error:
+            _log.debug("no messages from the server: %s", error)
+            return error
+        finally:
+            self._watcher.pushed(connected=False)
+        return None
+
+    def _connected(self) -> None:
+        self._connected_at = trio.current_time()
+        self._watcher.pushed(connected=True)
+
+    # What is told
+
+    def _heard(self, pushed: Pushed) -> None:
+        self._watcher.active()
+        if pushed.ids is None:
+            self._untold = True
+        else:
+            self._told.update(pushed.ids)
+        self._bell.set()
+
+    async def _take_in_all(self) -> None:
+        while True:
+            await self._bell.wait()
+            await trio.sleep(_GATHER_S)
+            told, untold = sorted(self._told), self._untold
+            self._told, self._untold, self._bell = set(), False, trio.Event()
+            if len(told) > _MOST_TOLD:
+                told, untold = [], True
+            try:
+                untold = await self._take_in(told) or untold
+            except RemoteError as error:
+                _log.debug("what the server told of could not be looked at: %s", error)
+                untold = True
+            if untold:
+                self._watcher.wake()
+
+    async def _take_in(self, ids: Sequence[str]) -> bool:
+        """List the folders in which these have changed; True when others may have, too."""
+        folders: set[Ino] = set()
+        elsewhere = False
+        for start in range(0, len(ids), MOST_IDS):
+            some = ids[start : start + MOST_IDS]
+            entries = await self._remote.identify(some)
+            found = concerned(some, entries, self._nodes, self._echoes.is_ours, self._descent.is_under_way)
+            folders |= found.folders
+            elsewhere = elsewhere or found.elsewhere
+        await self._descent.look_into(folders)
+        return elsewhere

@@ -1,0 +1,190 @@
+"""Removes on the server what the mount shows no more, and nothing else.
+
+A file is deleted under the condition that it is the version we know. WebDAV has no such condition for folders,
+so a folder is looked through right before its one DELETE; what is unknown or changed in it is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from cloudfs.content.files import Files
+from cloudfs.content.outgoing import Outgoing
+from cloudfs.errors import Changed, NotFound, ProtocolViolation, Unsupported
+from cloudfs.metadata.listing import Lister
+from cloudfs.metadata.residents import Residents
+from cloudfs.remote.protocol import Remote
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.sync.blindspots import BlindSpots
+from cloudfs.sync.doubts import Doubts
+from cloudfs.sync.evidence import Evidence
+from cloudfs.types import Ino, RemoteEntry, RemotePath
+
+__all__ = ["Remover"]
+
+_log = logging.getLogger(__name__)
+
+
+class Remover:
+    """Carries out `Remove` steps."""
+
+    def __init__(
+        self,
+        store: Store,
+        remote: Remote,
+        lister: Lister,
+        residents: Residents,
+        files: Files,
+        outgoing: Outgoing,
+        doubts: Doubts,
+    ) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._remote = remote
+        self._lister = lister
+        self._residents = residents
+        self._files = files
+        self._outgoing = outgoing
+        self._doubts = doubts
+        self._evidence = Evidence(remote)
+        self._blind_spots = BlindSpots(store, remote)
+
+    async def remove(self, node: Node) -> bool:
+        """Delete the server's copy, unless it was changed since: False, it stays and shows up again when it is listed.
+
+        What stays in the mount (a local-only place) gets all its bytes into staging first. Raises RemoteError.
+        """
+        self._doubts.require_over(node.ino, node.name)
+        if node.linked:
+            # It stays here, in a local-only place: its bytes must not go with the server's copy.
+            await self._keep(node)
+        path = self._nodes.synced_path(node.ino)
+        if path is None:
+            return True
+        try:
+            if node.folder:
+                await self._remove_folder(node, path)
+            else:
+                await self._remove_file(node, path)
+        except NotFound:
+            pass
+        except Changed:
+            if self._holds_shown(node):
+                raise  # what is shown of the server's files is to be kept first, at the next try
+            # The server's version was changed since: it wins over our removal.
+            _log.info("%s was changed on the server: it is not removed", node.name)
+            self._commit_removal(node)
+            return False
+        self._commit_removal(node)
+        return True
+
+    async def _remove_file(self, node: Node, path: RemotePath) -> None:
+        """Delete a file that is as we know it, or as an upload of ours made it whose reply was lost."""
+        try:
+            if self._blind_spots.hide(node):
+                await self._require_known(node, path)
+            await self._remote.delete(path, expect=node.remote_version)
+        except Changed:
+            entry = await self._evidence.look(path)
+            if entry is not None and entry.version.same_content(node.remote_version):
+                raise ProtocolViolation(
+                    "the removal of a file that is unchanged was refused", subject=path
+                ) from None
+            if entry is None or not await self._evidence.sent(entry, self._store.attempts(node.ino)):
+                raise
+            await self._remote.delete(path, expect=entry.version)
+
+    async def _require_known(self, node: Node, path: RemotePath) -> None:
+        entry = await self._evidence.look(path)
+        if entry is not None and not entry.version.same_content(node.remote_version):
+            raise Changed("it was changed on the server", subject=path)
+
+    async def _keep(self, node: Node) -> None:
+        """Bring everything at and below a node into staging, also what was never listed or read."""
+        if not node.folder:
+            await self._outgoing.keep(node)
+            return
+        if node.synced:
+            await self._lister.refresh(node.ino)
+        for member in self._nodes.children(node.ino):
+            await self._keep(member)
+
+    async def _remove_folder(self, node: Node, path: RemotePath) -> None:
+        """Delete a folder in one request, but only if nothing in it is unknown or changed."""
+        try:
+            as_known = await self._is_as_known(node, path)
+        except Unsupported as error:
+            raise Changed("it is a file on the server by now", subject=path) from error
+        if as_known:
+            self._require_kept(node, path)
+            await self._remote.delete(path)
+            return
+        for member in reversed(self._nodes.synced_descendants(node.ino)):
+            if not member.folder and not self._needs_server(member.ino):
+                await self._remove_if_unchanged(member)
+        raise Changed("it holds files that were not known here", subject=path)
+
+    def _require_kept(self, node: Node, path: RemotePath) -> None:
+        """Raise Changed when the mount shows a file whose bytes are in the server's folder alone.
+
+        A listing may have brought one since, or one was moved out of the folder since this was planned.
+        """
+        if self._holds_shown(node):
+            raise Changed("it has files that are not kept here yet", subject=path)
+
+    def _holds_shown(self, node: Node) -> bool:
+        """Tell whether a file that the mount shows, in the folder or moved out of it, has its bytes in it alone."""
+        shown = self._nodes.descendants(node.ino) if node.linked else []
+        there = self._nodes.synced_descendants(node.ino) if node.folder else []
+        return any(self._needs_server(member.ino) for member in (*shown, *there))
+
+    def _needs_server(self, ino: Ino) -> bool:
+        """Tell whether the mount shows a file whose bytes are on the server alone."""
+        node = self._nodes.get(ino)
+        return (
+            node is not None and node.linked and not node.folder and node.size > 0 and not node.content_dirty
+        )
+
+    async def _remove_if_unchanged(self, member: Node) -> None:
+        path = self._nodes.synced_path(member.ino)
+        if path is None:
+            return
+        try:
+            await self._remove_file(member, path)
+        except (NotFound, Changed) as error:
+            _log.debug("not removed: %s", error)
+
+    async def _is_as_known(self, folder: Node, path: RemotePath) -> bool:
+        own, members = await self._remote.list_folder(path)
+        if own.hidden_members:
+            return False  # names that the mount cannot show: nobody here has seen what would go
+        for entry in members:
+            known = self._nodes.synced_child(folder.ino, entry.name)
+            if known is None or known.kind is not entry.kind:
+                return False
+            if known.folder:
+                if not await self._is_as_known(known, entry.path):
+                    return False
+            elif not await self._is_version(known, entry):
+                return False
+        return True
+
+    async def _is_version(self, known: Node, entry: RemoteEntry) -> bool:
+        if known.remote_version.same_content(entry.version):
+            return True
+        return await self._evidence.sent(entry, self._store.attempts(known.ino)) is not None
+
+    def _commit_removal(self, node: Node) -> None:
+        with self._store.transaction():
+            below = self._nodes.synced_descendants(node.ino) if node.folder else []
+            for gone in (*reversed(below), node):
+                current = self._nodes.get(gone.ino)
+                if current is None:
+                    continue
+                self._nodes.forget_synced(gone.ino)
+                self._store.clear_observed(gone.ino)
+                self._store.end_attempts(gone.ino)
+                if not current.linked and not self._residents.is_held(gone.ino):
+                    self._files.discard(gone.ino)
+                    self._nodes.delete(gone.ino)

@@ -1,0 +1,158 @@
+"""Keeps the deletion of much at once from the server until a person has said that it is meant.
+
+Here → server: a slip of `rm -r`, or a program that tidies up the wrong folder, is worth a question as long as the
+server still has everything. Deletions are counted when they are planned; those of the last minutes count too, as a
+long `rm -r` arrives in pieces.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+
+import msgspec
+import trio
+
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.sync.troubles import Trouble
+from cloudfs.types import Ino
+
+__all__ = ["Restraint", "removes_too_much"]
+
+_log = logging.getLogger(__name__)
+
+_WINDOW_S = 600.0
+_FEW = 100
+_KEY = "removals"
+
+
+def removes_too_much(count: int, known: int | None, *, limit: int, distrusted: bool = False) -> bool:
+    """Tell whether so many deletions have to wait for a person's word. Pure.
+
+    `count`: planned and lately sent; `known`: what the server had before, None where that was never seen in full: then
+    nothing is half of it; `limit`: the user's setting, 0 for none;
+    `distrusted`: the server is known to have been set back (oc:data-fingerprint), so that nothing is deleted there.
+    """
+    if count <= 0:
+        return False
+    if distrusted:
+        return True
+    is_most = known is not None and count > _FEW and 2 * count > known
+    return limit > 0 and (count > limit or is_most)
+
+
+_TROUBLE = Trouble(
+    ino=Ino(0),
+    name="deletions",
+    reason="so much was deleted here at once that it stays on the server until you say that it is meant",
+    next_step="`cloudfs deletions accept` deletes it there too, `cloudfs deletions restore` brings it back",
+    tries=0,
+    due=0.0,
+    blocked=True,
+)
+
+
+class _Word(msgspec.Struct, frozen=True):
+    """What has to survive a restart."""
+
+    allowed_ns: int = 0
+    """Wall clock: what was deleted until then is meant."""
+    held_since: float | None = None
+    """Unix s; None: nothing is held."""
+
+
+class Restraint:
+    """Whether the worker may delete. Once held, everything deleted since waits until `allow`, or is brought back."""
+
+    def __init__(self, store: Store, *, limit: int) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._limit = limit
+        text = store.note(_KEY)
+        self._word = _Word() if text is None else msgspec.json.decode(text, type=_Word)
+        self._sent: deque[tuple[float, int]] = deque()
+        self.distrusted = False
+        """Nothing is deleted at all. For whoever finds out that the server was set back."""
+
+    # For the worker
+
+    def review(self) -> None:
+        """Look at what is planned; to be called before deletions are started."""
+        if self._word.allowed_ns > (now_ns := time.time_ns()):
+            # The wall clock was set back: an answer must not stand for what is deleted from now on.
+            self._remember(msgspec.structs.replace(self._word, allowed_ns=now_ns))
+        if self._word.held_since is not None:
+            if not self._nodes.leaving(self._word.allowed_ns, 1):
+                self._remember(msgspec.structs.replace(self._word, held_since=None))
+            return
+        before = trio.current_time() - _WINDOW_S
+        while self._sent and self._sent[0][0] < before:
+            self._sent.popleft()
+        sent = sum(count for _, count in self._sent)
+        count = sent + self.count()
+        few = not self.distrusted and count <= min(_FEW, self._limit)
+        known = self._nodes.count_synced() + sent if not few and self._nodes.is_all_listed() else None
+        if removes_too_much(count, known, limit=self._limit, distrusted=self.distrusted):
+            _log.info("%d deletions wait to be confirmed", count)
+            self._remember(msgspec.structs.replace(self._word, held_since=time.time()))
+
+    def holds(self, node: Node) -> bool:
+        """Tell whether a node's removal from the server has to wait."""
+        return self._word.held_since is not None and node.ctime_ns > self._word.allowed_ns
+
+    def sending(self, node: Node) -> None:
+        """A node's removal is started."""
+        if node.ctime_ns > self._word.allowed_ns:
+            self._sent.append((trio.current_time(), self._nodes.count_synced_from(node.ino)))
+
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return why a node waits: its removal is held, or that of what has its name; None where it does not.
+
+        It is the same for all that do.
+        """
+        if self._word.held_since is None:
+            return None
+        return _TROUBLE if self._is_leaving(node) or self._waits_for_name(node) else None
+
+    def _is_leaving(self, node: Node) -> bool:
+        return node.synced and (bool(node.local_only) or (node.tombstone and self.holds(node)))
+
+    def _waits_for_name(self, node: Node) -> bool:
+        """Tell whether a held removal has yet to free the name of a node, or of a folder above it."""
+        for ino in (node.ino, *self._nodes.ancestors(node.ino)):
+            above = self._nodes.get(ino)
+            if above is None or not above.parent or above.placed:
+                continue
+            owner = self._nodes.synced_child(above.parent, above.name)
+            if owner is not None and owner.ino != ino and self._is_leaving(owner):
+                return True
+        return False
+
+    # For the user's answer
+
+    @property
+    def held_since(self) -> float | None:
+        """Unix s; None: nothing waits."""
+        return self._word.held_since
+
+    def count(self) -> int:
+        """Count files and folders whose deletion was not answered for, whether it is held or not."""
+        after_ns = self._word.allowed_ns
+        # What went to a local-only place (a trash) takes along what is in it.
+        taken = sum(self._nodes.count_synced_from(node.ino) for node in self._nodes.taken_off(after_ns))
+        return self._nodes.count_removed(after_ns) + taken
+
+    def leaving(self, most: int = 1 << 60) -> list[Node]:
+        """Return the nodes whose removal was not answered for; what goes along with a folder taken away is left out."""
+        return self._nodes.leaving(self._word.allowed_ns, most)
+
+    def allow(self) -> None:
+        """All that was deleted until now is meant."""
+        self._remember(_Word(allowed_ns=time.time_ns()))
+        self._sent.clear()
+
+    def _remember(self, word: _Word) -> None:
+        self._word = word
+        self._store.put_note(_KEY, msgspec.json.encode(word).decode())

@@ -1,0 +1,160 @@
+"""What could not be sent, why, and when it is tried again. In memory: a restart tries everything at once."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import trio
+
+from cloudfs.errors import (
+    BaseLost,
+    CloudfsError,
+    ContentRefused,
+    Forbidden,
+    LocalDamage,
+    NameRefused,
+    NotAuthenticated,
+    QuotaExceeded,
+    RemoteError,
+    TooLarge,
+)
+from cloudfs.store.records import Node
+from cloudfs.types import Ino
+
+__all__ = ["Trouble", "Troubles", "withheld"]
+
+_FIRST_S, _LONGEST_S = 1.0, 300.0
+_BLOCKED_S = 600.0
+"""What the server refused for good is still tried again this often: its cause may have gone."""
+
+_LOG_IN = "log in again with `cloudfs login`"
+_NEXT_STEP: tuple[tuple[type[CloudfsError], str], ...] = (
+    (QuotaExceeded, "free space in the account, or ask its administrator for more"),
+    (Forbidden, "ask the owner of the folder for permission, or move the file elsewhere"),
+    (NameRefused, "rename the file"),
+    (
+        ContentRefused,
+        "look at the file, which the server's virus scanner or its rules object to, and change or remove it",
+    ),
+    (TooLarge, "the server or a proxy before it limits the size of uploads: ask its administrator"),
+    (NotAuthenticated, _LOG_IN),
+    (
+        BaseLost,
+        "save the whole file once more from the program that edited it, or remove it to see the server's version",
+    ),
+    (LocalDamage, "see the log; what is left of the file is kept in the staging folder"),
+)
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """One node that could not be sent."""
+
+    ino: Ino
+    name: str
+    reason: str
+    next_step: str
+    tries: int
+    due: float
+    """trio time of the next try."""
+    blocked: bool
+    """Waiting alone will not mend it."""
+
+
+class Troubles:
+    """Back-off without end, per node."""
+
+    def __init__(self) -> None:
+        self._by_ino: dict[Ino, Trouble] = {}
+
+    def add(self, node: Node, error: Exception) -> None:
+        """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
+        known = self._by_ino.get(node.ino)
+        tries = 1 if known is None else known.tries + 1
+        blocked = _is_for_good(error)
+        wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
+        if isinstance(error, RemoteError) and error.retry_after_s is not None:
+            wait_s = max(wait_s, error.retry_after_s)
+        if blocked:
+            wait_s = _BLOCKED_S
+        self._by_ino[node.ino] = Trouble(
+            ino=node.ino,
+            name=node.name,
+            reason=str(error),
+            next_step=_next_step(error) if blocked else "",
+            tries=tries,
+            due=trio.current_time() + wait_s,
+            blocked=blocked,
+        )
+
+    def forget(self, ino: Ino) -> None:
+        """It was sent, or something about it changed: start afresh."""
+        self._by_ino.pop(ino, None)
+
+    def retry_all(self) -> None:
+        """Somebody waits: try everything now once more."""
+        self._by_ino.clear()
+
+    def due(self, ino: Ino) -> float:
+        """Return the trio time before which a node is left alone."""
+        trouble = self._by_ino.get(ino)
+        return 0.0 if trouble is None else trouble.due
+
+    def of(self, ino: Ino) -> Trouble | None:
+        """Return a node's trouble."""
+        return self._by_ino.get(ino)
+
+    def blocked(self, ino: Ino) -> Trouble | None:
+        """Return a node's trouble if waiting alone will not mend it."""
+        trouble = self._by_ino.get(ino)
+        return trouble if trouble is not None and trouble.blocked else None
+
+    def needs_login(self, node: Node, reason: str) -> Trouble:
+        """Return the trouble of any node while the server refuses the login."""
+        known = self._by_ino.get(node.ino)
+        return Trouble(
+            ino=node.ino,
+            name=node.name,
+            reason=reason,
+            next_step=_LOG_IN,
+            tries=0 if known is None else known.tries,
+            due=self.due(node.ino),
+            blocked=True,
+        )
+
+    def all_blocked(self) -> list[Trouble]:
+        """Return every trouble that needs somebody to act."""
+        return [trouble for trouble in self._by_ino.values() if trouble.blocked]
+
+
+def withheld(node: Node) -> Trouble:
+    """Return the trouble of a node whose place on the server is held by the guard (`metadata/guard.py`)."""
+    return Trouble(
+        ino=node.ino,
+        name=node.name,
+        reason="its folder is gone on the server, with so much else that it is kept here until you answer",
+        next_step="`cloudfs deletions accept` sends it as new, `cloudfs deletions restore` with all that is here",
+        tries=0,
+        due=0.0,
+        blocked=True,
+    )
+
+
+_BLOCKING = (
+    BaseLost,
+    ContentRefused,
+    Forbidden,
+    QuotaExceeded,
+    NameRefused,
+    TooLarge,
+    LocalDamage,
+    NotAuthenticated,
+)
+
+
+def _is_for_good(error: Exception) -> bool:
+    return isinstance(error, _BLOCKING)
+
+
+def _next_step(error: Exception) -> str:
+    return next((step for kind, step in _NEXT_STEP if isinstance(error, kind)), "see the log")

@@ -1,0 +1,310 @@
+"""Sends a file's content, exactly once and onto exactly what it was made from.
+
+The order that makes it safe: seal the content (later writes go elsewhere) → make it whole → hash it → note the
+attempt in the store → send with a precondition → commit the new synced view → give up the staging file.
+
+A refused precondition is looked at before it is called a conflict: the server may have what we sent earlier,
+whose reply got lost (protocol.md, rule 15), or the very same bytes from somebody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from cloudfs.concurrency.killpoints import reached
+from cloudfs.content.layers import Layer
+from cloudfs.errors import AlreadyExists, Changed, NotFound
+from cloudfs.metadata.residents import Residents
+from cloudfs.metadata.takeover import NS, version_columns
+from cloudfs.remote.protocol import Condition, Remote
+from cloudfs.store.records import Attempt, Node
+from cloudfs.store.store import Store
+from cloudfs.sync.blindspots import BlindSpots
+from cloudfs.sync.conflict import Conflicts
+from cloudfs.sync.doubts import Doubts
+from cloudfs.sync.evidence import Evidence
+from cloudfs.sync.packing import Contents, Packer, Parcel, apart
+from cloudfs.sync.steps import Upload
+from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion, Stored
+
+__all__ = ["Uploader"]
+
+_TRIES = 3
+
+
+class Uploader:
+    """Carries out `Upload` steps. `collect` drops a node that nobody needs any more."""
+
+    def __init__(  # it takes part in all that happens to a file
+        self,
+        store: Store,
+        remote: Remote,
+        contents: Contents,
+        residents: Residents,
+        conflicts: Conflicts,
+        doubts: Doubts,
+        packer: Packer,
+        collect: Callable[[Ino], None],
+    ) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._remote = remote
+        self._files = contents.files
+        self._outgoing = contents.outgoing
+        self._fetcher = contents.fetcher
+        self._residents = residents
+        self._conflicts = conflicts
+        self._doubts = doubts
+        self._evidence = Evidence(remote)
+        self._blind_spots = BlindSpots(store, remote)
+        self._packer = packer
+        self._collect = collect
+
+    async def upload(self, step: Upload) -> None:
+        """Send the node's present content and commit what the server made of it.
+
+        Raises RemoteError; then nothing is lost and the next plan says what is still to do.
+        """
+        if step.onto is not None and (step.onto.linked or self._residents.is_open(step.onto.ino)):
+            # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
+            # the server is about to lose them.
+            await self._outgoing.keep(step.onto)
+        async with self._packer.packed(step) as package:
+            if package is not None:
+                package.delivered = await self._deliver(package.parcel, package.layer)
+
+    async def _deliver(self, parcel: Parcel, layer: Layer | None) -> RemoteVersion | None:
+        """Send; return the server's version of exactly this content, None when it became a conflict."""
+        base = parcel.base
+        if base is parcel.node and parcel.node.s_checksum == parcel.checksum and base.s_size == parcel.size:
+            return self._commit_same(parcel)
+        condition = await self._condition(parcel, base)
+        for _ in range(_TRIES):
+            current = self._nodes.get(parcel.node.ino)
+            if current is None or not current.linked:
+                return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
+            earlier = self._store.attempts(parcel.node.ino)
+            earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
+            self._store.begin_attempt(Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum))
+            reached("attempt noted")
+            try:
+                with self._trying(parcel):
+                    stored = await self._put(parcel, layer, condition)
+                return self._commit(parcel, stored, self._kept_checksum(parcel))
+            except (Changed, AlreadyExists):
+                entry = await self._evidence.look(parcel.path)
+            if entry is None:
+                if base is parcel.node and base.s_file_id is not None:
+                    self._doubts.settle(parcel.node.ino)
+                    raise _gone(parcel)
+                condition = Condition(absent=True)
+            elif condition.version is not None and entry.version.same_content(condition.version):
+                continue  # refused though it is what the condition says: nothing has changed
+            elif await self._evidence.holds(entry, parcel.size, parcel.checksum):
+                # Its time may be that of an earlier try, or another client's: then ours is still to be sent.
+                told_ns = self._told_time(parcel.node, entry)
+                parcel = msgspec.structs.replace(parcel, mtime_ns=told_ns)
+                return self._commit(parcel, _stored(entry), entry.version.checksum)
+            elif await self._evidence.sent(entry, earlier):
+                condition = Condition(version=entry.version)
+                mtime_s = apart(parcel.mtime_s, entry.version)
+                parcel = msgspec.structs.replace(parcel, mtime_s=mtime_s)
+            else:
+                with self._store.transaction():
+                    self._release_identity(parcel)
+                    self._doubts.settle(parcel.node.ino)
+                    self._conflicts.keep_both(parcel.node, parcel.place, entry)
+                return None
+        raise Changed("the file changes on the server faster than it can be sent", subject=parcel.path)
+
+    async def _condition(self, parcel: Parcel, base: Node | None) -> Condition:
+        if base is None:
+            return Condition(absent=True)
+        if self._blind_spots.hide(base):
+            entry = await self._evidence.look(parcel.path)
+            if entry is None and base is parcel.node and base.s_file_id is not None:
+                raise _gone(parcel)
+            if entry is None or not entry.version.same_content(base.remote_version):
+                # Another version: in the second of the old one it would have the old one's ETag.
+                return Condition(absent=True)
+        return Condition(version=base.remote_version)
+
+    def _trying(self, parcel: Parcel) -> contextlib.AbstractContextManager[None]:
+        """Note where the node gets, unless the server has it there already: an overwrite moves nothing."""
+        if parcel.onto is None and parcel.node.synced:
+            return contextlib.nullcontext()
+        return self._doubts.trying(parcel.node.ino, parcel.place, parcel.size)
+
+    async def _put(self, parcel: Parcel, layer: Layer | None, condition: Condition) -> Stored:
+        def body(start: int = 0) -> AsyncIterator[bytes]:
+            # No generator around this one: nobody would close it where a body is left early.
+            return self._outgoing.chunks(layer, start)
+
+        # Bytes and versions go together for ever: under this name the server may keep pieces of an upload.
+        name = f"{self._store.store_id}-{parcel.node.ino}-{parcel.version}"
+
+        # A GET of ours that is still open would lock the file against our own upload (protocol.md §14).
+        async with self._fetcher.paused(parcel.node.ino):
+            return await self._remote.put(
+                parcel.path,
+                body,
+                parcel.size,
+                condition,
+                mtime_s=parcel.mtime_s,
+                checksum=parcel.checksum,
+                name=name,
+            )
+
+    # An upload whose reply was lost
+
+    async def recognise(self, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> bool:
+        """Commit an earlier upload of a node to `place`, if what stands there comes from it; else change nothing.
+
+        What was written since stays to be sent. Raises RemoteError.
+        """
+        attempt = await self._evidence.sent(entry, self._store.attempts(node.ino))
+        current = self._nodes.get(node.ino)
+        if attempt is None or current is None:
+            return False
+        there = self._nodes.synced_child(*place)
+        parcel = Parcel(
+            node=current,
+            onto=None if there is None or there.ino == node.ino else there,
+            place=place,
+            path=entry.path,
+            version=self._version_of(attempt),
+            size=attempt.size,
+            checksum=attempt.checksum,
+            mtime_ns=self._told_time(current, entry),
+            mtime_s=entry.version.modified_s,
+        )
+        version = self._commit(parcel, _stored(entry), entry.version.checksum)
+        await self._settle(current, parcel.version, version)
+        return True
+
+    def _version_of(self, attempt: Attempt) -> ContentVersion:
+        """Return the content version of what was sent; -1, which is none, where it was written over since."""
+        row = self._store.staged(attempt.ino, attempt.version)
+        as_sent = row is None or (row.size, row.checksum) == (attempt.size, attempt.checksum)
+        return attempt.version if as_sent else ContentVersion(-1)
+
+    def _told_time(self, node: Node, entry: RemoteEntry) -> int:
+        """Return the local time that the server was told with an upload, as far as the server shows it."""
+        added_s = entry.version.modified_s - node.mtime_ns // NS
+        told = not self._remote.features.sets_mtime or added_s in {0, 1}
+        return node.mtime_ns if told else entry.version.modified_s * NS
+
+    async def _settle(self, node: Node, version: ContentVersion, remote: RemoteVersion) -> None:
+        """Give up the staging file of a content that the server has."""
+        if not node.linked and not self._residents.is_open(node.ino):
+            return  # its bytes go with its row
+        content = await self._files.acquire(node)
+        try:
+            layer = content.top
+            while isinstance(layer, Layer) and layer.version != version:
+                layer = layer.base
+            if isinstance(layer, Layer):
+                await self._outgoing.settle(content, layer, remote)
+        finally:
+            self._files.release(content)
+
+    # Committing. NO CHECKPOINT from here on.
+
+    def commit_new(self, parcel: Parcel, stored: Stored) -> RemoteVersion:
+        """Commit what a request that keeps no checksums made of a new file."""
+        return self._commit(parcel, stored, None)
+
+    def _kept_checksum(self, parcel: Parcel) -> str | None:
+        """Return the checksum that the server lists for what it was sent."""
+        return parcel.checksum if self._remote.features.checksums else None
+
+    def _commit_same(self, parcel: Parcel) -> RemoteVersion:
+        """The bytes are those the server has already: nothing to send but perhaps the time."""
+        with self._store.transaction():
+            self._nodes.update(parcel.node.ino, s_version=parcel.version)
+            self._store.end_attempts(parcel.node.ino)
+        return parcel.node.remote_version
+
+    def _commit(self, parcel: Parcel, stored: Stored, checksum: str | None) -> RemoteVersion:
+        version = RemoteVersion(
+            etag=stored.etag,
+            size=parcel.size,
+            modified_s=parcel.mtime_s if stored.modified_s is None else stored.modified_s,
+            checksum=checksum,
+        )
+        owner = parcel.onto or parcel.node
+        with self._store.transaction():
+            current = self._nodes.get(parcel.node.ino)
+            self._release_identity(parcel)
+            rival = self._nodes.synced_child(*parcel.place)
+            if rival is not None and rival.ino != parcel.node.ino:
+                # Two of our uploads met in one place. INVARIANT: one node alone claims it, or a removal of the one
+                # would remove the other's content.
+                if rival.linked and (current is None or not current.linked):
+                    self._store.end_attempts(parcel.node.ino)
+                    self._nodes.end_try(parcel.node.ino)
+                    # What is there now may be either's: no version of it is ours, so it is looked at and sent again.
+                    self._nodes.update(rival.ino, s_version=-1)
+                    return version
+                self._nodes.forget_synced(rival.ino)
+                self._collect(rival.ino)
+            if current is not None and current.synced and parcel.onto is not None:
+                self._leave_behind(current)
+            self._nodes.update(
+                parcel.node.ino,
+                s_parent=parcel.place[0],
+                s_name=parcel.place[1],
+                s_version=parcel.version,
+                s_mtime_ns=parcel.mtime_ns,
+                **version_columns(version),
+                s_file_id=stored.file_id or owner.s_file_id,
+                permissions=owner.permissions,
+                t_parent=None,
+                t_name=None,
+            )
+            self._store.end_attempts(parcel.node.ino)
+            self._store.clear_observed(parcel.node.ino)
+        return version
+
+    def _release_identity(self, parcel: Parcel) -> None:
+        """The file whose place was taken is nothing to the server any more."""
+        if parcel.onto is None:
+            return
+        self._nodes.forget_synced(parcel.onto.ino)
+        self._collect(parcel.onto.ino)
+
+    def _leave_behind(self, node: Node) -> None:
+        """The content went to another place than the node had on the server: the old one is to be removed.
+
+        Earlier contents may have arrived there.
+        """
+        self._nodes.forget_synced(node.ino)
+        left = self._nodes.insert(
+            parent=None,
+            name=node.name,
+            folder=0,
+            size=node.s_size or 0,
+            mtime_ns=node.mtime_ns,
+            ctime_ns=node.ctime_ns,
+            s_parent=node.s_parent,
+            s_name=node.s_name,
+            s_version=node.s_version,
+            s_mtime_ns=node.s_mtime_ns,
+            **version_columns(node.remote_version),
+            s_file_id=node.s_file_id,
+            permissions=node.permissions,
+        )
+        self._store.hand_on_attempts(node.ino, left)
+        self._doubts.hand_on(node.ino, left)
+
+
+def _gone(parcel: Parcel) -> NotFound:
+    """Removed, renamed or moved: a listing tells, and the next plan sends it to where it belongs."""
+    return NotFound("it is not on the server any more", subject=parcel.path)
+
+
+def _stored(entry: RemoteEntry) -> Stored:
+    return Stored(etag=entry.version.etag, file_id=entry.file_id, modified_s=entry.version.modified_s)

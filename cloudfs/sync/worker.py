@@ -1,0 +1,498 @@
+"""The write-back worker: plans, picks what is due, carries it out with bounded parallelism, and never gives up.
+
+Everything it knows about tries and refusals is in memory: after a restart each step is simply tried again.
+
+LOCK ORDER: none. Two steps never run on one node, and a step that moves or removes a folder runs while no other
+step works below that folder (`_fits`), because it changes the server's paths of everything in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+
+from cloudfs.errors import BaseLost, CloudfsError, LocalDamage, RemoteError, StorageAway
+from cloudfs.metadata.guard import VanishGuard
+from cloudfs.metadata.residents import Residents
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.sync.bulk import MOST_BYTES, MOST_FILES
+from cloudfs.sync.connectivity import Connectivity, State, is_outage
+from cloudfs.sync.execute import Executor
+from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.planner import plan, runnable
+from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.steps import MoveAside, Remove, SetTime, Step, Upload
+from cloudfs.sync.storages import Storages
+from cloudfs.sync.troubles import Trouble, withheld
+from cloudfs.types import Ino
+
+__all__ = ["Worker", "WorkerConfig"]
+
+_log = logging.getLogger(__name__)
+
+
+_LOOK_AGAIN_S = 1.0
+_IDLE_S = 60.0
+_PART = 256
+"""Nodes planned for at once, about 10 ms; a larger backlog is gone through in parts."""
+_MOST_TOGETHER = 2
+_REST = 10.0
+"""Planning rests so many times as long as it took: it may have a tenth of the loop, however much there is to do."""
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How eagerly changes go up."""
+
+    quiet_s: float = 2.0
+    """A change goes up when its node was left alone for so long."""
+    open_quiet_s: float = 30.0
+    """The same for a file that is still open for writing."""
+    parallel: int = 4
+    """Steps under way at once."""
+    together: int = 4
+    """So many small files, at least, go in one request; fewer go one by one, each under a precondition of its own."""
+    replan_s: float = 0.05
+    """Shortest time between two plans."""
+
+
+class Worker:
+    """Brings every local change to the server; the floors below tell of changes through `inbox`."""
+
+    def __init__(  # noqa: PLR0913  # all that decides when something may be sent comes together here
+        self,
+        store: Store,
+        inbox: Inbox,
+        executor: Executor,
+        residents: Residents,
+        connectivity: Connectivity,
+        config: WorkerConfig,
+        *,
+        being_written: Callable[[Ino], bool],
+        restraint: Restraint,
+        guard: VanishGuard,
+    ) -> None:
+        self._store = store
+        self._inbox = inbox
+        self._executor = executor
+        self._residents = residents
+        self._connectivity = connectivity
+        self._config = config
+        self._being_written = being_written
+        self._restraint = restraint
+        self._guard = guard
+        self._running: dict[Ino, Step] = {}
+        self._requests = self._together = 0
+        """Under way: of all kinds, and those that carry out several steps at once."""
+        self._reserved: set[Ino] = set()
+        self._hurried: list[Callable[[Ino], bool]] = []
+        self._progress = trio.Event()
+        self._queue: deque[Step] = deque()
+        """Found to be due and runnable, the next one first."""
+        self._readers: dict[Ino, set[Ino]] = {}
+        """Files found open in a folder that is to be removed."""
+        self._plan_at = 0.0
+        self._planned_to = Ino(0)
+        """How far the present pass over the backlog has come, 0 before it; and what was found in it:"""
+        self._found = False
+        self._held = False
+        self._soonest = float("inf")
+        self._rang = False
+        """The bell rang since the present pass began: parts that were planned before may have work now."""
+        self._everything = False
+        """The last pass found nothing to start, but steps that wait: maybe for each other, across parts."""
+        self.troubles = inbox.troubles
+        self._storages = Storages(store.nodes)
+
+    # What others call
+
+    def in_flight(self) -> list[Node]:
+        """Return the nodes whose steps are under way."""
+        return [step.node for step in self._running.values()]
+
+    def all_blocked(self) -> list[Trouble]:
+        """Return every trouble that needs somebody to act, of those that are about one node each."""
+        blocked = {trouble.ino: trouble for trouble in self.troubles.all_blocked()}
+        if self._guard.held():
+            found = (self._withheld(node) for node in self._store.nodes.dirty())
+            blocked |= {trouble.ino: trouble for trouble in found if trouble is not None}
+        return list(blocked.values())
+
+    def try_all_now(self) -> None:
+        """Somebody waits, or the machine woke up: what was put off after a failure is due."""
+        self.troubles.retry_all()
+        self._storages.retry_all()
+        self._connectivity.try_now()
+        self._inbox.ring()
+
+    @asynccontextmanager
+    async def reserved(self, *inos: Ino) -> AsyncIterator[None]:
+        """Have nodes to oneself: no step works on them within the block. Waits for those under way."""
+        self._reserved.update(inos)
+        try:
+            while any(node.ino in inos for step in self._running.values() for node in step.involved):
+                await self._progress.wait()
+            yield
+        finally:
+            self._reserved.difference_update(inos)
+            self._inbox.ring()
+
+    async def wait_synced(self, concerns: Callable[[Ino], bool]) -> list[Trouble]:
+        """Hurry what concerns the caller, return when nothing of it is left to do.
+
+        Returns the troubles of what cannot go up; [] when everything is on the server. Waits on while a
+        step may still succeed by itself; the caller's cancel scope is the limit. What waits for a program (a file
+        that was removed and is still open) is not waited for: all that can be on the server is there.
+        """
+        self._hurried.append(concerns)
+        self.try_all_now()
+        try:
+            while True:
+                progress = self._progress
+                stopped = await self._stopped(concerns)
+                if stopped is not None and progress is self._progress:
+                    return stopped
+                # A listing, too, may settle what was left, and nobody tells of that.
+                with trio.move_on_after(_LOOK_AGAIN_S):
+                    await progress.wait()
+        finally:
+            self._hurried.remove(concerns)
+
+    async def _stopped(self, concerns: Callable[[Ino], bool]) -> list[Trouble] | None:
+        """Return why each node that is left cannot go up, None as soon as one is found that may."""
+        if any(concerns(ino) for ino in self._running):
+            return None
+        found: list[Trouble] = []
+        last, waiting = Ino(0), self._waiting()
+        while part := self._store.nodes.dirty_after(last, _PART):
+            for node in part:
+                if concerns(node.ino) and not self.waits_for_program(node):
+                    trouble = self._blocked(node)
+                    if trouble is None and node.ino not in waiting:
+                        return None
+                    if trouble is not None and trouble not in found[-1:]:
+                        found.append(trouble)
+            last = part[-1].ino
+            await trio.lowlevel.checkpoint()
+        return found
+
+    def waits_for_program(self, node: Node) -> bool:
+        """Tell whether a node was removed, and it, or a folder that it goes along with, is still held open."""
+        if not node.tombstone:
+            return False
+        going = (node, *map(self._store.nodes.get, self._store.nodes.synced_ancestors(node.ino)))
+        return any(it is not None and it.tombstone and self._is_read(it) for it in going)
+
+    def _waiting(self) -> set[Ino]:
+        """Return what waits, however far, for a program or for what is blocked; nothing where there is much to do."""
+        dirty = self._store.nodes.dirty_after(Ino(0), _PART)
+        waiting = {node.ino for node in dirty if self._waits_for_somebody(node)}
+        if len(dirty) == _PART or not waiting:
+            return set()
+        steps = plan(dirty, self._store.nodes)
+        found = -1
+        while found != len(waiting):
+            found = len(waiting)
+            waiting |= {step.node.ino for step in steps if step.after & waiting}
+        return waiting
+
+    def _waits_for_somebody(self, node: Node) -> bool:
+        return self.waits_for_program(node) or self._blocked(node) is not None
+
+    def _blocked(self, node: Node) -> Trouble | None:
+        if self._connectivity.state is State.NEEDS_LOGIN:
+            return self.troubles.needs_login(node, self._connectivity.reason)
+        return (
+            self._withheld(node)
+            or self._restraint.trouble(node)
+            or self.troubles.blocked(node.ino)
+            or self._blocked_successor(node)
+        )
+
+    def _withheld(self, node: Node) -> Trouble | None:
+        return withheld(node) if self._guard.covers(node) else None
+
+    def _blocked_successor(self, node: Node) -> Trouble | None:
+        """Return the trouble of the file that takes the place of a removed one, which has no step of its own then."""
+        if not node.tombstone or node.s_parent is None or node.s_name is None:
+            return None
+        successor = self._store.nodes.child(node.s_parent, node.s_name)
+        return None if successor is None or not successor.dirty else self.troubles.blocked(successor.ino)
+
+    # The loop
+
+    async def run(self) -> None:
+        """Work until cancelled. Every dirty node found at the start is due at once."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                bell = self._inbox.listen()
+                with trio.move_on_after(self._round(nursery)):
+                    await bell.wait()
+                self._rang = self._rang or bell.is_set()
+
+    def _round(self, nursery: trio.Nursery) -> float:
+        """Start what can be started now; return after how many seconds to look again without being woken."""
+        now = trio.current_time()
+        if self._connectivity.state is State.NEEDS_LOGIN:
+            return _IDLE_S
+        if now < self._connectivity.next_try:
+            return self._connectivity.next_try - now
+        self._start(nursery, self._is_still_right)
+        if self._free() <= 0:
+            return _IDLE_S
+        if now < self._plan_at:
+            return self._plan_at - now
+        later = self._plan()
+        self._start(nursery, lambda _: True)
+        self._queue = deque(step for step in self._queue if _keeps(step))
+        return later
+
+    def _free(self) -> int:
+        # During an outage one step is enough to find out whether it is over.
+        return (self._config.parallel if self._connectivity.online else 1) - self._requests
+
+    def _start(self, nursery: trio.Nursery, is_right: Callable[[Step], bool]) -> None:
+        now = trio.current_time()
+        while self._queue and self._free() > 0:
+            step = self._queue.popleft()
+            # What is dropped here is found again by a later plan.
+            if not (self._due(step) <= now and self._fits(step) and is_right(step)):
+                continue
+            if self._executor.takes_together(step):
+                self._start_together(nursery, step, is_right)
+                continue
+            if isinstance(step, Remove):
+                self._restraint.sending(step.node)
+            self._begin(nursery, self._carry_out, step)
+
+    def _begin(self, nursery: trio.Nursery, carry_out: Callable[..., Awaitable[None]], *steps: Step) -> None:
+        for step in steps:
+            _log.debug("%s: %s begins", step.node.name, type(step).__name__)
+        self._running.update({step.node.ino: step for step in steps})
+        self._requests += 1
+        nursery.start_soon(carry_out, *steps)
+
+    def _start_together(self, nursery: trio.Nursery, first: Step, is_right: Callable[[Step], bool]) -> None:
+        """Start small uploads in one request, unless enough of those are under way, or it is only a few."""
+        if self._together >= _MOST_TOGETHER:
+            return
+        now, chosen, left = trio.current_time(), [first], deque[Step]()
+        size = first.node.size
+        while self._queue and len(chosen) < MOST_FILES:
+            step = self._queue.popleft()
+            fits = size + step.node.size <= MOST_BYTES and self._executor.takes_together(step)
+            if not fits:
+                left.append(step)
+            elif self._due(step) <= now and self._fits(step) and is_right(step):
+                chosen.append(step)
+                size += step.node.size
+        self._queue.extendleft(reversed(left))
+        if len(chosen) >= self._config.together:
+            self._together += 1
+            self._begin(nursery, self._carry_out_together, *chosen)
+        else:
+            self._begin(nursery, self._carry_out, first)
+            self._queue.extendleft(reversed(chosen[1:]))
+
+    def _is_still_right(self, step: Step) -> bool:
+        """Plan again for a step that was queued: the nodes around it may have changed since."""
+        node = self._store.nodes.get(step.node.ino)
+        if node is None or not node.dirty:
+            return False
+        again = runnable(plan([node], self._store.nodes, whole=False))
+        return [(type(it), it.involved) for it in again] == [(type(step), step.involved)]
+
+    def _plan(self) -> float:
+        """Queue what is due and runnable in the next part of the backlog; return when to look again, in s."""
+        began, nodes = trio.current_time(), self._store.nodes
+        self._rang = self._rang and bool(self._planned_to)
+        part = nodes.dirty() if self._everything else nodes.dirty_after(self._planned_to, _PART)
+        ends = self._everything or len(part) < _PART
+        planned = plan(part, nodes, whole=ends and not self._planned_to)
+        steps = runnable(planned)
+        queue: list[Step] = []
+        if any(isinstance(step, Remove) for step in steps):
+            self._restraint.review()
+        for step in steps:
+            if self._is_held(step):
+                continue
+            due = self._due(step)
+            if due <= began:
+                queue.append(step)
+            else:
+                self._soonest = min(self._soonest, due)
+        self._queue = deque(sorted(queue, key=_small_first))
+        now = trio.current_time()
+        self._plan_at = now + max(self._config.replan_s, _REST * (now - began))
+        self._found = self._found or any(self._fits(step) for step in self._queue)
+        self._held = self._held or len(steps) < len(planned)
+        if not ends:
+            self._planned_to = part[-1].ino
+            return self._plan_at - now
+        # The end of a pass. What it started may be over by now, its end unheard while other parts were planned.
+        alone = bool(self._planned_to) and not self._running
+        self._everything = alone and self._held and not self._found
+        again = self._everything or (alone and self._found) or self._rang
+        soonest = self._plan_at if again else self._soonest
+        self._planned_to, self._soonest = Ino(0), float("inf")
+        self._found = self._held = False
+        return max(min(soonest - now, _IDLE_S), 0.0)
+
+    def _due(self, step: Step) -> float:
+        ino = step.node.ino
+        put_off = max(self.troubles.due(ino), self._storages.due(step.node))
+        if any(concerns(ino) for concerns in self._hurried):
+            return put_off
+        quiet = self._config.open_quiet_s if self._being_written(ino) else self._config.quiet_s
+        changes = [at for node in step.involved if (at := self._inbox.changed_at(node.ino)) is not None]
+        return max(max(changes, default=-quiet) + quiet, put_off)
+
+    def _fits(self, step: Step) -> bool:
+        """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
+        if self._is_held(step):
+            return False
+        involved = {node.ino for node in step.involved}
+        if involved & self._reserved or involved & {
+            node.ino for other in self._running.values() for node in other.involved
+        }:
+            return False
+        if isinstance(step, Remove) and step.node.tombstone and self._is_read(step.node):
+            # Unlinked but open: its readers still need the server's copy.
+            return False
+        if self._storages.is_tried(step.node, (other.node for other in self._running.values())):
+            return False
+        return self._clear_of(step)
+
+    def _is_held(self, step: Step) -> bool:
+        if self._guard.covers(step.node):
+            return True
+        return isinstance(step, Remove) and self._restraint.holds(step.node)
+
+    def _is_read(self, node: Node) -> bool:
+        """Tell whether a program has a node, or what was found to go with it, still open."""
+        going = {node.ino, *self._readers.get(node.ino, ())}
+        return any(self._residents.is_open(ino) for ino in going)
+
+    async def _find_readers(self, folder: Node) -> bool:
+        """Look once for what is open in an unlinked folder. Unlinked itself, nothing in it is opened anew."""
+        found: set[Ino] = set()
+        level = [folder.ino]
+        while level:
+            for ino, is_folder in self._store.nodes.synced_member_inos(level.pop()):
+                if is_folder:
+                    level.append(ino)
+                elif self._residents.is_open(ino):
+                    found.add(ino)
+            await trio.lowlevel.checkpoint()
+        if found:
+            self._readers[folder.ino] = found
+        else:
+            self._readers.pop(folder.ino, None)
+        return bool(found)
+
+    def _clear_of(self, step: Step) -> bool:
+        for other in self._running.values():
+            if step.structural and self._is_below(other, step.node.ino):
+                return False
+            if other.structural and self._is_below(step, other.node.ino):
+                return False
+        return True
+
+    def _is_below(self, step: Step, folder: Ino) -> bool:
+        return any(
+            folder in self._store.nodes.synced_ancestors(node.ino)
+            or folder in self._store.nodes.ancestors(node.ino)
+            or (
+                node.t_parent
+                and folder in (node.t_parent, *self._store.nodes.synced_ancestors(node.t_parent))
+            )
+            for node in step.involved
+        )
+
+    async def _carry_out(self, step: Step) -> None:
+        ino = step.node.ino
+        try:
+            removed = isinstance(step, Remove) and step.node.folder and step.node.tombstone
+            if removed and await self._find_readers(step.node):
+                return
+            if self._executor.is_current(step):
+                await self._executor.run(step)
+                self.troubles.forget(ino)
+                self._storages.answered(step.node)
+        except Exception as error:  # noqa: BLE001  # one step that breaks must not stop the others
+            self._note(step, error)
+        finally:
+            self._requests -= 1
+            del self._running[ino]
+            self._settle(step)
+
+    async def _carry_out_together(self, *steps: Upload) -> None:
+        failed: Mapping[Ino, Exception] = {}
+        try:
+            failed = await self._executor.run_together([it for it in steps if self._executor.is_current(it)])
+        except Exception as error:  # noqa: BLE001  # steps that break must not stop the others
+            failed = {step.node.ino: error for step in steps}
+        else:
+            for step in steps:
+                if step.node.ino not in failed:
+                    self.troubles.forget(step.node.ino)
+                    self._storages.answered(step.node)
+        finally:
+            self._together -= 1
+            self._requests -= 1
+            for step in steps:
+                del self._running[step.node.ino]
+                if step.node.ino in failed:
+                    self._note(step, failed[step.node.ino])
+                self._settle(step)
+
+    def _note(self, step: Step, error: Exception) -> None:
+        """Say why a step failed, and when it is tried again."""
+        name = step.node.name
+        match error:
+            case StorageAway():
+                self._storages.failed(step.node)
+                _log.info("%s: not sent yet: %s", name, error)
+            case RemoteError():
+                if not is_outage(error):
+                    self.troubles.add(step.node, error)
+                _log.info("%s: not sent yet: %s", name, error)
+            case LocalDamage() | BaseLost() if not self._executor.is_current(step):
+                # What was to be sent has been replaced here since, and its bytes went; or what it was made from was
+                # only moved there. The next plan has the new content, or the new place.
+                _log.info("%s: %s", name, error)
+            case LocalDamage():
+                self.troubles.add(step.node, error)
+                _log.error("%s: %s", name, error)  # the sentence says it all
+            case CloudfsError():
+                self.troubles.add(step.node, error)
+                _log.warning("%s: not sent yet: %s", name, error)
+            case _:
+                self.troubles.add(step.node, error)
+                message = "%s: a step failed in an unexpected way and will be tried again"
+                _log.error(message, name, exc_info=error)
+
+    def _settle(self, step: Step) -> None:
+        """Whatever came of a step: drop nodes that nobody needs, look for new work, tell those who wait."""
+        for node in step.involved:
+            current = self._store.nodes.get(node.ino)
+            if current is None or not current.dirty:
+                self._inbox.forget(node.ino)
+        self._inbox.ring()
+        progress, self._progress = self._progress, trio.Event()
+        progress.set()
+
+
+def _keeps(step: Step) -> bool:
+    """Tell whether a step may stand in the queue: planning for its node alone shows whether it is still right."""
+    about_members = step.structural or (isinstance(step, SetTime) and bool(step.node.folder))
+    return not about_members and not isinstance(step, MoveAside)
+
+
+def _small_first(step: Step) -> tuple[int, int]:
+    return step.node.size, step.node.ctime_ns

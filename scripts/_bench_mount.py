@@ -1,0 +1,201 @@
+"""Times a mount of an account on a server against curl on the same server, in turn, and prints a Markdown table.
+
+The account gets one file of --mib MiB in a folder of its own, which is removed in the end. No test looks at these
+figures: this measures the machine, the server and whoever else is on them, so the ratio counts, and the middle of
+several runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+CLOUDFS = str(Path(sys.executable).with_name("cloudfs"))
+ACCOUNT = "bench"
+BIG = "big file"
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the bench's folder is, and who may go there."""
+
+    url: str
+    user: str
+    password: str
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[Server]:
+        """Make a folder for this run, and remove it."""
+        inside = Server(f"{self.url.rstrip('/')}/bench-{secrets.token_hex(4)}", self.user, self.password)
+        with httpx.Client(auth=(self.user, self.password), timeout=60) as client:
+            client.request("MKCOL", inside.url).raise_for_status()
+            try:
+                yield inside
+            finally:
+                client.delete(inside.url).raise_for_status()
+
+    def download(self, config: Path) -> float:
+        """Return how long curl takes to get the big file and drop it."""
+        config.touch(0o600)
+        config.write_text(f'user = "{self.user}:{self.password}"\n')
+        url = f"{self.url}/{BIG.replace(' ', '%20')}"
+        command = ["curl", "-sSf", "-K", str(config), "-o", os.devnull, url]
+        return _time(lambda: subprocess.run(command, check=True))
+
+
+class Mount:
+    """One account, mounted again and again; everything of it below one folder."""
+
+    def __init__(self, home: Path, server: Server) -> None:
+        self._home = home
+        self._environment = {**os.environ, "CLOUDFS_HOME": str(home)}
+        self.point = home / "mount point"
+        self.point.mkdir()
+        login = ["login", server.url, "--user", server.user, "--password-stdin", "--account", ACCOUNT]
+        self._run(*login, given=server.password)
+
+    def __enter__(self) -> Self:
+        self._run("mount", ACCOUNT, str(self.point))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run("unmount", ACCOUNT)
+
+    def cat(self) -> None:
+        """Read the big file and drop it, as curl does."""
+        with Path(os.devnull).open("wb") as nothing:
+            subprocess.run(["cat", str(self.point / BIG)], stdout=nothing, check=True)
+
+    def sync(self) -> None:
+        """Wait until all is on the server."""
+        self._run("sync", "--wait", str(self.point))
+
+    def forget_contents(self) -> None:
+        """Put the block cache aside; to be called while it is not mounted.
+
+        Not removed before the end: the disk would still be busy with that while the next figure is taken.
+        """
+        (self._home / "cache").rename(self._home / f"old cache {secrets.token_hex(4)}")
+
+    def memory_mib(self) -> tuple[float, float]:
+        """Return what the daemon has in memory now, and the most that it ever had."""
+        status = json.loads(self._run("status", ACCOUNT, "--json"))
+        lines = Path(f"/proc/{status['pid']}/status").read_text().splitlines()
+        values = {
+            line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))
+        }
+        return int(values["VmRSS"]) / 1024, int(values["VmHWM"]) / 1024
+
+    def _run(self, *arguments: str, given: str = "") -> str:
+        done = subprocess.run(
+            [CLOUDFS, *arguments],
+            env=self._environment,
+            input=given,
+            text=True,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return done.stdout
+
+
+def _time(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha1").hexdigest()
+
+
+def _row(what: str, figure: str, goal: str = "") -> None:
+    print(f"| {what} | {figure} | {goal} |", flush=True)
+
+
+def _write(mount: Mount, source: Path, mib: int) -> None:
+    with mount:
+        idle, _ = mount.memory_mib()
+        _row("memory, nothing done yet", f"{idle:.0f} MiB", "80 MiB")
+        copy = ["cp", str(source), str(mount.point / BIG)]
+        took_s = _time(lambda: subprocess.run(copy, check=True))
+        _row(f"cp of {mib} MiB into the mount", f"{took_s:.1f} s, {mib / took_s:.0f} MiB/s")
+        _row("until all of it is on the server", f"{_time(mount.sync):.1f} s")
+        _, most = mount.memory_mib()
+        _row("memory added by that, at most", f"{most - idle:.0f} MiB", "100 MiB")
+
+
+def _read(mount: Mount, server: Server, digest: str, runs: int) -> None:
+    ratios, starts, added = [], [], []
+    for _ in range(runs):
+        mount.forget_contents()
+        began = time.perf_counter()
+        with mount:
+            assert os.listdir(mount.point) == [BIG]  # noqa: PTH208, S101
+            starts.append(time.perf_counter() - began)
+            theirs_s = server.download(mount.point.parent / "curl.conf")
+            idle, _ = mount.memory_mib()
+            ratios.append(theirs_s / _time(mount.cat))
+            _, most = mount.memory_mib()
+            added.append(most - idle)
+            if _digest(mount.point / BIG) != digest:
+                sys.exit("bench: the mount gave other bytes than were written")
+    every = ", ".join(f"{ratio:.0%}" for ratio in ratios)
+    _row(
+        f"mount and list the root, slowest {max(starts):.2f} s, middle",
+        f"{statistics.median(starts):.2f} s",
+        "1 s",
+    )
+    _row(
+        f"cold sequential read, speed against curl's: middle of {every}",
+        f"{statistics.median(ratios):.0%}",
+        "80 %",
+    )
+    _row("memory added by that, at most", f"{max(added):.0f} MiB", "100 MiB")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="scripts/bench mount", description=__doc__)
+    parser.add_argument("--url", required=True, help="of a WebDAV folder")
+    parser.add_argument("--user", required=True)
+    parser.add_argument(
+        "--password-file", type=Path, required=True, help="its first line is the (app) password"
+    )
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--runs", type=int, default=7)
+    options = parser.parse_args()
+    password = options.password_file.read_text().splitlines()[0]
+    with (
+        tempfile.TemporaryDirectory(prefix="cloudfs-bench-") as name,
+        Server(options.url, options.user, password).folder() as server,
+    ):
+        home = Path(name)
+        source = home / "source"
+        with source.open("wb") as file:
+            for _ in range(options.mib):
+                file.write(os.urandom(_MIB))
+        print("| what | figure | goal |\n|---|---|---|")
+        mount = Mount(home, server)
+        _write(mount, source, options.mib)
+        _read(mount, server, _digest(source), options.runs)
+
+
+if __name__ == "__main__":
+    main()

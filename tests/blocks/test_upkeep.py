@@ -1,0 +1,42 @@
+"""Clearing away what a killed process left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from cloudfs.blocks.rawdisk import BlockKey
+from cloudfs.blocks.upkeep import sweep
+from cloudfs.blocks.volume import NewBlock, Volume
+from cloudfs.types import ContentVersion, Ino
+from tests.blocks.conftest import STORE_ID
+
+COUNT = 600
+
+
+def key(ino: int) -> BlockKey:
+    return BlockKey(Ino(ino), ContentVersion(1), 0)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Volume]:
+    volume = Volume(tmp_path / "volume", STORE_ID)
+    volume.store([NewBlock(key(ino), b"%d" % ino, 1) for ino in range(COUNT)], 0)
+    yield volume
+    volume.close(in_order=True)
+
+
+def test_every_step_of_a_sweep_may_run_in_another_thread(volume: Volume) -> None:
+    orphans = [key(ino) for ino in range(0, COUNT, 3)]
+    volume.index.remove(orphans)  # their values stay, as after a kill between the two databases
+    steps, done = sweep(volume), object()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for thread in cycle([one, other]):
+            if thread.submit(next, steps, done).result() is done:
+                break
+    left = {text for _, text in volume.value_keys(0, 2 * COUNT)}
+    assert left == {key(ino).text(STORE_ID) for ino in range(COUNT) if ino % 3}

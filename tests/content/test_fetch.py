@@ -1,0 +1,262 @@
+"""Reading: the right bytes, few requests, and as early as possible."""
+
+from __future__ import annotations
+
+import trio
+
+from cloudfs.content.fetch import Fetcher, Source
+from tests.content.conftest import Fetching
+from tests.content.fakes import KIB, MIB, World, some_bytes
+
+KERNEL_READ = 128 * KIB
+
+
+async def read_through(
+    fetcher: Fetcher, source: Source, start: int = 0, stop: int | None = None, pause_s: float = 0.0
+) -> bytes:
+    """Read like a program does, by kernel requests one after the other."""
+    pattern = fetcher.pattern()
+    parts = []
+    end = source.size if stop is None else stop
+    for offset in range(start, end, KERNEL_READ):
+        parts.append(await fetcher.read(source, offset, min(offset + KERNEL_READ, end), pattern))
+        await trio.sleep(pause_s)
+    return b"".join(parts)
+
+
+async def test_a_small_file_comes_whole_in_one_request(world: World, fetching: Fetching) -> None:
+    data = some_bytes(3 * MIB + 5)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        assert await fetcher.read(source, 0, 4096, fetcher.pattern()) == data[:4096]
+        assert world.remote.spans == [(0, len(data))]
+    assert len(world.blocks.blocks) == 4
+
+
+async def test_no_bytes_need_no_request(world: World, fetching: Fetching) -> None:
+    source = world.file(b"")
+    async with fetching(world) as fetcher:
+        assert await fetcher.read(source, 0, 0) == b""
+    assert world.remote.requests == []
+
+
+async def test_a_far_read_waits_for_its_own_bytes_only(world: World, fetching: Fetching) -> None:
+    world.remote.bytes_per_s = 1 * MIB
+    data = some_bytes(20 * MIB)
+    source = world.file(data)
+    at = 10 * MIB + 700 * KIB + 77
+    async with fetching(world) as fetcher:
+        begun_s = trio.current_time()
+        assert await fetcher.read(source, at, at + 4096, fetcher.pattern()) == data[at : at + 4096]
+        assert world.remote.sent_bytes <= 256 * KIB
+        assert trio.current_time() - begun_s < 0.3
+    # Then the rest of that block comes, and nothing else, so that it is cached as a whole.
+    assert sorted(world.remote.spans) == [(10 * MIB, 10 * MIB + 640 * KIB), (10 * MIB + 640 * KIB, 11 * MIB)]
+    assert world.blocks.blocks[source.ino, source.version, 10] == data[10 * MIB : 11 * MIB]
+
+
+async def test_what_was_read_is_read_again_without_the_server(world: World, fetching: Fetching) -> None:
+    data = some_bytes(6 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source) == data
+    asked = len(world.remote.requests)
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source) == data
+        # One load per block, not one per kernel request.
+        assert world.blocks.gets == 6
+    assert len(world.remote.requests) == asked
+
+
+async def test_a_sequential_read_needs_few_requests(world: World, fetching: Fetching) -> None:
+    data = some_bytes(96 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        begun_s = trio.current_time()
+        assert await read_through(fetcher, source) == data
+        elapsed_s = trio.current_time() - begun_s
+        # Every block once, in windows that grow, each asked for before the reader runs dry.
+        assert world.remote.spans == [
+            (0, MIB),
+            (1 * MIB, 5 * MIB),
+            (5 * MIB, 21 * MIB),
+            (21 * MIB, 85 * MIB),
+            (85 * MIB, 96 * MIB),
+        ]
+        assert elapsed_s < 1.1 * (96 / 100) + 0.05
+    assert len(world.blocks.blocks) == 96
+
+
+async def test_looking_at_the_start_of_a_large_file_fetches_one_block(
+    world: World, fetching: Fetching
+) -> None:
+    data = some_bytes(20 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        pattern = fetcher.pattern()
+        assert await fetcher.read(source, 0, 16 * KIB, pattern) == data[: 16 * KIB]
+        assert await fetcher.read(source, 16 * KIB, 64 * KIB, pattern) == data[16 * KIB : 64 * KIB]
+    assert world.remote.spans == [(0, MIB)]
+
+
+async def test_many_readers_of_one_block_share_one_request(world: World, fetching: Fetching) -> None:
+    data = some_bytes(20 * MIB)
+    source = world.file(data)
+    got: list[bytes] = []
+
+    async def read(fetcher: Fetcher, start: int) -> None:
+        got.append(await fetcher.read(source, start, start + 1000, fetcher.pattern()))
+
+    async with fetching(world) as fetcher, trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(read, fetcher, 5 * MIB + number * 1000)
+    assert sorted(got) == sorted(data[5 * MIB + n * 1000 : 5 * MIB + n * 1000 + 1000] for n in range(20))
+    assert len(world.remote.requests) == 1
+
+
+async def test_two_sequential_readers_share_the_stream(world: World, fetching: Fetching) -> None:
+    data = some_bytes(32 * MIB)
+    source = world.file(data)
+
+    async def read(fetcher: Fetcher) -> None:
+        assert await read_through(fetcher, source) == data
+
+    async with fetching(world) as fetcher, trio.open_nursery() as nursery:
+        nursery.start_soon(read, fetcher)
+        nursery.start_soon(read, fetcher)
+    assert world.remote.sent_bytes == len(data)
+
+
+async def test_a_request_that_nobody_reads_is_stopped(world: World, fetching: Fetching) -> None:
+    world.remote.bytes_per_s = 1 * MIB
+    source = world.file(some_bytes(60 * MIB))
+    async with fetching(world) as fetcher:
+        await read_through(fetcher, source, 0, 4 * MIB)
+        left_s = trio.current_time()
+        await trio.sleep(30)
+        closed_s = [request.closed_at_s for request in world.remote.requests]
+        assert all(at_s is not None and at_s <= left_s + 1.05 for at_s in closed_s)
+
+
+async def test_release_stops_a_request_at_once(world: World, fetching: Fetching) -> None:
+    world.remote.bytes_per_s = 1 * MIB
+    source = world.file(some_bytes(60 * MIB))
+    async with fetching(world) as fetcher:
+        pattern = fetcher.pattern()
+        for offset in range(0, 2 * MIB, KERNEL_READ):
+            await fetcher.read(source, offset, offset + KERNEL_READ, pattern)
+        assert world.remote.open_requests
+        pattern.release()
+        await trio.sleep(0.01)
+        assert world.remote.open_requests == []
+
+
+async def test_a_slow_reader_keeps_its_read_ahead(world: World, fetching: Fetching) -> None:
+    """A film: 1 MiB a second. Each request is over quickly: no lock is held while the reader is busy."""
+    data = some_bytes(24 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source, pause_s=0.125) == data
+    assert world.remote.sent_bytes == len(data)
+    assert len(world.remote.requests) <= 5
+
+
+async def test_a_reader_far_away_does_not_wait_for_a_stream(world: World, fetching: Fetching) -> None:
+    world.remote.bytes_per_s = 2 * MIB
+    data = some_bytes(64 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher, trio.open_nursery() as nursery:
+        nursery.start_soon(read_through, fetcher, source, 0, 8 * MIB)
+        await trio.sleep(1.5)
+        begun_s = trio.current_time()
+        at = 11 * MIB
+        assert (
+            await fetcher.read(source, at, at + KERNEL_READ, fetcher.pattern()) == data[at : at + KERNEL_READ]
+        )
+        assert trio.current_time() - begun_s < 0.2
+
+
+async def test_waiting_readers_go_before_read_ahead(world: World, fetching: Fetching) -> None:
+    world.remote.bytes_per_s = 1 * MIB
+    data = some_bytes(40 * MIB)
+    sources = [world.file(data, ino) for ino in range(7, 17)]
+    async with fetching(world) as fetcher:
+        async with trio.open_nursery() as nursery:
+            for source in sources[:5]:
+                nursery.start_soon(read_through, fetcher, source, 0, 3 * MIB)
+            await trio.sleep(2)
+            begun_s = trio.current_time()
+            for source in sources[5:]:
+                assert await fetcher.read(source, 0, 4096, fetcher.pattern()) == data[:4096]
+            # Each waits for one turn of somebody else at most.
+            assert trio.current_time() - begun_s < 5 * 2.5
+        assert world.remote.most_open <= 4
+
+
+async def test_blocks_that_cannot_be_read_are_fetched(world: World, fetching: Fetching) -> None:
+    data = some_bytes(8 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        await read_through(fetcher, source)
+    world.blocks.damaged = {(source.ino, source.version, index) for index in (0, 3, 4)}
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source) == data
+    assert not world.blocks.damaged
+
+
+async def test_a_partly_cached_file_is_fetched_in_its_gaps_only(world: World, fetching: Fetching) -> None:
+    data = some_bytes(16 * MIB)
+    source = world.file(data)
+    for index in (2, 3, 7):
+        world.blocks.blocks[source.ino, source.version, index] = data[index * MIB : (index + 1) * MIB]
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source) == data
+    assert world.remote.sent_bytes == 13 * MIB
+
+
+async def test_a_cache_that_fails_costs_speed_only(
+    world: World, fetching: Fetching, expect_log: object
+) -> None:
+    assert callable(expect_log)
+    expect_log("could not be cached")
+    world.blocks.fail_puts = True
+    data = some_bytes(24 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source) == data
+        await trio.sleep(1)
+        assert fetcher.statistics().store_failures == 24
+
+
+async def test_a_read_needs_no_pattern(world: World, fetching: Fetching) -> None:
+    data = some_bytes(5 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        for start, stop in [(0, 10), (MIB - 5, MIB + 5), (5 * MIB - 1, 5 * MIB), (0, 5 * MIB)]:
+            assert await fetcher.read(source, start, stop) == data[start:stop]
+
+
+async def test_a_quick_line_does_not_outrun_its_reader(world: World, fetching: Fetching) -> None:
+    """Blocks that left memory before they were read would come back from disk: 1.2 ms each."""
+    world.remote.bytes_per_s = 2000 * MIB
+    data = some_bytes(96 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source, pause_s=0.0005) == data
+        assert fetcher.statistics().from_disk_bytes == 0
+        assert fetcher.statistics().memory_peak_bytes <= 48 * MIB
+
+
+async def test_memory_goes_back_once_nobody_reads(world: World, fetching: Fetching) -> None:
+    data = some_bytes(8 * MIB)
+    source = world.file(data)
+    async with fetching(world) as fetcher, trio.open_nursery() as nursery:
+        nursery.start_soon(fetcher.run)
+        for _ in range(4):
+            assert await fetcher.read(source, 0, MIB) == data[:MIB]
+            await trio.sleep(6)
+        assert fetcher.statistics().memory_used_bytes > 0
+        await trio.sleep(20)
+        assert fetcher.statistics().memory_used_bytes == 0
+        assert await fetcher.read(source, 0, MIB) == data[:MIB]
+        nursery.cancel_scope.cancel()

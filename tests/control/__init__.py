@@ -1,0 +1,1 @@
+"""The daemon and its control socket, over an engine that pretends."""

@@ -1,0 +1,1 @@
+"""Processes killed at the worst moments: what was acknowledged is there afterwards."""

@@ -1,0 +1,155 @@
+"""A full local disk: an answer for the write that does not fit, and for nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.functional.drivers import Driver, read, tree, write
+from tests.functional.stages import USER, VfsStage, wait_until
+from tests.servers import Hold, StandIn
+
+pytestmark = [
+    pytest.mark.shared_engine,
+    pytest.mark.expect_log(
+        "no disk space can be put by|database|block cache|No space|not sent yet", optional=True
+    ),
+]
+
+RESERVE = 4 * 1024 * 1024
+
+
+@contextmanager
+def mounted(home: Path, server: StandIn) -> Iterator[VfsStage]:
+    stage = VfsStage(home, server, reserve_bytes=RESERVE)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+def content(number: int, size: int) -> bytes:
+    return random.Random(number).randbytes(size)
+
+
+def fits(action: Callable[[], None]) -> bool:
+    """Do something that may fail with ENOSPC, and with nothing else."""
+    try:
+        action()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def fill(driver: Driver, size: int) -> dict[str, bytes | None]:
+    """Write files until one does not fit; return those that were closed without an error."""
+    kept: dict[str, bytes | None] = {}
+    for number in range(10_000):
+        name = f"{number:05}"
+        if not fits(partial(write, driver, name, content(number, size))):
+            driver.unlink(name)
+            return kept
+        kept[name] = content(number, size)
+    raise AssertionError("the disk is never full")
+
+
+def fill_the_rest(disk: Path) -> None:
+    """Another program takes what is left, to the last byte."""
+    with pytest.raises(OSError, match="No space"), (disk / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("size", [700_000, 60_000])
+def test_what_was_closed_is_kept_and_goes_up_and_then_there_is_room_again(
+    disk: Path, server: StandIn, size: int
+) -> None:
+    with mounted(disk, server) as stage:
+        hold = server.faults.add(Hold(), method="PUT", times=None)
+        kept = fill(stage.root(), size)
+        assert len(kept) * size > 20_000_000
+        fill_the_rest(disk)
+        assert tree(stage.root()) == kept
+        hold.release()
+        stage.sync()
+        assert server.account(USER).tree() == kept
+        write(stage.root(), "new", b"n" * size)
+        assert tree(stage.root()) == kept | {"new": b"n" * size}
+        stage.sync()
+
+
+def test_a_restart_on_a_full_disk_keeps_everything(disk: Path, server: StandIn) -> None:
+    hold = server.faults.add(Hold(), method="PUT", times=None)
+    with mounted(disk, server) as stage:
+        kept = fill(stage.root(), 500_000)
+        fill_the_rest(disk)
+    # The database goes on in what it has; the block cache needs a little to begin at all.
+    os.truncate(disk / "ballast", (disk / "ballast").stat().st_size - 300_000)
+    with mounted(disk, server) as stage:
+        assert tree(stage.root()) == kept
+        hold.release()
+        stage.sync()
+        assert server.account(USER).tree() == kept
+
+
+def test_names_can_be_changed_on_a_full_disk(disk: Path, server: StandIn) -> None:
+    with mounted(disk, server) as stage:
+        driver = stage.root()
+        hold = server.faults.add(Hold(), method="PUT", times=None)
+        kept = fill(driver, 900_000)
+        fill_the_rest(disk)
+        driver.mkdir("folder")
+        driver.rename("00000", "folder/moved")
+        driver.unlink("00001")
+        expected = kept | {"folder": None, "folder/moved": kept["00000"]}
+        del expected["00000"], expected["00001"]
+        assert tree(driver) == expected
+        hold.release()
+        stage.sync()
+        assert server.account(USER).tree() == expected
+
+
+def test_a_file_that_is_being_overwritten_keeps_what_was_closed_before(disk: Path, server: StandIn) -> None:
+    """The disk is full in the middle of the new bytes: those that were taken are there, the others as before."""
+    old = content(1, 12_000_000)
+    server.account(USER).write("/file", old)
+    with mounted(disk, server) as stage:
+        hold = server.faults.add(Hold(), method="PUT", times=None)
+        driver = stage.root()
+        file = driver.open("file", os.O_WRONLY)
+        file.write(0, b"w" * 65_536)
+        at, new = 65_536, bytearray(b"w" * 65_536 + old[65_536:])
+        fill(driver, 3_000_000)
+        # The file that did not fit gives its space back a moment after it was removed.
+        wait_until(lambda: fits(partial(file.write, 0, b"w" * 65_536)))
+        while fits(partial(file.write, at, b"w" * 65_536)):
+            new[at : at + 65_536] = b"w" * 65_536
+            at += 65_536
+        file.close()
+        assert at > 65_536
+        for name in driver.names():
+            if name != "file":
+                driver.unlink(name)
+        assert read(driver, "file") == bytes(new)
+        hold.release()
+        stage.sync()
+        assert server.account(USER).read("/file") == bytes(new)
+
+
+def test_the_block_cache_gives_way_first(disk: Path, server: StandIn) -> None:
+    server.account(USER).write("/large", content(2, 25_000_000))
+    with mounted(disk, server) as stage:
+        assert len(read(stage.root(), "large")) == 25_000_000
+        stage.wait(lambda: stage.engine.blocks.statistics().bytes > 20_000_000)
+        write(stage.root(), "new", content(3, 25_000_000))
+        assert read(stage.root(), "new") == content(3, 25_000_000)
+        stage.sync()

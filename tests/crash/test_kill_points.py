@@ -1,0 +1,70 @@
+"""One kill for each row of the table of crash states: nothing is lost, nothing doubled, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloudfs.concurrency.killpoints import VARIABLE
+from tests.crash.scenarios import SCENARIOS, SERVER
+from tests.functional.drivers import tree
+from tests.functional.stages import REPOSITORY, USER, VfsStage, wait_until
+from tests.servers import StandIn
+
+TABLE = REPOSITORY / "docs/CONCURRENCY.md"
+
+
+def test_every_row_of_the_table_has_its_kill_and_every_kill_its_row() -> None:
+    rows = re.findall(r"^\| \d+ \| (.*?) \|", TABLE.read_text(), re.MULTILINE)
+    points = [cell.strip("`") for cell in rows if cell.startswith("`")]
+    # The others say how they are tested.
+    others = {cell for cell in rows if not cell.startswith(("`", "see `tests/"))}
+    assert others == {"a power cut"}
+    assert sorted(points) == sorted(SCENARIOS)
+
+
+def test_a_kill_point_is_nothing_where_nobody_asks_for_it() -> None:
+    program = "from cloudfs.concurrency.killpoints import reached; reached(''); reached('a'); print('alive')"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+    assert done.stdout == b"alive\n"
+
+
+@pytest.mark.shared_engine
+@pytest.mark.parametrize("point", SCENARIOS)
+def test_killed_exactly_there(tmp_path: Path, server: StandIn, point: str) -> None:
+    scenario = SCENARIOS[point]
+    server.account(USER).populate(SERVER)
+    acknowledged = run_until_killed(tmp_path / "engine", server, point)
+    allowed = [SERVER, *scenario.trees][acknowledged:][:2]
+    if acknowledged < len(scenario.steps):
+        allowed += scenario.midway
+    stage = VfsStage(tmp_path / "engine", server)
+    try:
+        shown = tree(stage.root())
+        assert shown in allowed, sorted(shown)
+        stage.sync()
+        assert tree(stage.root()) == shown
+        assert server.account(USER).tree() == shown
+        wait_until(lambda: not list((tmp_path / "engine/state").glob("staging-*/*")))
+    finally:
+        stage.close()
+
+
+def run_until_killed(home: Path, server: StandIn, point: str) -> int:
+    """Run a scenario in a process that is killed at its point; return how many steps were acknowledged."""
+    name, _, count = point.partition(":")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.doomed", str(home), server.url, point],
+        check=False,
+        capture_output=True,
+        cwd=REPOSITORY,
+        env={**os.environ, VARIABLE: f"{name}:{count or 1}"},
+        timeout=90,
+    )
+    assert done.returncode == -9, f"it never came to {point!r}: {done.stderr.decode()[-2000:]}"
+    return done.stdout.count(b"done")

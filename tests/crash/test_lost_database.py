@@ -1,0 +1,145 @@
+"""A damaged database is set aside, and what was closed is found again beside it."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cloudfs.errors import LocalDamage
+from cloudfs.store.db import DatabaseDamaged
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT
+from tests.functional.drivers import Driver, read, tree, write
+from tests.functional.stages import USER, VfsStage
+from tests.servers import StandIn
+
+pytestmark = [
+    pytest.mark.shared_engine,
+    pytest.mark.expect_log("state database|lost database|it is kept as", optional=True),
+]
+
+
+def random_bytes(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    start, stop = len(data) // 4, 3 * len(data) // 4
+    data[start:stop] = random.Random(1).randbytes(stop - start)
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def text(path: Path) -> None:
+    path.write_text("this is no database " * 1000)
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGE = [random_bytes, cut, empty, text, delete]
+
+SERVER: dict[str, bytes | None] = {
+    "folder": None,
+    "folder/in": b"inside",
+    "old": b"old " * 100_000,
+    "kept": b"kept",
+}
+
+
+def change(driver: Driver) -> dict[str, bytes | None]:
+    """Change all kinds of things; return what has to be found again."""
+    for number in range(50):  # a database that is larger than a few pages
+        driver.mkdir(f"folder/{number} {'x' * 100}")
+        driver.rmdir(f"folder/{number} {'x' * 100}")
+    write(driver, "folder/new", b"new " * 1000)
+    driver.mkdir("made")
+    write(driver, "made/in it", b"in it")
+    write(driver, "kept", b"written over")
+    write(driver, "before", b"moved " * 1000)
+    driver.rename("before", "after")
+    file = driver.open("folder/holes", os.O_RDWR | os.O_CREAT)
+    file.write(1_000_000, b"end")
+    file.close()
+    return {
+        "folder/new": b"new " * 1000,
+        "made": None,
+        "made/in it": b"in it",
+        "after": b"moved " * 1000,
+        "folder/holes": bytes(1_000_000) + b"end",
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_what_was_closed_is_in_the_mount_and_goes_up(
+    tmp_path: Path, server: StandIn, damage: Callable[[Path], None]
+) -> None:
+    account, home = server.account(USER), tmp_path / "engine"
+    account.populate(SERVER)
+    stage = VfsStage(home, server, quiet_s=3600.0)
+    tree(stage.root())
+    found = change(stage.root())
+    part = stage.root().open("old", os.O_RDWR)
+    part.write(100_000, b"a part of it")
+    part.close()
+    stage.close()
+    damage(home / "state/state.sqlite")
+
+    stage = VfsStage(home, server, listing_ttl_s=0.0)
+    try:
+        for path, content in found.items():
+            if content is not None:
+                assert read(stage.root(), path) == content, path
+        stage.sync()
+        stage.look()
+        stage.sync()
+        shown = tree(stage.root())
+        assert account.tree() == shown
+        # Another content on the server: both are there.
+        assert shown.pop("kept") == b"kept"
+        (copy,) = [path for path in shown if path.startswith("kept (conflicted copy")]
+        assert shown.pop(copy) == b"written over"
+        expected = {**SERVER, **found}
+        del expected["kept"]
+        assert shown == expected
+        # Only a part of a file, of which nobody knows any more what it was a part of: kept, never sent.
+        (left,) = (home / "state/recovered").iterdir()
+        assert left.name.endswith(" old")
+        assert left.read_bytes()[100_000:] == b"a part of it"
+        assert len(list((home / "state").glob("staging-*"))) == 1
+    finally:
+        stage.close()
+
+
+def test_damage_that_is_met_in_use_is_mended_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.sqlite"
+    with closing(Store(path)) as store:
+        for number in range(2000):
+            store.nodes.insert(parent=ROOT, name=f"{number} {'x' * 100}", folder=0, mtime_ns=0, ctime_ns=0)
+    random_bytes(path)
+    monkeypatch.setattr("cloudfs.store.db.Database._check", lambda _: None)  # as if its time was over
+    with closing(Store(path)) as store, pytest.raises(LocalDamage):
+        store.nodes.children(ROOT)
+    with pytest.raises(DatabaseDamaged, match="while it was used"):
+        Store(path)
+
+
+def test_a_foreign_database_is_set_aside_like_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE nodes (x)")
+    with pytest.raises(DatabaseDamaged):
+        Store(path)

@@ -1,0 +1,210 @@
+"""A power cut at any moment: what was synced is there, and nothing is there that nobody wrote."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from cloudfs import engine
+from cloudfs.content import hardening
+from tests.crash.cuts import Disk
+from tests.functional.drivers import Driver, OpenFile, tree
+from tests.functional.stages import USER, VfsStage
+from tests.servers import Answer, StandIn
+
+pytestmark = [
+    pytest.mark.shared_engine,
+    pytest.mark.expect_log("was not on the disk when the power went|staging file is missing", optional=True),
+]
+
+OLD = b"what the server has " * 5000
+
+
+class Scenario:
+    """A program's steps, and after each of them what a cut may show under each name."""
+
+    def __init__(self, stage: VfsStage) -> None:
+        self.stage = stage
+        self.driver: Driver = stage.root()
+        self.files: dict[str, OpenFile] = {}
+        self.may: dict[str, list[bytes | None]] = {"old": [OLD], "other": [OLD]}
+        self.holds: dict[str, bytes | None] = {"old": OLD, "other": OLD}
+
+    def open(self, name: str, flags: int = 0) -> None:
+        self.files[name] = self.driver.open(name, os.O_RDWR | os.O_CREAT | flags)
+        now = self.holds.get(name) or b""
+        self._becomes(name, b"" if flags & os.O_TRUNC else now)
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        self.files[name].write(offset, data)
+        now = (self.holds[name] or b"").ljust(offset, b"\0")
+        self._becomes(name, now[:offset] + data + now[offset + len(data) :])
+
+    def truncate(self, name: str, size: int) -> None:
+        self.files[name].truncate(size)
+        self._becomes(name, (self.holds[name] or b"")[:size].ljust(size, b"\0"))
+
+    def close(self, name: str) -> None:
+        self.files.pop(name).close()
+
+    def fsync(self, name: str) -> None:
+        self.files[name].fsync()
+        self.may[name] = [self.holds[name]]
+
+    def rename(self, name: str, new: str) -> None:
+        self.driver.rename(name, new)
+        self._becomes(new, self.holds[name])
+        self._becomes(name, None)
+        # What it held before may be found at the new place too.
+        self.may[new] += [content for content in self.may[name] if content is not None]
+
+    def harden(self) -> None:
+        """What happens half a second later."""
+        harden = self.stage.engine.files.hardening.harden
+        trio.from_thread.run(harden, trio_token=self.stage._token)
+        for name, now in self.holds.items():
+            if name not in self.files:
+                self.may[name] = [now]
+
+    def _becomes(self, name: str, content: bytes | None) -> None:
+        self.may.setdefault(name, [None]).append(content)
+        self.holds[name] = content
+
+
+def new_file(run: Scenario) -> list[Callable[[], None]]:
+    return [
+        lambda: run.open("a"),
+        lambda: run.write("a", 0, b"one" * 3000),
+        lambda: run.close("a"),
+        lambda: run.open("b"),
+        lambda: run.write("b", 0, b"two" * 3000),
+        lambda: run.fsync("b"),  # takes the other's row to the disk, and not its bytes
+        run.harden,
+        lambda: run.write("b", 9000, b"more" * 3000),
+        lambda: run.close("b"),
+        lambda: run.open("c"),
+        lambda: run.fsync("c"),
+    ]
+
+
+def edited(run: Scenario) -> list[Callable[[], None]]:
+    return [
+        lambda: run.open("old"),
+        lambda: run.write("old", 50_000, b"edit" * 3000),
+        lambda: run.fsync("old"),
+        lambda: run.write("old", 100_000, b"appended" * 3000),
+        lambda: run.close("old"),
+        lambda: run.open("other"),
+        lambda: run.fsync("other"),
+        run.harden,
+    ]
+
+
+def rewritten(run: Scenario) -> list[Callable[[], None]]:
+    return [
+        lambda: run.open("a"),
+        lambda: run.write("a", 0, b"first" * 3000),
+        lambda: run.fsync("a"),
+        lambda: run.close("a"),
+        lambda: run.open("a", os.O_TRUNC),
+        lambda: run.write("a", 0, b"second" * 1000),
+        lambda: run.close("a"),
+        lambda: run.open("old", os.O_TRUNC),
+        lambda: run.fsync("old"),
+        lambda: run.write("old", 0, b"third" * 1000),
+        lambda: run.close("old"),
+        lambda: run.open("other"),
+        lambda: run.fsync("other"),
+        run.harden,
+    ]
+
+
+def shortened(run: Scenario) -> list[Callable[[], None]]:
+    return [
+        lambda: run.open("a"),
+        lambda: run.write("a", 0, b"first" * 3000),
+        lambda: run.fsync("a"),
+        lambda: run.truncate("a", 5000),
+        lambda: run.truncate("a", 9000),
+        lambda: run.fsync("a"),
+        lambda: run.truncate("a", 100),
+        lambda: run.write("a", 100, b"second" * 1000),
+        lambda: run.close("a"),
+        lambda: run.open("other"),
+        lambda: run.fsync("other"),
+        run.harden,
+    ]
+
+
+def saved_by_rename(run: Scenario) -> list[Callable[[], None]]:
+    return [
+        lambda: run.open("new"),
+        lambda: run.write("new", 0, b"saved" * 3000),
+        lambda: run.close("new"),
+        lambda: run.rename("new", "old"),
+        lambda: run.open("other"),
+        lambda: run.fsync("other"),
+        run.harden,
+    ]
+
+
+SCENARIOS = [new_file, edited, rewritten, shortened, saved_by_rename]
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CLOUDFS_TEST_CUTS", "1"))))
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_a_cut_at_any_moment(
+    tmp_path: Path,
+    server: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: Callable[[Scenario], list[Callable[[], None]]],
+    seed: int,
+) -> None:
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    choose = random.Random(seed)
+    account = server.account(USER)
+    for name in ("old", "other"):
+        account.write(f"/{name}", OLD)
+    cuts: list[tuple[Path, dict[str, list[bytes | None]]]] = []
+    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    assert tree(stage.root()) == {"old": OLD, "other": OLD}
+    with monkeypatch.context() as patch:
+        disk = Disk(tmp_path / "engine/state", patch)
+        run = Scenario(stage)
+        for number, step in enumerate(scenario(run)):
+            step()
+            disk.cut(tmp_path / f"cut{number}/state", choose)
+            cuts.append((tmp_path / f"cut{number}", {name: list(may) for name, may in run.may.items()}))
+    stage.close()
+    monkeypatch.setattr(engine, "boot_id", lambda: "the next life of the machine")
+    sent = choose.choice(cuts)  # one of them: it changes the server
+    for method in ("PUT", "MOVE", "DELETE", "PROPPATCH"):
+        server.faults.add(Answer(403), method=method, times=None)
+    for home, may in cuts:
+        if home != sent[0]:
+            _check(home, may, server)
+    server.faults.clear()
+    _check(*sent, server, send=True)
+
+
+def _check(home: Path, may: dict[str, list[bytes | None]], server: StandIn, *, send: bool = False) -> None:
+    stage = VfsStage(home, server, quiet_s=3600.0)
+    try:
+        shown = tree(stage.root())
+        assert set(shown) <= set(may), home.name
+        for name, contents in may.items():
+            assert shown.get(name) in contents, f"{home.name}: {name}: {_short(shown.get(name))}"
+        if send:
+            stage.sync()
+            assert server.account(USER).tree() == shown, home.name
+    finally:
+        stage.close()
+
+
+def _short(content: bytes | None) -> str:
+    return "nothing" if content is None else f"{len(content)} bytes, {content[:20]!r} … {content[-20:]!r}"

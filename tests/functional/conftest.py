@@ -1,0 +1,60 @@
+"""The stages, made once for the whole suite; each test gets a folder of its own in all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.drivers import Driver, tree
+from tests.functional.stages import USER, MountStage, PlainStage, Stage, VfsStage
+from tests.servers import StandIn
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[StandIn]:
+    with StandIn() as standin:
+        yield standin
+
+
+def _make(kind: str, home: Path, server: StandIn) -> Stage:
+    if kind == "plain":
+        home.mkdir()
+        return PlainStage(home)
+    return VfsStage(home, server) if kind == "vfs" else MountStage(home, server)
+
+
+@pytest.fixture(
+    scope="session", params=["plain", "vfs", pytest.param("mount", marks=pytest.mark.mount)], ids=str
+)
+def stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: StandIn
+) -> Iterator[Stage]:
+    made = _make(request.param, tmp_path_factory.mktemp("stage") / request.param, server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> str:
+    return f"{next(_numbers)}-{request.node.originalname}"
+
+
+@pytest.fixture
+def driver(stage: Stage, folder: str, server: StandIn) -> Iterator[Driver]:
+    """A driver for a new folder. After the test the server must have exactly what the file system shows."""
+    made = stage.driver(folder)
+    yield made
+    if isinstance(stage, PlainStage):
+        return
+    stage.sync()
+    assert on_server(server, folder) == tree(made)
+
+
+def on_server(server: StandIn, folder: str) -> dict[str, bytes | None]:
+    """Return the server's content of a folder, with paths relative to it, as another client sees it."""
+    return server.account(USER).tree(f"/{folder}")

@@ -1,0 +1,274 @@
+"""Much vanishes at once: nothing is dropped before somebody has answered, and every answer is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloudfs.sync.deletions import Held, Outcome
+from cloudfs.types import ROOT
+from tests.functional.drivers import VfsDriver, read, tree, write
+from tests.functional.stages import USER, VfsStage
+from tests.servers import Account, StandIn
+
+pytestmark = pytest.mark.shared_engine
+
+OLD = 1_600_000_000
+MANY = 150
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with StandIn() as standin:
+        yield standin
+
+
+@pytest.fixture
+def there(server: StandIn) -> Account:
+    account = server.account(USER)
+    account.mkdir("/big")
+    account.mkdir("/big/inner")
+    for number in range(MANY):
+        account.write(f"/big/inner/{number}", b"content %d" % number, mtime=OLD)
+    account.write("/big/readme", b"read me", mtime=OLD)
+    account.write("/single", b"single", mtime=OLD)
+    return account
+
+
+@pytest.fixture
+def stage(tmp_path: Path, server: StandIn, there: Account) -> Iterator[VfsStage]:
+    del there
+    made = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    made.look()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def here(stage: VfsStage) -> VfsDriver:
+    return stage.root()
+
+
+def vanished(stage: VfsStage) -> Held | None:
+    return stage.call_sync(stage.engine.deletions.vanished)
+
+
+def names(here: VfsDriver) -> set[str]:
+    return set(here.names("big/inner"))
+
+
+def test_what_vanishes_at_once_stays_until_somebody_answers(
+    stage: VfsStage, here: VfsDriver, there: Account
+) -> None:
+    assert read(here, "big/inner/7") == b"content 7"
+    there.delete("/big")
+    stage.look()
+    stage.look()
+    held = vanished(stage)
+    assert held is not None
+    assert (held.count, held.paths) == (MANY + 3, ["/big"])
+    assert len(names(here)) == MANY
+    assert read(here, "big/inner/7") == b"content 7"  # cached
+    there.write("/new", b"new")
+    there.delete("/single")
+    stage.look()
+    assert "new" in here.names()
+
+    assert stage.call(stage.engine.deletions.accept_vanished) == Outcome(MANY + 4, 0)
+    assert tree(here) == there.tree() == {"new": b"new"}
+    assert vanished(stage) is None
+
+
+def test_single_absences_are_believed(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    for number in range(50):
+        there.delete(f"/big/inner/{number}")
+    there.delete("/single")
+    stage.look()
+    assert vanished(stage) is None
+    assert len(names(here)) == MANY - 50
+    assert here.names() == ["big"]
+
+
+def test_many_small_steps_are_one_event(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    for number in range(MANY):
+        there.delete(f"/big/inner/{number}")
+        if number % 30 == 29:
+            stage.look()
+    assert vanished(stage) is not None
+    assert len(names(here)) == MANY - 90
+
+
+def test_what_comes_back_lets_the_guard_go(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    """An external storage that was away: the same files, the same ids."""
+    there.mkdir("/depot")
+    stage.look()
+    before = here.ino("big/inner/7")
+    there.move("/big", "/depot/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    assert vanished(stage) is not None
+    there.move("/depot/big", "/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    assert vanished(stage) is None
+    assert len(names(here)) == MANY
+    assert here.ino("big/inner/7") == before
+    assert tree(here) == there.tree()
+
+
+def test_a_move_is_no_loss(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    there.mkdir("/depot")
+    stage.look()
+    there.move("/big", "/depot/big")
+    stage.look()  # the folder that it left is listed first
+    stage.look()
+    assert vanished(stage) is None
+    assert tree(here) == there.tree()
+
+
+def test_an_emptied_account_stays(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    for number in range(10):
+        there.write(f"/top{number}", b"x", mtime=OLD)
+    stage.look()
+    there.delete("/big")
+    stage.look()
+    stage.call(stage.engine.deletions.accept_vanished)
+    for name in here.names():
+        there.delete(f"/{name}")
+    stage.look()
+    held = vanished(stage)
+    assert held is not None
+    assert held.count == 11
+    assert len(here.names()) == 11
+
+
+def test_it_is_remembered_across_a_restart(
+    stage: VfsStage, here: VfsDriver, there: Account, tmp_path: Path, server: StandIn
+) -> None:
+    there.delete("/big")
+    stage.look()
+    before = vanished(stage)
+    assert before is not None
+    server.stop()
+    stage.restart()
+    assert vanished(stage) == before
+    server.start()
+    stage.look()
+    assert vanished(stage) == before
+    stage.call(stage.engine.deletions.accept_vanished)
+    assert tree(stage.root()) == there.tree() == {"single": b"single"}
+
+
+def test_an_answer_is_kept_until_the_server_can_be_asked(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
+) -> None:
+    there.delete("/big")
+    stage.look()
+    server.stop()
+    assert stage.call(stage.engine.deletions.accept_vanished) == Outcome(0, MANY + 3)
+    assert len(names(here)) == MANY
+    server.start()
+    stage.look()
+    assert here.names() == ["single"]
+
+
+def test_what_was_changed_here_is_never_dropped(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    write(here, "big/inner/7", b"mine")
+    there.delete("/big")
+    stage.look()
+    stage.call(stage.engine.deletions.accept_vanished)
+    assert tree(here) == {"big": None, "big/inner": None, "big/inner/7": b"mine", "single": b"single"}
+    stage.sync()
+    assert there.tree() == tree(here)
+
+
+def test_what_is_here_in_full_can_be_sent_back(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    for number in range(20):
+        assert read(here, f"big/inner/{number}") == b"content %d" % number
+    there.delete("/big")
+    stage.look()
+    outcome = stage.call(stage.engine.deletions.restore_vanished)
+    assert outcome == Outcome(20 + 2, MANY - 20 + 1)
+    stage.sync()
+    restored = {path: data for path, data in there.tree("/big/inner").items() if data}
+    assert restored == {str(number): b"content %d" % number for number in range(20)}
+    stage.look()
+    held = vanished(stage)
+    assert held is not None  # the others, which nobody has any more
+    stage.call(stage.engine.deletions.accept_vanished)
+    assert tree(here) == there.tree()
+
+
+def said(stage: VfsStage) -> dict[str, str]:
+    """Return what cannot go up, with the next step."""
+    return {trouble.name: trouble.next_step for trouble in stage.send()}
+
+
+def test_what_was_changed_inside_waits_for_the_answer(
+    stage: VfsStage, here: VfsDriver, there: Account
+) -> None:
+    write(here, "big/inner/7", b"mine")
+    write(here, "big/new", b"new")
+    here.rename("big/inner/8", "big/eight")
+    here.rename("single", "big/inner/single")
+    write(here, "elsewhere", b"elsewhere")
+    there.delete("/big")
+    stage.look()
+    told = said(stage)
+    assert set(told) == {"7", "new", "eight", "single"}
+    assert all("`cloudfs deletions accept`" in step for step in told.values())
+    assert {it.name for it in stage.call_sync(stage.engine.worker.all_blocked)} == set(told)
+    assert there.tree() == {"single": b"single", "elsewhere": b"elsewhere"}
+
+    stage.call(stage.engine.deletions.accept_vanished)
+    stage.sync()
+    assert stage.call_sync(stage.engine.worker.all_blocked) == []
+    assert there.tree() == tree(here)
+    assert read(here, "big/inner/7") == b"mine"
+    assert read(here, "big/inner/single") == b"single"
+
+
+def test_a_change_that_finds_out_itself_that_much_is_gone(
+    stage: VfsStage, here: VfsDriver, there: Account
+) -> None:
+    write(here, "big/inner/7", b"mine")
+    there.delete("/big")
+    assert set(said(stage)) == {"7"}
+
+
+def test_what_was_changed_goes_up_when_the_rest_is_back(
+    stage: VfsStage, here: VfsDriver, there: Account
+) -> None:
+    there.mkdir("/depot")
+    stage.look()
+    write(here, "big/inner/7", b"mine")
+    there.move("/big", "/depot/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    assert set(said(stage)) == {"7"}
+    there.move("/depot/big", "/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    stage.sync()
+    assert there.read("/big/inner/7") == b"mine"
+
+
+def test_what_was_changed_goes_up_with_what_is_restored(
+    stage: VfsStage, here: VfsDriver, there: Account
+) -> None:
+    for number in range(20):
+        assert read(here, f"big/inner/{number}") == b"content %d" % number
+    write(here, "big/inner/7", b"mine")
+    there.delete("/big")
+    stage.look()
+    assert set(said(stage)) == {"7"}
+    stage.call(stage.engine.deletions.restore_vanished)
+    stage.sync()
+    assert there.read("/big/inner/7") == b"mine"
+    assert len([data for data in there.tree("/big/inner").values() if data]) == 20
+
+
+def test_a_removal_inside_does_not_wait(stage: VfsStage, here: VfsDriver, there: Account) -> None:
+    there.delete("/big")
+    stage.look()
+    here.unlink("big/inner/7")
+    stage.sync()
+    assert "7" not in names(here)

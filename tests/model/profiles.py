@@ -1,0 +1,204 @@
+"""Kinds of histories: what is drawn from a seed, on which server and line, and who judges.
+
+INVARIANT: the profile's name and the seed decide everything.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+
+from tests.model.account import Account
+from tests.model.fake_remote import NEXTCLOUD, FakeRemote, now_s
+from tests.model.faults import DOUBTFUL, WITH_LATE, WITHOUT_LATE, FaultKind, FaultPlan
+from tests.model.histories import Choose, doubtful, dying, offline, rough, same_second, unpacking, wider
+from tests.model.operations import Operation
+from tests.model.player import play
+from tests.model.rules import Rules
+from tests.model.two_clients import play_two
+
+__all__ = ["PROFILES", "Profile", "Told", "faulty_remote", "silent"]
+
+Told = Callable[[str], None]
+
+_DEADLINE_S = 15.0
+_CLOCKS_S = (0, 0, 0, -7200, 5400, 86_400)
+"""How wrong the server's clock is."""
+
+
+def silent(_line: str) -> None:
+    """Keep no trace."""
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Where a history is played."""
+
+    folder: Path
+    seed: int
+    told: Told
+    instruments: Sequence[trio.abc.Instrument]
+
+    def chance(self, what: str) -> random.Random:
+        """Return a generator of this seed for one purpose: others do not shift what it draws."""
+        return random.Random(f"{self.seed} {what}")
+
+    def rules(self, *, offline_first: bool = False, strict: bool = True, together: int = 4) -> Rules:
+        return Rules(
+            deadline_s=_DEADLINE_S,
+            offline_first=offline_first,
+            slow_disk=self.chance("disk").random() < 0.3,
+            together=together,
+            strict=strict,
+        )
+
+    def server(
+        self,
+        probabilities: Sequence[float],
+        kinds: tuple[FaultKind, ...],
+        *,
+        lingers: bool = False,
+        in_order: bool = False,
+        bulk: bool = False,
+    ) -> FakeRemote:
+        chance, clock_s = self.chance("line"), self.chance("clock").choice(_CLOCKS_S)
+        faults = FaultPlan(
+            random.Random(chance.random()), probability=chance.choice(probabilities), kinds=kinds
+        )
+        return FakeRemote(
+            features=msgspec.structs.replace(NEXTCLOUD, bulk=bulk),
+            faults=faults,
+            latency_s=chance.choice((0.0, 0.1, 1.0)),
+            truncating=lingers and chance.random() < 0.3,
+            lingers=lingers,
+            in_order=in_order,
+            chance=random.Random(chance.random()),
+            account=Account(lambda: now_s() + clock_s, sticky=True),
+            clock_skew_s=clock_s - chance.random(),
+            trace=self.told,
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One kind of histories."""
+
+    name: str
+    draw: Callable[[Choose], Operation]
+    act: Callable[[_Stage, list[Operation]], None]
+
+    def history(self, seed: int) -> list[Operation]:
+        """Return the operations of a seed."""
+        chance = random.Random(f"{seed} {self.name}")
+        return [self.draw(chance.choice) for _ in range(chance.choice((6, 12, 30)))]
+
+    def play(
+        self,
+        folder: Path,
+        history: list[Operation],
+        seed: int,
+        told: Told = silent,
+        instruments: Sequence[trio.abc.Instrument] = (),
+    ) -> None:
+        """Play a history under the circumstances of a seed; raises where a promise is broken."""
+        self.act(_Stage(folder, seed, told, instruments), history)
+
+
+def _alone(stage: _Stage, history: list[Operation]) -> None:
+    _with_reference(stage, history, (0.0,))
+
+
+def _faults(stage: _Stage, history: list[Operation]) -> None:
+    _with_reference(stage, history, (0.05, 0.1, 0.3))
+
+
+def _doubts(stage: _Stage, history: list[Operation]) -> None:
+    _with_reference(stage, history, (0.2, 0.35, 0.5), DOUBTFUL)
+
+
+def _late(stage: _Stage, history: list[Operation]) -> None:
+    _with_reference(
+        stage, history, (0.1, 0.2, 0.35), (*DOUBTFUL, FaultKind.LATE, FaultKind.LATE), lingers=True
+    )
+
+
+def _bulk(stage: _Stage, history: list[Operation]) -> None:
+    _with_reference(stage, history, (0.0, 0.1, 0.3), together=1)
+
+
+def _with_reference(
+    stage: _Stage,
+    history: list[Operation],
+    probabilities: Sequence[float],
+    kinds: tuple[FaultKind, ...] = WITHOUT_LATE,
+    *,
+    lingers: bool = False,
+    together: int = 0,
+) -> None:
+    """`together`: so many small files go in bulk; 0: the server takes none."""
+    play(
+        stage.folder,
+        history,
+        seed=stage.seed,
+        remote=lambda: stage.server(
+            probabilities, kinds, lingers=lingers, in_order=lingers, bulk=together > 0
+        ),
+        rules=stage.rules(together=together),
+        instruments=stage.instruments,
+    )
+
+
+def _two(stage: _Stage, history: list[Operation]) -> None:
+    _with_ledger(stage, history, stage.server((0.0,), ()), stage.rules())
+
+
+def _two_faults(stage: _Stage, history: list[Operation]) -> None:
+    server = stage.server((0.0, 0.05, 0.1, 0.3), WITH_LATE, lingers=True)
+    # What a server does late may be in the way of what was done here meanwhile: a conflict with oneself.
+    _with_ledger(stage, history, server, stage.rules(strict=False))
+
+
+def _offline(stage: _Stage, history: list[Operation]) -> None:
+    never_seen = stage.chance("start").random() < 0.5
+    server = stage.server((0.0, 0.1), WITHOUT_LATE)
+    _with_ledger(stage, history, server, stage.rules(offline_first=never_seen))
+
+
+def _with_ledger(stage: _Stage, history: list[Operation], server: FakeRemote, rules: Rules) -> None:
+    play_two(
+        stage.folder,
+        history,
+        seed=stage.seed,
+        remote=server,
+        rules=rules,
+        instruments=stage.instruments,
+    )
+
+
+def faulty_remote(seed: int) -> FakeRemote:
+    """Return a server on a bad line."""
+    chance = random.Random(seed)
+    faults = FaultPlan(random.Random(chance.random()), probability=chance.choice((0.0, 0.1, 0.3)))
+    latency_s = chance.choice((0.0, 0.1, 1.0))
+    return FakeRemote(faults=faults, latency_s=latency_s, chance=random.Random(chance.random()))
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile("alone", dying, _alone),
+        Profile("faults", dying, _faults),
+        Profile("doubts", doubtful, _doubts),
+        Profile("late", doubtful, _late),
+        Profile("bulk", unpacking, _bulk),
+        Profile("two", wider, _two),
+        Profile("same-second", same_second, _two),
+        Profile("two-faults", rough, _two_faults),
+        Profile("offline", offline, _offline),
+    )
+}

@@ -1,0 +1,22 @@
+"""Under which circumstances a history is played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Rules"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Under which circumstances a history is played."""
+
+    deadline_s: float | None = None
+    """Requests end then, and have to."""
+    offline_first: bool = False
+    """Nothing of the server was ever seen, until a PlugIn."""
+    slow_disk: bool = False
+    together: int = 4
+    """So many small new files go in one request."""
+    strict: bool = True
+    """Conflicts need a reason."""

@@ -1,0 +1,108 @@
+"""The judges find an engine that breaks a promise: each test breaks one on purpose, and plays until it is found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from cloudfs.content.files import Files
+from cloudfs.content.layers import FileContent
+from cloudfs.store.nodes import Nodes
+from cloudfs.sync.upload import Uploader
+from cloudfs.vfs.filesystem import FileSystem
+from tests.model.fake_remote import FakeRemote
+from tests.model.profiles import PROFILES
+from tests.model.simulate import attempt
+
+_SEEDS = 300
+
+
+def found(name: str, broken: pytest.MonkeyPatch) -> str:
+    """Return why the first history fails that does; with the engine mended again it passes."""
+    profile = PROFILES[name]
+    for seed in range(_SEEDS):
+        trouble = attempt(profile, profile.history(seed), seed)
+        if trouble is not None:
+            broken.undo()
+            assert attempt(profile, profile.history(seed), seed) is None
+            return trouble.strip().splitlines()[-1]
+    raise AssertionError(f"{_SEEDS} histories found nothing")
+
+
+def test_an_upload_without_its_condition_loses_what_another_client_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeRemote, "_check", lambda _self, _path, _condition: None)
+    assert "lost: " in found("two", monkeypatch)
+
+
+def test_a_flush_that_keeps_nothing_loses_what_was_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(_files: Files, content: FileContent) -> None:
+        content.unflushed = False
+
+    monkeypatch.setattr(Files, "flush", forgetful)
+    assert "AssertionError" in found("two", monkeypatch)
+
+
+def test_bytes_of_a_file_that_nobody_wrote_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = FileSystem.read
+
+    async def wrong(filesystem: FileSystem, *args: Any) -> bytes:
+        return (await read(filesystem, *args)).replace(b"L", b"M")
+
+    monkeypatch.setattr(FileSystem, "read", wrong)
+    assert " is read" in found("two", monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["lookup", "setattr", "release"])
+def test_a_request_that_outlasts_its_deadline_is_found(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    answer = getattr(FileSystem, name)
+
+    async def stubborn(*args: Any, **kwargs: Any) -> object:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+        return await answer(*args, **kwargs)
+
+    monkeypatch.setattr(FileSystem, name, stubborn)
+    assert f"{name} was answered after 30 s" in found("alone", monkeypatch)
+
+
+def test_a_request_that_waits_for_the_network_and_must_not_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    getattr_ = FileSystem.getattr
+
+    async def slow(*args: Any) -> object:
+        await trio.sleep(10)
+        return await getattr_(*args)
+
+    monkeypatch.setattr(FileSystem, "getattr", slow)
+    assert "getattr waited for" in found("alone", monkeypatch)
+
+
+def test_a_conflict_without_a_reason_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = itertools.count()
+    deliver = Uploader._deliver
+
+    async def quarrelsome(uploader: Uploader, parcel: Any, layer: Any) -> object:
+        version = await deliver(uploader, parcel, layer)
+        if next(create) % 3 == 0:
+            nodes: Nodes = uploader._nodes
+            node = nodes.get(parcel.node.ino)
+            if node is not None and node.linked:
+                uploader._conflicts.step_aside(node)
+        return version
+
+    monkeypatch.setattr(Uploader, "_deliver", quarrelsome)
+    assert "conflicts without a reason" in found("offline", monkeypatch)
+
+
+def test_what_stays_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def keep(*_args: Any, **_kwargs: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    settle: Callable[..., Awaitable[None]] = keep
+    monkeypatch.setattr("cloudfs.content.outgoing.Outgoing.settle", settle)
+    assert "left over" in found("alone", monkeypatch)

@@ -1,0 +1,500 @@
+"""Plays the operations of two clients on one account, one of them this one, and judges what became of every content.
+
+Every write of either client has bytes that no other write has, so a content is known by its bytes, and `ledger` holds
+which of them must not be lost.
+
+One gap is known: a folder is deleted on the server in one request, which can have no condition. What the other client
+puts into it between our last look and that request goes with it (into the server's trash). It is not called lost here.
+
+What is spent may come back (an edit here wins over a removal there): that is allowed. What nobody ever wrote may
+never be seen: not by a read at any time, not in the end. And in the end both sides are the same, nothing is left over,
+and there are conflicted copies only of names that both clients had to do with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from cloudfs.errors import CloudfsError, LocalDamage, PosixError, RemoteError
+from cloudfs.metadata.tree import Tree
+from cloudfs.paths import is_local_only
+from cloudfs.store.records import Node
+from cloudfs.types import Ino, RemotePath
+from cloudfs.vfs.records import HandleId
+from tests.model.account import StoredObject
+from tests.model.fake_remote import FakeRemote
+from tests.model.faults import Span
+from tests.model.ledger import Contested, Ledger
+from tests.model.operations import (
+    Append,
+    Close,
+    Drain,
+    EmptyFor,
+    Forget,
+    Kill,
+    KillSoon,
+    LogIn,
+    LoseLogin,
+    Maintenance,
+    Mkdir,
+    Open,
+    Operation,
+    OtherDelete,
+    OtherMkdir,
+    OtherMove,
+    OtherReplace,
+    OtherRetype,
+    OtherRewrite,
+    OtherWrite,
+    PlugIn,
+    Read,
+    ReadFile,
+    Refresh,
+    Rename,
+    Restart,
+    Rewrite,
+    Rmdir,
+    Save,
+    SaveByRename,
+    SetTime,
+    TruncateFile,
+    Unlink,
+    Unplug,
+    Wait,
+    Write,
+)
+from tests.model.player import insist
+from tests.model.rules import Rules
+from tests.model.schedule import Death
+from tests.model.shown import shown_by_node, shown_by_open_file
+from tests.model.virtual import run_virtually
+from tests.model.world import World, expect_same
+
+__all__ = ["TwoClients", "play_two"]
+
+STOCK: dict[str, bytes | None] = {"/a": b"stock of a", "/d": None, "/d/b": b"stock of d/b", "/d/e": None}
+_ROUNDS = 6
+_WINDOW_S = 10.0
+"""A listing, its answer and a DELETE, each as slow as they come."""
+
+
+Other = OtherWrite | OtherRewrite | OtherDelete | OtherMkdir | OtherMove | OtherReplace | OtherRetype
+OTHERS = (OtherWrite, OtherRewrite, OtherDelete, OtherMkdir, OtherMove, OtherReplace, OtherRetype)
+
+
+@dataclass
+class _Open:
+    handle: HandleId
+    ino: Ino
+    writes: bool
+    seen: bytes | None = None
+    """What this handle read first: it may never read anything else, but for its own writes."""
+
+
+class TwoClients:
+    """One history on one world. `strict`: a conflicted copy where there can be no conflict is a failure."""
+
+    def __init__(self, world: World, *, death: Death | None = None, strict: bool = True) -> None:
+        self.world = world
+        self.ledger = Ledger()
+        self.contested = Contested()
+        self._death = death or Death()
+        self._strict = strict
+        self._open: dict[int, _Open] = {}
+        self._removed: set[Ino] = set()
+        self._drawn = 0
+
+    # Both clients
+
+    async def stock(self) -> None:
+        """Fill the server, and look at it if it can be seen."""
+        for path, content in STOCK.items():
+            if content is None:
+                self.world.remote.other.mkdir(path)
+            else:
+                self.world.remote.other.write(path, content)
+                self.ledger.wrote(content, "stock")
+        self._watch()
+        with suppress(CloudfsError):
+            await self.world.walk()
+
+    async def play(self, operation: Operation) -> None:
+        """Do one operation. It may fail as system calls and requests do; it may not damage anything."""
+        try:
+            if isinstance(operation, OTHERS):
+                self._other(operation)
+            elif isinstance(operation, Restart | Kill | LogIn):
+                await self._mount_again(operation)
+            else:
+                with self.world.living():
+                    await self._here(operation)
+        except PosixError:
+            pass
+        except RemoteError:
+            pass
+        except LocalDamage as error:
+            raise AssertionError(str(error)) from error
+        while self.world.is_dead():
+            await self._revive()
+        self.world.check_log()
+        self.world.check_checksums()
+
+    async def _revive(self) -> None:
+        self._open.clear()
+        self.ledger.broke_off()
+        await self.world.revive()
+        self._watch()
+
+    async def finish(self) -> None:
+        """Bring both sides together, and look for every content."""
+        self._death.disarm()
+        self.world.remote.faults.stop()
+        for slot in list(self._open):
+            await self.play(Close(slot))
+        await self.world.settle()
+        for _ in range(_ROUNDS):
+            await self._drain()
+            # A listing under way would be joined, and it may be older than the last change.
+            await self.world.settle()
+            await insist(self.world.refresh_all)
+            if not self.world.unfinished() and await self._same():
+                break
+        mine, theirs = await insist(self.world.tree), self.world.remote.other.tree()
+        shared = {path: content for path, content in mine.items() if not self._is_local(path)}
+        expect_same(shared, theirs, "the mount, compared with the server")
+        found = {content for content in mine.values() if content is not None}
+        unknown = {content for content in found if not self.ledger.is_known(content)}
+        assert not unknown, f"nobody wrote {unknown}"
+        lost = {
+            content: who
+            for content, who in self.ledger.owed.items()
+            if content not in found and not self._was_swept(content)
+        }
+        assert not lost, f"lost: {lost}; there is {mine}"
+        unjustified = self.contested.unjustified(list(mine))
+        assert not (self._strict and unjustified), (
+            f"conflicts without a reason: {unjustified}; there is {mine}"
+        )
+        self.world.check_log()
+        await self.world.check_nothing_left()
+
+    async def _drain(self) -> None:
+        """Wait until all is on the server; what misses its base for good is saved once more, as its user would."""
+        troubles = await self.world.drain()
+        for trouble in troubles:
+            assert trouble.next_step.startswith("save the whole file once more"), trouble
+            path = self.world.path_of(trouble.ino)
+            if path is not None:
+                await self._save(path, self._data(5, "L"))
+        if troubles:
+            troubles = await self.world.drain()
+        assert not troubles, troubles
+
+    def _was_swept(self, content: bytes) -> bool:
+        """Tell whether it came between our look at it and our request, where no condition could keep that apart.
+
+        Into a folder that we deleted; or within the second of the version before, whose ETag it then has.
+        """
+        swept, written_at = self.world.remote.swept.get(content), self.ledger.written_at[content]
+        looked_at = self.world.remote.overtaken.get(content)
+        if looked_at is not None and written_at >= looked_at:
+            return True
+        return swept is not None and swept - written_at < _WINDOW_S
+
+    async def _same(self) -> bool:
+        seen = {path for path in (await insist(self.world.walk)).attributes if not self._is_local(path)}
+        return seen == {path[1:] for path in self.world.remote.other.tree()}
+
+    def _is_local(self, path: str) -> bool:
+        return any(map(is_local_only, path.split("/")))
+
+    def _data(self, size: int, who: str) -> bytes:
+        self._drawn += 1
+        return f"{who}{self._drawn}".encode() + b"." * size
+
+    # The other client
+
+    def _other(self, operation: Other) -> None:
+        remote = self.world.remote
+        match operation:
+            case OtherWrite(path, size, checksum):
+                self._other_writes(path, size, checksum=checksum)
+            case OtherRewrite(path, size):
+                self._other_writes(path, size, checksum=True, same_second=True)
+            case OtherDelete(path):
+                self._other_deletes(path)
+            case OtherMkdir(path):
+                remote.other.mkdir(f"/{path}")
+                self.contested.by_other(path)
+            case OtherMove(source, target):
+                self._other_moves(source, target)
+            case OtherReplace(source, target):
+                if source != target and remote.other.exists(f"/{source}"):
+                    if remote.other.exists(f"/{target}") and not source.startswith(f"{target}/"):
+                        self._other_deletes(target)
+                    self._other_moves(source, target)
+            case OtherRetype(path, size):
+                was_folder = remote.other.tree().get(f"/{path}", b"") is None
+                self._other_deletes(path)
+                if was_folder:
+                    self._other_writes(path, size, checksum=True)
+                else:
+                    remote.other.mkdir(f"/{path}")
+
+    def _other_writes(self, path: str, size: int, *, checksum: bool, same_second: bool = False) -> None:
+        account, data = self.world.remote.account, self._data(size, "O")
+        before, mtime_s = account.find(RemotePath(f"/{path}")), account.now_s()
+        keeps_etag = same_second and before is not None and before.mtime_s == mtime_s
+        if before is not None and before.mtime_s == mtime_s and not same_second:
+            mtime_s += 1  # what keeps its ETag is OtherRewrite's matter
+        while before is not None and self._is_taken(before, mtime_s, data, checksum=checksum):
+            if keeps_etag:
+                data += b"."
+            else:
+                mtime_s += 1
+        spent = None if before is None else before.content
+        digest = _digest(data) if checksum else None
+        self.world.remote.other.write(f"/{path}", data, mtime_s=mtime_s, checksum=digest)
+        self.ledger.spent(spent)
+        self.ledger.wrote(data, "the other client")
+        self.contested.by_other(path)
+
+    def _is_taken(self, before: StoredObject, mtime_s: int, data: bytes, *, checksum: bool) -> bool:
+        """Tell whether a file had all that a listing says of this content with another content before.
+
+        Two contents of one size and one second without checksums are what nobody could tell apart.
+        """
+        key = before.etag_of(mtime_s, len(data)), len(data), _digest(data) if checksum else None
+        return key in self.world.remote.account.contents
+
+    def _on_server_below(self, path: str) -> list[tuple[str, bytes | None]]:
+        return [
+            (where, content)
+            for where, content in self.world.remote.other.tree().items()
+            if where == f"/{path}" or where.startswith(f"/{path}/")
+        ]
+
+    def _other_deletes(self, path: str) -> None:
+        below = self._on_server_below(path)
+        self.world.remote.other.delete(f"/{path}")
+        for where, content in below:
+            self.ledger.spent(content)
+            self.contested.by_other(where)
+
+    def _other_moves(self, source: str, target: str) -> None:
+        below = self._on_server_below(source)
+        self.world.remote.other.move(f"/{source}", f"/{target}")
+        for where, _ in below:
+            self.contested.by_other(where)  # what changed here meanwhile meets it in its new place
+        self.contested.renamed(source, target)
+        self.contested.by_other(target)
+
+    # This client
+
+    async def _here(self, operation: Operation) -> None:
+        world = self.world
+        match operation:
+            case Save(path, size):
+                await self._save(path, self._data(size, "L"))
+            case SaveByRename(path, size, beside):
+                await self._save(beside, self._data(size, "L"))
+                await self._rename(Rename(beside, path))
+            case Rename():
+                await self._rename(operation)
+            case Unlink(path):
+                await world.unlink(path)
+            case Mkdir(path):
+                await world.mkdir(path)
+            case Rmdir(path):
+                await world.rmdir(path)
+            case ReadFile(path):
+                data = await world.read_file(path)
+                assert self.ledger.is_known(data), f"{path} has what nobody wrote: {data!r}"
+            case SetTime(path, mtime_s):
+                await world.fs.setattr((await world.lookup(path)).ino, mtime_ns=mtime_s * 10**9)
+            case Open(path, slot, writes):
+                await self._open_slot(path, slot, writes=writes)
+            case Rewrite() | Write() | Append() | TruncateFile() | Read() | Close():
+                await self._by_handle(operation)
+            case _:
+                await self._whole(operation)
+
+    async def _rename(self, operation: Rename) -> None:
+        self.contested.renamed(operation.source, operation.target)
+        await self.world.rename(operation.source, operation.target, operation.mode)
+
+    async def _mount_again(self, operation: Restart | Kill | LogIn) -> None:
+        if isinstance(operation, Kill):
+            self._open.clear()
+            await self.world.kill()
+        else:
+            for slot in list(self._open):
+                await self.play(Close(slot))
+            if isinstance(operation, LogIn):
+                self.world.remote.faults.end(Span.REFUSES_LOGIN)
+            await self.world.restart()
+        self._watch()
+
+    async def _whole(self, operation: Operation) -> None:
+        world, faults = self.world, self.world.remote.faults
+        match operation:
+            case Forget():
+                await world.forget()
+            case Wait(seconds):
+                await trio.sleep(seconds)
+            case Refresh():
+                await world.refresh_all()
+            case Drain():
+                with trio.move_on_after(60):
+                    await world.engine.worker.wait_synced(lambda _ino: True)
+            case PlugIn():
+                faults.end(Span.AWAY)
+            case Unplug(seconds):
+                faults.during(Span.AWAY, seconds)
+            case Maintenance(seconds):
+                faults.during(Span.MAINTENANCE, seconds)
+            case EmptyFor(seconds):
+                faults.during(Span.EMPTY, seconds)
+                self._strict = False  # what looked deleted meanwhile, and was edited here, is made again
+            case LoseLogin():
+                faults.during(Span.REFUSES_LOGIN, math.inf)
+            case KillSoon(steps):
+                self._death.arm(steps, world.die)
+            case _:
+                raise AssertionError(f"{operation} is not for two clients")
+
+    async def _open_slot(self, path: str, slot: int, *, writes: bool) -> None:
+        if slot in self._open:
+            await self.play(Close(slot))
+        handle = await self.world.open(path, os.O_RDWR if writes else os.O_RDONLY)
+        ino = self.world.fs._handles.file(handle).ino
+        self._open[slot] = _Open(handle, ino, writes)
+
+    async def _by_handle(self, operation: Rewrite | Write | Append | TruncateFile | Read | Close) -> None:
+        opened = self._open.get(operation.slot)
+        if opened is None:
+            return
+        match operation:
+            case Rewrite() | Write() | Append() | TruncateFile():
+                if opened.writes:
+                    await self._change(opened.handle, opened.ino, operation)
+                    for other in self._open.values():
+                        # Handles of one inode may share one content, if they were opened on the same one.
+                        if other.ino == opened.ino:
+                            other.seen = None
+            case Read():
+                data = await self.world.read(opened.handle)
+                assert self.ledger.is_known(data), f"a handle read {data!r}: nobody wrote that"
+                assert opened.seen in {None, data}, f"a handle read {opened.seen!r}, then {data!r}"
+                opened.seen = data
+            case Close():
+                del self._open[operation.slot]
+                await self.world.fs.flush(opened.handle)
+                await self.world.fs.release(opened.handle)
+
+    async def _save(self, path: str, data: bytes) -> None:
+        try:
+            handle = await self.world.open(path, os.O_RDWR)
+        except PosixError:
+            handle = await self.world.create(path)
+        try:
+            await self._rewrite(handle, self.world.fs._handles.file(handle).ino, data)
+            found = await self.world.read(handle)
+            assert found == data, f"{path}: {data!r} was written, {found!r} is read"
+        finally:
+            await self.world.fs.flush(handle)
+            await self.world.fs.release(handle)
+
+    async def _rewrite(self, handle: HandleId, ino: Ino, data: bytes) -> None:
+        before = self._shown(handle)
+        self.ledger.begins(before, [b"", data])
+        await self.world.fs.setattr(ino, size=0, handle=handle)
+        await self.world.write(handle, 0, data)
+        await self._acknowledged(handle, ino, before, data)
+
+    async def _change(
+        self, handle: HandleId, ino: Ino, operation: Rewrite | Write | Append | TruncateFile
+    ) -> None:
+        if isinstance(operation, Rewrite):
+            await self._rewrite(handle, ino, self._data(operation.size, "L"))
+            return
+        before = self._shown(handle)
+        if before is None:
+            return  # nobody here can say what it will be
+        if isinstance(operation, TruncateFile):
+            after = before[: operation.size].ljust(operation.size, b"\0")
+            self.ledger.begins(before, [after])
+            await self.world.fs.setattr(ino, size=operation.size, handle=handle)
+        else:
+            data = self._data(operation.size, "L")
+            at = operation.offset if isinstance(operation, Write) else len(before)
+            after = before[:at].ljust(at, b"\0") + data + before[at + len(data) :]
+            self.ledger.begins(before, [after])
+            await self.world.write(handle, at, data)
+        await self._acknowledged(handle, ino, before, after)
+
+    async def _acknowledged(self, handle: HandleId, ino: Ino, before: bytes | None, after: bytes) -> None:
+        await self.world.fs.flush(handle)
+        await trio.lowlevel.checkpoint_if_cancelled()  # the dead acknowledge nothing
+        self.ledger.ended()
+        if before != after:
+            self.ledger.spent(before)
+            self.ledger.wrote(after, "this client")
+        if ino in self._removed:
+            self.ledger.spent(after)  # the user had removed the file before
+
+    def _shown(self, handle: HandleId) -> bytes | None:
+        return shown_by_open_file(self.world, self.world.fs._handles.file(handle).content)
+
+    # What is spent here
+
+    def _watch(self) -> None:
+        """Have the tree tell of every node that a system call removes or replaces."""
+        tree, unlink = self.world.engine.tree, self.world.engine.tree._unlink_row
+
+        def watched(node: Node, now: int) -> None:
+            if not self.world.is_dead():
+                self._removed.add(node.ino)
+                self.ledger.spent(None if node.folder else shown_by_node(self.world, node))
+            unlink(node, now)
+
+        assert isinstance(tree, Tree)
+        tree._unlink_row = watched  # type: ignore[method-assign]  # the one place where names go
+
+
+def _digest(data: bytes) -> str:
+    return f"SHA1:{hashlib.sha1(data, usedforsecurity=False).hexdigest()}"
+
+
+def play_two(
+    folder: Path,
+    operations: Iterable[Operation],
+    *,
+    seed: int = 0,
+    remote: FakeRemote,
+    rules: Rules = Rules(),  # noqa: B008  # frozen
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> None:
+    """Play a whole history on a new world, then bring both sides together and judge."""
+    death = Death()
+
+    async def history() -> None:
+        if rules.offline_first:
+            remote.faults.during(Span.AWAY, math.inf)
+        async with World(folder / "0", remote, deadline_s=rules.deadline_s) as world:
+            clients = TwoClients(world, death=death, strict=rules.strict)
+            await clients.stock()
+            for operation in operations:
+                remote.trace(f"{trio.current_time():.3f} {operation}")
+                await clients.play(operation)
+            await clients.finish()
+
+    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=(death, *instruments))

@@ -1,0 +1,306 @@
+"""Large uploads in pieces: on every server that takes them, and what they survive."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+import trio
+
+from cloudfs.errors import (
+    AlreadyExists,
+    Changed,
+    ParentMissing,
+    QuotaExceeded,
+    RemoteError,
+    ServerFault,
+    TooLarge,
+    Unreachable,
+)
+from cloudfs.paths import join
+from cloudfs.remote.connect import Site, discover
+from cloudfs.remote.files import WebdavRemote
+from cloudfs.remote.protocol import Condition
+from cloudfs.remote.transport import Limits
+from cloudfs.types import RemotePath, RemoteVersion, Stored
+from tests.remote.conftest import Login, body_of, store
+from tests.servers import Account, Answer, CutUpload, Drop, LoseReply, Record, StandIn
+
+MIB = 1024 * 1024
+PIECE = 5 * MIB
+OLD = b"the old content"
+NEW = random.Random(3).randbytes(2 * PIECE + 4711)
+CHECKSUM = "SHA1:" + hashlib.sha1(NEW, usedforsecurity=False).hexdigest()
+FILE = RemotePath("/file")
+
+
+async def send(
+    remote: WebdavRemote, path: RemotePath, condition: Condition, data: bytes = NEW, name: str = "x-1"
+) -> Stored:
+    checksum = "SHA1:" + hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    return await remote.put(
+        path, body_of(data), len(data), condition, mtime_s=1_500_000_000, checksum=checksum, name=name
+    )
+
+
+# On every server.
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, PIECE + 1])
+async def test_a_file_is_replaced_by_exactly_these_bytes(
+    remote: WebdavRemote, top: RemotePath, size: int
+) -> None:
+    path = join(top, "f")
+    before = await store(remote, path, OLD)
+    stored = await send(remote, path, Condition((await remote.stat(path)).version), NEW[:size])
+    entry = await remote.stat(path)
+    assert (entry.version.etag, entry.version.size) == (stored.etag, size)
+    assert entry.file_id == stored.file_id == before.file_id
+    assert await remote.get_range(path, 0, size, entry.version) == NEW[:size]
+    if remote.features.nextcloud:
+        assert (entry.version.modified_s, stored.mtime_kept) == (1_500_000_000, True)
+
+
+async def test_the_version_replaced_is_the_one_that_was_meant(remote: WebdavRemote, top: RemotePath) -> None:
+    path = join(top, "f")
+    await store(remote, path, OLD)
+    version = (await remote.stat(path)).version
+    await trio.sleep(1.1)  # plain servers name versions by the second
+    await send(remote, path, Condition(version), b"somebody else's" * 10_000, name="y-1")
+    theirs = (await remote.stat(path)).version
+    with pytest.raises(Changed):
+        await send(remote, path, Condition(version))
+    with pytest.raises(AlreadyExists):
+        await send(remote, path, Condition(absent=True))
+    assert (await remote.stat(path)).version == theirs
+
+
+async def test_a_new_file_in_pieces(login: Login, site: Site, top: RemotePath) -> None:
+    remote = WebdavRemote(site, login.password, limits=Limits(whole_bytes=MIB, piece_bytes=PIECE))
+    try:
+        stored = await send(remote, join(top, "f"), Condition(absent=True))
+        entry = await remote.stat(join(top, "f"))
+        assert (entry.version.etag, entry.file_id) == (stored.etag, stored.file_id)
+        assert await remote.get_range(join(top, "f"), 0, len(NEW), entry.version) == NEW
+        with pytest.raises(AlreadyExists):
+            await send(remote, join(top, "f"), Condition(absent=True))
+    finally:
+        await remote.aclose()
+
+
+# What goes wrong.
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with StandIn() as standin:
+        yield standin
+
+
+@pytest.fixture
+async def account(server: StandIn) -> AsyncIterator[Account]:
+    account = server.account("alice")
+    account.write("/file", OLD)
+    yield account
+    server.faults.clear()
+    for path in account.tree():
+        account.delete("/" + path.lstrip("/"))
+    account.expire_uploads()
+    account.set_quota(None)
+
+
+@pytest.fixture
+async def pieces(server: StandIn, account: Account) -> AsyncIterator[WebdavRemote]:
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(
+        site, account.app_password(), limits=Limits(read_s=0.5, piece_bytes=PIECE, whole_bytes=PIECE)
+    )
+    yield remote
+    await remote.aclose()
+
+
+@pytest.fixture
+async def version(pieces: WebdavRemote, server: StandIn) -> RemoteVersion:
+    found = (await pieces.stat(FILE)).version
+    server.requests.reset()
+    return found
+
+
+async def test_it_takes_one_request_more_than_pieces_and_the_two_ends(
+    pieces: WebdavRemote, server: StandIn, version: RemoteVersion, account: Account
+) -> None:
+    await send(pieces, FILE, Condition(version))
+    assert server.requests.methods == [
+        "MKCOL",
+        "PUT",
+        "PUT",
+        "MOVE",
+    ]  # 5 MiB, and twice as much after a quick one
+    assert account.read("/file") == NEW
+    assert not account.uploads
+
+
+@pytest.mark.parametrize(
+    "fault", [Drop(), Drop(reset=True), CutUpload(1000), Answer(502), LoseReply()], ids=str
+)
+@pytest.mark.parametrize(("method", "nth"), [("MKCOL", 1), ("PUT", 1), ("PUT", 2), ("MOVE", 1)])
+async def test_a_failed_try_leaves_the_file_alone_and_the_next_one_goes_on(
+    pieces: WebdavRemote,
+    server: StandIn,
+    account: Account,
+    version: RemoteVersion,
+    fault: Drop | CutUpload | Answer | LoseReply,
+    method: str,
+    nth: int,
+) -> None:
+    if isinstance(fault, CutUpload) and method != "PUT":
+        fault = Drop()  # there is no body to cut
+    server.faults.add(fault, method=method, nth=nth)
+    with pytest.raises((Unreachable, ServerFault)):
+        await send(pieces, FILE, Condition(version))
+    assembled = isinstance(fault, LoseReply) and method == "MOVE"
+    assert account.read("/file") == (NEW if assembled else OLD)
+    server.requests.reset()
+    if assembled:
+        with pytest.raises(Changed):  # who called looks, and finds that it is there
+            await send(pieces, FILE, Condition(version))
+    else:
+        await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+    sent = sum(record.request_bytes for record in server.requests.matching("PUT"))
+    if method == "MOVE" and not assembled:
+        assert sent < len(NEW) - PIECE // 2, "what was there before the last piece is not sent again"
+
+
+async def test_a_piece_of_a_dead_connection_that_comes_late_is_noticed(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(ServerFault):
+        await send(pieces, FILE, Condition(version))
+    # Pieces 1 and 2 are there. Another one, of a try with smaller pieces, would be put behind them.
+    (name,) = account.uploads
+    url = f"{server.url}/remote.php/dav/uploads/alice/{name}/00009"
+    async with httpx.AsyncClient(auth=("alice", account.app_password())) as late:
+        assert (await late.put(url, content=b"late")).status_code == 201
+    with pytest.raises(ServerFault) as caught:
+        await send(pieces, FILE, Condition(version))
+    assert caught.value.temporary
+    assert account.read("/file") == OLD
+    await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+
+
+async def test_pieces_that_expired(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(ServerFault):
+        await send(pieces, FILE, Condition(version))
+    account.expire_uploads()
+    await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+
+
+# 404 is what Nextcloud says of missing pieces, of a missing target and, on a piece, of its missing folder.
+
+
+async def test_the_target_is_gone(pieces: WebdavRemote, account: Account, version: RemoteVersion) -> None:
+    account.delete("/file")
+    with pytest.raises(Changed):
+        await send(pieces, FILE, Condition(version))
+
+
+@pytest.mark.parametrize("condition", ["a version", "absent"])
+async def test_the_folder_is_gone(
+    pieces: WebdavRemote, account: Account, version: RemoteVersion, condition: str
+) -> None:
+    wanted = Condition(absent=True) if condition == "absent" else Condition(version)
+    error = ParentMissing if condition == "absent" else Changed
+    with pytest.raises(error):
+        await send(pieces, RemotePath("/gone/file"), wanted)
+    account.write("/gone", b"a file has its place")
+    with pytest.raises(error):
+        await send(pieces, RemotePath("/gone/file"), wanted)
+
+
+async def test_the_folder_goes_while_the_pieces_are_sent(
+    pieces: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    account.mkdir("/folder")
+    path = RemotePath("/folder/file")
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(ServerFault):
+        await send(pieces, path, Condition(absent=True))
+    account.delete("/folder")
+    with pytest.raises(ParentMissing):
+        await send(pieces, path, Condition(absent=True))
+
+
+async def test_pieces_that_go_while_they_are_put_together(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    """By an earlier request, that was given up, among others: what became of the file has to be found out."""
+
+    def expire(_record: Record) -> bool:
+        account.expire_uploads()
+        return False
+
+    server.faults.add(Drop(), method="MOVE", predicate=expire)
+    with pytest.raises(ServerFault) as caught:
+        await send(pieces, FILE, Condition(version))
+    assert caught.value.temporary
+    server.faults.clear()
+    await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+
+
+async def test_a_proxy_that_takes_less(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    server.faults.add(
+        Answer(413),
+        method="PUT",
+        predicate=lambda record: int(record.headers["content-length"]) > PIECE,
+        times=None,
+    )
+    await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+    server.faults.clear()
+    server.faults.add(Answer(413), method="PUT", times=None)
+    again = (await pieces.stat(FILE)).version
+    with pytest.raises(TooLarge):
+        await send(pieces, FILE, Condition(again), NEW[1:], name="x-2")
+
+
+async def test_no_room(pieces: WebdavRemote, account: Account, version: RemoteVersion) -> None:
+    account.set_quota(PIECE)
+    with pytest.raises(QuotaExceeded):
+        await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == OLD
+
+
+async def test_other_bytes_under_the_same_name_are_another_upload(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(ServerFault):
+        await send(pieces, FILE, Condition(version))
+    other = NEW[::-1]
+    await send(pieces, FILE, Condition(version), other)
+    assert account.read("/file") == other
+
+
+async def test_the_target_changes_between_the_pieces(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(RemoteError):
+        await send(pieces, FILE, Condition(version))
+    account.write("/file", b"somebody else's", mtime=1_600_000_000)  # in the same second it had the same ETag
+    with pytest.raises(Changed):
+        await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == b"somebody else's"

@@ -1,0 +1,1 @@
+"""The WebDAV methods, with SabreDAV's and Nextcloud's answers."""

@@ -1,0 +1,123 @@
+"""Which versions a condition cannot be relied on for, and that nothing is done to those without a look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from cloudfs.sync.blindspots import may_have_a_double
+from cloudfs.types import RemotePath
+from tests.model.account import Account
+from tests.model.fake_remote import FakeRemote, now_s
+from tests.sync.mount import World, tell
+
+
+@pytest.mark.parametrize(
+    ("modified_s", "seen_s", "skew_s", "blind"),
+    [
+        pytest.param(1000, None, 0.0, True, id="never listed"),
+        pytest.param(1000, 1000.2, 0.0, True, id="within its second"),
+        pytest.param(1000, 1002.0, 0.0, True, id="hardly after it, by a clock that is right to a second"),
+        pytest.param(1000, 1010.0, 0.0, False, id="long after it"),
+        pytest.param(1000, 900.0, 0.0, True, id="sent by ourselves since the listing"),
+        pytest.param(8209, 1010.0, 7200.0, True, id="now, by a server two hours ahead"),
+        pytest.param(8200, 1010.0, 7200.0, False, id="long ago, by a server two hours ahead"),
+        pytest.param(-6200, 1000.0, -7200.0, True, id="now, by a server two hours behind"),
+        pytest.param(-6300, 1000.0, -7200.0, False, id="long ago, by a server two hours behind"),
+    ],
+)
+def test_a_version_is_safe_once_its_second_is_over(
+    modified_s: int, seen_s: float | None, skew_s: float, blind: bool
+) -> None:
+    assert may_have_a_double(modified_s, seen_s, skew_s) is blind
+
+
+def server(content: bytes = b"base") -> FakeRemote:
+    """A Nextcloud as it is: what is written within one second has one ETag, whatever its size."""
+    remote = FakeRemote(account=Account(now_s, sticky=True))
+    remote.other.write("/a", content)
+    return remote
+
+
+async def another_writes(world: World) -> None:
+    """Another client writes in the second of the version that is known here."""
+    known = world.remote.account.get(RemotePath("/a")).version
+    world.remote.other.write("/a", b"theirs, and longer", mtime_s=known.modified_s)
+    assert world.remote.account.get(RemotePath("/a")).version.etag == known.etag
+
+
+def test_an_overwrite_meets_what_was_written_in_the_same_second(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.refresh_all()
+        await another_writes(world)
+        await world.save("a", b"ours")
+        await world.drain()
+        await world.refresh_all()
+        tree = await world.tree()
+        assert tree == world.remote.other.tree()
+        assert tree["/a"] == b"theirs, and longer"
+        assert sorted(content or b"" for content in tree.values()) == [b"ours", b"theirs, and longer"]
+
+    tell(tmp_path, story, server())
+
+
+def test_a_removal_meets_what_was_written_in_the_same_second(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.refresh_all()
+        await another_writes(world)
+        await world.unlink("a")
+        await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == world.remote.other.tree() == {"/a": b"theirs, and longer"}
+
+    tell(tmp_path, story, server())
+
+
+def test_a_version_that_was_seen_later_costs_no_look(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await trio.sleep(10)
+        await world.refresh_all()
+        world.remote.log.clear()
+        await world.save("a", b"ours")
+        await world.drain()
+        assert [line for line in world.remote.methods() if "/a" in line] == ["put /a"]
+
+    tell(tmp_path, story, server())
+
+
+async def seen_in_its_second(world: World) -> None:
+    """Another client writes twice within a second; here only the first version was seen, and nothing lists again."""
+    await trio.sleep(10)  # the listings of the start are over
+    world.remote.other.write("/a", b"base")
+    await world.refresh_all()
+    await another_writes(world)
+    world.remote.log.clear()
+
+
+def test_an_overwrite_looks_first_where_no_listing_tells(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await seen_in_its_second(world)
+        await world.save("a", b"ours")
+        await world.drain()
+        assert world.remote.methods()[0] == "stat /a"
+        await world.refresh_all()
+        tree = await world.tree()
+        assert tree == world.remote.other.tree()
+        assert tree["/a"] == b"theirs, and longer"
+        assert sorted(content or b"" for content in tree.values()) == [b"ours", b"theirs, and longer"]
+
+    tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)))
+
+
+def test_a_removal_looks_first_where_no_listing_tells(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await seen_in_its_second(world)
+        await world.unlink("a")
+        await world.drain()
+        assert world.remote.methods()[0] == "stat /a"
+        await world.refresh_all()
+        assert await world.tree() == world.remote.other.tree() == {"/a": b"theirs, and longer"}
+
+    tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)))

@@ -1,0 +1,225 @@
+"""Small new files in one request: only where nobody else can be in their way, and never at the price of a promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from cloudfs.types import Stored
+from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
+from tests.sync.mount import World, tell
+
+WITH_BULK = msgspec.structs.replace(NEXTCLOUD, bulk=True)
+CONTENTS = {f"/new/file {n}": f"content {n}".encode() * (n % 7) for n in range(120)}
+
+
+def server() -> FakeRemote:
+    return FakeRemote(features=WITH_BULK, latency_s=0.05)
+
+
+def kinds(remote: FakeRemote) -> dict[str, int]:
+    lines = [line.split()[0] for line in remote.methods()]
+    return {kind: lines.count(kind) for kind in ("make_folder", "put", "put_bulk")}
+
+
+async def save_all(world: World) -> None:
+    await world.mkdir("new")
+    for path, content in CONTENTS.items():
+        await world.save(path[1:], content)
+
+
+async def check_all(world: World, contents: dict[str, bytes] = CONTENTS) -> None:
+    await world.drain()
+    await world.refresh_all()
+    for tree in (world.remote.other.tree(), await world.tree()):
+        assert tree == {"/new": None} | contents
+    assert not world.unfinished()
+
+
+def test_a_new_folder_full_of_small_files_takes_few_requests(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await save_all(world)
+        await world.drain()
+        assert len(world.remote.log) <= 12
+        await check_all(world)
+
+    assert kinds(tell(tmp_path, story, server())) == {"make_folder": 1, "put": 0, "put_bulk": 3}
+
+
+def test_times_and_ids_are_those_that_a_listing_shows(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await save_all(world)
+        await world.drain()
+        before = (await world.walk()).attributes
+        for path in CONTENTS:
+            assert world.remote.other.mtime_s(path) == before[path[1:]].mtime_ns // 10**9
+        await world.refresh_all()
+        assert (await world.walk()).attributes == before  # no new version is found where there is none
+
+    tell(tmp_path, story, server())
+
+
+def test_a_folder_that_was_there_gets_single_uploads(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.mkdir("/new")
+        await world.refresh_all()
+        for path, content in CONTENTS.items():
+            await world.save(path[1:], content)
+        await check_all(world)
+
+    assert kinds(tell(tmp_path, story, server())) == {"make_folder": 0, "put": len(CONTENTS), "put_bulk": 0}
+
+
+def test_what_another_client_put_into_the_new_folder_is_not_overwritten(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await trio.sleep(60)
+        for path, content in CONTENTS.items():
+            await world.save(path[1:], content)
+        world.remote.other.write("/new/file 5", b"theirs")
+        await world.drain()
+        await world.refresh_all()
+        tree = await world.tree()
+        assert tree == world.remote.other.tree()
+        assert tree["/new/file 5"] == b"theirs"
+        copies = [content for path, content in tree.items() if "conflicted copy" in path]
+        assert copies == [CONTENTS["/new/file 5"]]
+
+    assert kinds(tell(tmp_path, story, server()))["put_bulk"] == 0
+
+
+def test_a_slow_server_gets_no_more_requests(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.latency_s = 20.0
+        await save_all(world)
+        await check_all(world)
+
+    assert kinds(tell(tmp_path, story, server()))["put"] == 0
+
+
+def test_an_older_folder_of_ours_is_looked_at_first(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await trio.sleep(60)
+        for path, content in CONTENTS.items():
+            await world.save(path[1:], content)
+        await check_all(world)
+
+    remote = tell(tmp_path, story, server())
+    assert kinds(remote)["put"] == 0
+    first = next(n for n, line in enumerate(remote.methods()) if line.startswith("put_bulk"))
+    assert remote.methods()[first - 1] == "list_folder /new"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FaultKind.REFUSE,
+        FaultKind.LOSE_REPLY,
+        FaultKind.CUT,
+        FaultKind.FAULT,
+        FaultKind.UNAVAILABLE,
+        FaultKind.STRANGE,
+        FaultKind.HANG_DONE,
+        FaultKind.LATE,
+    ],
+)
+def test_a_request_that_fails_loses_and_doubles_nothing(tmp_path: Path, kind: FaultKind) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.next("put_bulk", [None, kind])
+        await save_all(world)
+        await check_all(world)
+
+    tell(tmp_path, story, server())
+
+
+def test_a_firewall_that_refuses_them_all_is_gone_round(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.next("put_bulk", [FaultKind.FAULT] * 100)
+        await save_all(world)
+        await check_all(world)
+
+    remote = tell(tmp_path, story, server())
+    assert kinds(remote)["put_bulk"] == 3
+    assert kinds(remote)["put"] == len(CONTENTS)
+
+
+def test_a_file_that_is_refused_goes_by_itself(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        store = world.remote._store_new
+
+        def refuse(file: object) -> Stored | None:
+            return None if "file 7" in str(file) else store(file)  # type: ignore[arg-type]
+
+        world.remote._store_new = refuse  # type: ignore[method-assign]
+        await save_all(world)
+        await check_all(world)
+
+    # 7 and 70 to 79
+    assert kinds(tell(tmp_path, story, server()))["put"] == 11
+
+
+def test_a_server_that_stores_something_else_is_found_out_at_the_first_request(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        store = world.remote._store_new
+
+        def spoil(file: object) -> Stored | None:
+            made = store(msgspec.structs.replace(file, content=b"spoilt"))  # type: ignore[type-var,arg-type]
+            return made if made is None else msgspec.structs.replace(made, etag="of what was sent")
+
+        world.remote._store_new = spoil  # type: ignore[method-assign]
+        await save_all(world)
+        await world.drain()
+        await world.refresh_all()
+        tree = await world.tree()
+        assert tree == world.remote.other.tree()
+        # What we have is there under some name, whatever the server made of the first request.
+        assert set(CONTENTS.values()) <= set(tree.values())
+
+    assert kinds(tell(tmp_path, story, server()))["put_bulk"] <= 2
+
+
+def test_what_is_renamed_and_written_meanwhile_is_neither_torn_nor_doubled(tmp_path: Path) -> None:
+    contents = dict(CONTENTS)
+
+    async def story(world: World) -> None:
+        world.remote.latency_s = 3.0
+        await save_all(world)
+        await trio.sleep(8)
+        for n in range(0, 120, 10):
+            await world.rename(f"new/file {n}", f"new/renamed {n}")
+            contents[f"/new/renamed {n}"] = contents.pop(f"/new/file {n}")
+            await world.save(f"new/file {n + 1}", b"written again")
+            contents[f"/new/file {n + 1}"] = b"written again"
+            await world.unlink(f"new/file {n + 2}")
+            del contents[f"/new/file {n + 2}"]
+        await check_all(world, contents)
+
+    tell(tmp_path, story, server())
+
+
+@pytest.mark.parametrize("steps", range(0, 400, 40))
+def test_a_death_at_any_time_loses_nothing(tmp_path: Path, steps: int) -> None:
+    async def story(world: World) -> None:
+        await save_all(world)
+        await trio.sleep(2.0 + steps / 1000)
+        await world.kill()
+        await check_all(world)
+
+    tell(tmp_path, story, server(), seed=steps)
+
+
+def test_what_was_recognised_after_a_lost_reply_can_be_written_again(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.next("put_bulk", [FaultKind.LOSE_REPLY] * 3)
+        await save_all(world)
+        await world.drain()
+        await world.save("new/file 1", b"again")
+        await check_all(world, CONTENTS | {"/new/file 1": b"again"})
+
+    tell(tmp_path, story, server())

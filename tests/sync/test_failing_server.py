@@ -1,0 +1,106 @@
+"""A server that answers, but with nothing but errors: shown as that, and left as soon as anything goes well."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cloudfs.errors import (
+    Changed,
+    NotFound,
+    ProtocolViolation,
+    RemoteError,
+    ServerFault,
+    Unavailable,
+    Unreachable,
+)
+from cloudfs.sync.connectivity import Connectivity, State
+from tests.functional.stages import MountStage
+from tests.servers import Answer, StandIn
+
+
+def state(connectivity: Connectivity) -> State:
+    return connectivity.state  # anew each time, whatever mypy believes to know of it
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerFault("the server answered 500", status=500),
+        ServerFault("the server answered 502", status=502),
+        ServerFault("the storage is away", status=503),
+        ProtocolViolation("a web page came instead of a WebDAV answer", status=200),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error.status}",
+)
+async def test_errors_in_a_row_are_shown(error: RemoteError) -> None:
+    bells: list[int] = []
+    connectivity = Connectivity(returned=lambda: bells.append(1))
+    before = time.time()
+    for wanted in (State.ONLINE, State.ONLINE, State.FAILING, State.FAILING):
+        connectivity.failed(error)
+        assert state(connectivity) is wanted
+    assert connectivity.reason == str(error)
+    began = connectivity.since or 0.0
+    assert before <= began <= time.time()
+    assert connectivity.next_try == 0.0, "each change has its own time"
+    connectivity.succeeded()
+    assert state(connectivity) is State.ONLINE
+    assert (connectivity.reason, bells) == ("", [1])
+    assert connectivity.since is None
+
+
+@pytest.mark.parametrize("good", [NotFound("gone", status=404), Changed("new", status=412), None], ids=str)
+async def test_one_good_answer_between_is_enough(good: RemoteError | None) -> None:
+    connectivity = Connectivity(returned=lambda: None)
+    for _ in range(5):
+        for _ in range(2):
+            connectivity.failed(ServerFault("broken", status=500))
+        if good is None:
+            connectivity.succeeded()
+        else:
+            connectivity.failed(good)
+        assert state(connectivity) is State.ONLINE
+
+
+async def test_other_states_have_their_own_beginning() -> None:
+    connectivity = Connectivity(returned=lambda: None)
+    for _ in range(3):
+        connectivity.failed(ServerFault("broken", status=502))
+    connectivity.failed(Unreachable("away"))
+    assert state(connectivity) is State.OFFLINE
+    since = connectivity.since
+    connectivity.failed(Unreachable("away"))
+    assert connectivity.since == since
+    connectivity.failed(Unavailable("maintenance", status=503))
+    assert state(connectivity) is State.MAINTENANCE
+    connectivity.failed(ServerFault("broken", status=502))
+    assert state(connectivity) is State.ONLINE, "it answers again: one error says nothing yet"
+
+
+@pytest.mark.mount
+@pytest.mark.shared_engine
+@pytest.mark.parametrize("status", [500, 502])
+def test_status_says_so(tmp_path: Path, status: int) -> None:
+    with StandIn() as server:
+        stage = MountStage(tmp_path / "home", server, settings="listing_ttl_s = 0")
+        try:
+            server.faults.add(Answer(status), times=None)
+            (stage.mount_point / "new").write_bytes(b"new")
+            stage.wait(
+                lambda: bool(list(stage.mount_point.iterdir())) and stage.status()["state"] == "failing"
+            )
+            since = stage.status()["since"]
+            assert isinstance(since, float)
+            assert abs(since - time.time()) < 60
+            said = stage.cloudfs("status").stdout
+            assert f"failing since {time.strftime('%H:', time.localtime(since))}" in said
+            assert f"the server answered {status}" in said
+            assert "what is to be sent is kept and tried again" in said
+            server.faults.clear()
+            stage.sync()
+            assert (stage.status()["state"], stage.status()["since"]) == ("online", None)
+        finally:
+            stage.close()

@@ -1,0 +1,278 @@
+"""What the server tells is seen at once, and nothing is listed that it does not concern."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import trio
+
+from cloudfs.sync.watching import Channel
+from cloudfs.types import ROOT
+from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
+from tests.sync.mount import World, tell
+
+SOON_S = 1.0
+POLL_S = 30.0
+PUSHING = msgspec.structs.replace(NEXTCLOUD, push_url="wss://cloud.example/push/ws")
+
+
+def stocked() -> FakeRemote:
+    remote = FakeRemote(features=PUSHING)
+    for folder in ("/a", "/a/b", "/x", "/x/y"):
+        remote.other.mkdir(folder)
+        remote.other.write(f"{folder}/file", b"content")
+    return remote
+
+
+def told(tmp_path: Path, story: Callable[[World], Awaitable[None]], remote: FakeRemote | None = None) -> None:
+    """Play a story on a mount that is connected and knows all folders; its log of requests begins here."""
+
+    async def play(world: World) -> None:
+        await world.walk()
+        await trio.sleep(10)
+        assert channel(world) is Channel.PUSH
+        world.remote.log.clear()
+        await story(world)
+
+    tell(tmp_path, play, remote or stocked())
+
+
+def shown(world: World) -> set[str]:
+    nodes = world.engine.store.nodes
+    return {str(nodes.local_path(node.ino)) for node in nodes.descendants(ROOT)}
+
+
+def channel(world: World) -> Channel:
+    return world.engine.watcher.channel
+
+
+def test_a_new_file_is_seen_within_a_second_by_two_requests(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.tell("/a/b/new")
+        await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+        assert world.remote.methods() == ["identify /", "list_folder /a/b"]
+
+    told(tmp_path, story)
+
+
+def test_changes_of_many_files_are_one_question(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(100):
+            world.remote.other.write(f"/a/b/new-{number}", b"new")
+            world.remote.tell(f"/a/b/new-{number}")
+        await trio.sleep(SOON_S)
+        assert {f"/a/b/new-{number}" for number in range(100)} <= shown(world)
+        assert world.remote.methods() == ["identify /", "list_folder /a/b"]
+
+    told(tmp_path, story)
+
+
+def test_a_removal_is_seen_where_the_file_was(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        file_id = world.remote.other.file_id("/a/b/file")
+        world.remote.other.delete("/a/b/file")
+        world.remote.tell(ids=(file_id,))
+        await trio.sleep(SOON_S)
+        assert "/a/b/file" not in shown(world)
+        assert world.remote.methods() == ["identify /", "list_folder /a/b"]
+
+    told(tmp_path, story)
+
+
+def test_a_move_is_seen_on_both_sides_and_keeps_the_inode(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        before = (await world.lookup("a/b/file")).ino
+        world.remote.other.move("/a/b/file", "/x/y/moved")
+        world.remote.tell("/x/y/moved")
+        await trio.sleep(SOON_S)
+        assert "/a/b/file" not in shown(world)
+        assert (await world.lookup("x/y/moved")).ino == before
+        assert sorted(world.remote.methods()[1:]) == ["list_folder /a/b", "list_folder /x/y"]
+
+    told(tmp_path, story)
+
+
+def test_a_tree_that_appears_is_listed_where_it_hangs(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.mkdir("/x/new")
+        world.remote.other.mkdir("/x/new/er")
+        world.remote.other.write("/x/new/er/file", b"x")
+        world.remote.tell("/x/new", "/x/new/er", "/x/new/er/file")
+        await trio.sleep(SOON_S)
+        assert world.remote.methods() == ["identify /", "list_folder /x"]
+        assert (await world.lookup("x/new/er/file")).size == 1
+
+    told(tmp_path, story)
+
+
+def test_a_change_during_a_folder_s_first_listing_is_seen(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        remote.other.mkdir("/x/new")
+        remote.tell("/x/new")
+        await trio.sleep(SOON_S)
+        new = (await world.lookup("x/new")).ino
+        remote.latency_s = 2.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.engine.lister.ensure_listed, new)
+            while remote.methods()[-1] != "list_folder /x/new":
+                await trio.sleep(0.01)
+            await trio.sleep(2.0)  # the server has answered, and the answer is on its way
+            remote.latency_s = 0.0
+            remote.other.write("/x/new/file", b"x")
+            remote.tell("/x/new/file")
+        await trio.sleep(3 * SOON_S)
+        assert "/x/new/file" in shown(world)
+
+    told(tmp_path, story, remote)
+
+
+def test_what_is_not_said_is_looked_for(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.tell(ids=None)
+        await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+        assert world.remote.methods()[0] == "stat /"
+
+    told(tmp_path, story)
+
+
+def test_an_id_that_nobody_knows_is_looked_for(tmp_path: Path) -> None:
+    """It may have come and gone, and with it the folder that we were told of by nothing else."""
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.tell(ids=("987654321",))
+        await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+
+    told(tmp_path, story)
+
+
+def test_our_own_changes_come_back_as_echoes_and_nothing_is_listed(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.save("a/b/mine", b"mine")
+        await world.save("a/b/file", b"changed here")
+        await world.mkdir("x/made")
+        await world.rename("x/file", "x/renamed")
+        gone = world.remote.other.file_id("/x/y/file")
+        await world.unlink("x/y/file")
+        await world.drain()
+        world.remote.log.clear()
+        world.remote.tell("/a/b/mine", "/a/b/file", "/x/made", "/x/renamed", ids=(gone,))
+        await trio.sleep(SOON_S)
+        assert world.remote.methods() == ["identify /"]
+
+    told(tmp_path, story)
+
+
+def test_what_others_did_to_our_change_is_no_echo(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.save("a/b/mine", b"mine")
+        await world.drain()
+        world.remote.other.write("/a/b/mine", b"and theirs")
+        world.remote.tell("/a/b/mine")
+        await trio.sleep(SOON_S)
+        assert await world.read_file("a/b/mine") == b"and theirs"
+
+    told(tmp_path, story)
+
+
+def test_a_content_of_the_same_etag_is_no_echo(tmp_path: Path) -> None:
+    """Nobody here has changed the file, so the server does not tell of it for nothing."""
+    remote = stocked()
+    remote.other.write("/a/b/same", b"one", mtime_s=1_650_000_000)
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/same", b"two", mtime_s=1_650_000_000)
+        world.remote.tell("/a/b/same")
+        await trio.sleep(SOON_S)
+        assert world.remote.methods() == ["identify /", "list_folder /a/b"]
+
+    told(tmp_path, story, remote)
+
+
+def test_a_question_that_fails_is_a_look_at_everything(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.next("identify", [FaultKind.FAULT])
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.tell("/a/b/new")
+        await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+
+    told(tmp_path, story)
+
+
+def test_beside_the_messages_the_account_is_looked_at_slowly(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        await trio.sleep(299)
+        assert "/a/b/new" in shown(world), "what the server did not tell is found all the same"
+        world.remote.log.clear()
+        await trio.sleep(3000)
+        assert 10 <= len(world.remote.log) <= 12
+        await world.walk()
+        await trio.sleep(SOON_S)
+        assert len(world.remote.log) <= 12, "using it makes nobody ask"
+
+    told(tmp_path, story)
+
+
+def test_after_a_broken_connection_what_was_missed_is_looked_for(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.drop_listeners()
+        await trio.sleep(0.1)
+        world.remote.other.write("/a/b/new", b"new")
+        assert channel(world) is Channel.POLLING
+        await trio.sleep(POLL_S)
+        assert "/a/b/new" in shown(world)
+        assert channel(world) is Channel.PUSH
+
+    told(tmp_path, story)
+
+
+def test_a_server_that_breaks_every_connection_is_tried_less_and_less(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.next("follow_changes", [FaultKind.REFUSE] * 1000)
+        world.remote.drop_listeners()
+        await trio.sleep(3600)
+        tries = world.remote.methods().count("follow_changes /")
+        assert 20 <= tries <= 120
+        assert channel(world) is Channel.POLLING
+        assert world.engine.connectivity.online, "that says nothing about the account"
+
+    told(tmp_path, story)
+
+
+def test_a_login_that_only_the_push_server_refuses_is_tried_once_an_hour(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        world.remote.refuses_listeners = True
+        world.remote.drop_listeners()
+        await trio.sleep(3 * 3600)
+        assert world.remote.methods().count("follow_changes /") in {3, 4}
+        assert channel(world) is Channel.POLLING
+
+    told(tmp_path, story, remote)
+
+
+def test_before_the_login_is_known_to_be_good_nobody_connects(tmp_path: Path) -> None:
+    remote = stocked()
+    remote.faults.next("connect", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await trio.sleep(1)
+        world.remote.faults.unreachable_for(1000)
+        await trio.sleep(900)
+        assert "follow_changes /" not in world.remote.methods()
+        await trio.sleep(200)
+        assert channel(world) is Channel.PUSH
+
+    tell(tmp_path, story, remote)

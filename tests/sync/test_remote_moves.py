@@ -1,0 +1,352 @@
+"""What another client renames or moves keeps its inode, its cached blocks and its open handles here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from cloudfs.types import ROOT, Ino, RemotePath
+from tests.model.fake_remote import FakeRemote, FaultKind
+from tests.sync.mount import World, opened, tell
+
+LARGE = bytes(range(256)) * 16 * 1024  # 4 MiB
+_NOT_READ_AHEAD = 40 * 1024 * 1024
+
+
+def stocked() -> FakeRemote:
+    remote = FakeRemote()
+    for folder in ("/one", "/two", "/one/deep"):
+        remote.other.mkdir(folder)
+    remote.other.write("/one/file", LARGE)
+    remote.other.write("/one/deep/inside", b"inside")
+    return remote
+
+
+def gets(remote: FakeRemote) -> list[str]:
+    return [line for line in remote.methods() if line.startswith(("stream", "get_range"))]
+
+
+async def ino_of(world: World, path: str) -> Ino:
+    return (await world.lookup(path)).ino
+
+
+async def look(world: World, *paths: str) -> None:
+    """List folders anew, in this order; "" is the root."""
+    for path in paths:
+        await world.engine.lister.refresh(await ino_of(world, path) if path else ROOT)
+
+
+ORDERS = [("one", "two"), ("two", "one"), ("two",)]
+
+
+def test_a_file_renamed_there_keeps_inode_and_blocks(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        assert await world.read_file("one/file") == LARGE
+        before, read = await ino_of(world, "one/file"), len(gets(remote))
+        remote.other.move("/one/file", "/one/renamed")
+        await look(world, "one")
+        assert await ino_of(world, "one/renamed") == before
+        assert await world.read_file("one/renamed") == LARGE
+        assert len(gets(remote)) == read, "it was fetched again"
+        assert "one/file" not in (await world.walk()).attributes
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_a_file_moved_to_another_folder_there_keeps_inode_and_blocks(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        assert await world.read_file("one/file") == LARGE
+        before, read = await ino_of(world, "one/file"), len(gets(remote))
+        remote.other.move("/one/file", "/two/moved")
+        await look(world, *order)
+        assert await ino_of(world, "two/moved") == before
+        assert await world.read_file("two/moved") == LARGE
+        assert len(gets(remote)) == read, "it was fetched again"
+        assert await world.tree() == remote.other.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_an_open_handle_reads_on_in_the_new_place(tmp_path: Path, order: tuple[str, ...]) -> None:
+    remote = stocked()
+    content = os.urandom(_NOT_READ_AHEAD)
+    remote.other.write("/one/file", content)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "one/file", os.O_RDONLY) as handle:
+            assert await world.fs.read(handle, 0, 1000) == content[:1000]
+            before = await ino_of(world, "one/file")
+            remote.other.move("/one/file", "/two/moved")
+            await look(world, *order)
+            assert await world.fs.read(handle, _NOT_READ_AHEAD - 1000, 1000) == content[-1000:]
+            assert await ino_of(world, "two/moved") == before
+        assert await world.read_file("two/moved") == content
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_a_folder_moved_there_keeps_its_inode_and_what_is_in_it(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        assert await world.read_file("one/deep/inside") == b"inside"
+        await world.walk()
+        before = [await ino_of(world, path) for path in ("one/deep", "one/deep/inside")]
+        read = len(gets(remote))
+        remote.other.move("/one/deep", "/two/moved")
+        await look(world, *order)
+        assert [await ino_of(world, path) for path in ("two/moved", "two/moved/inside")] == before
+        assert await world.read_file("two/moved/inside") == b"inside"
+        assert len(gets(remote)) == read, "it was fetched again"
+        assert await world.tree() == remote.other.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_a_file_moved_and_written_there_has_the_new_content(tmp_path: Path, order: tuple[str, ...]) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.read_file("one/file")
+        async with opened(world, "one/file", os.O_RDONLY) as handle:
+            remote.other.move("/one/file", "/two/moved")
+            remote.other.write("/two/moved", b"written there", mtime_s=1_650_000_000)
+            await look(world, *order)
+            assert await world.read_file("two/moved") == b"written there"
+            assert await world.read(handle) == LARGE, "it stays with the version that it was opened on"
+        assert await world.tree() == remote.other.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+def test_two_files_that_change_folders_keep_their_inodes(tmp_path: Path) -> None:
+    """Each folder's listing wants the other one's first."""
+    remote = stocked()
+    remote.other.write("/two/other", b"other")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = [await ino_of(world, path) for path in ("one/file", "two/other")]
+        remote.other.move("/one/file", "/file")
+        remote.other.move("/two/other", "/one/file")
+        remote.other.move("/file", "/two/other")
+        async with trio.open_nursery() as nursery:
+            for path in ("one", "two"):
+                nursery.start_soon(look, world, path)
+        with trio.fail_after(60):
+            await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert sorted([await ino_of(world, path) for path in ("two/other", "one/file")]) == sorted(before)
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_file_deleted_there_is_not_kept_for_long(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.tree()
+        remote.other.delete("/one/file")
+        await look(world, "one")
+        assert "one/file" not in (await world.walk()).attributes
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+# Edited here, moved there
+
+
+@pytest.mark.parametrize("order", [*ORDERS, ("one",), ()], ids=lambda order: " ".join(order) or "unseen")
+@pytest.mark.parametrize("to", ["/two/moved", "/moved", "/one/deep/moved", "/two/file"])
+def test_an_edit_follows_a_move(tmp_path: Path, order: tuple[str, ...], to: str) -> None:
+    """Whatever is listed first, and also where only the refused upload tells of it: one file, with its id."""
+    remote = stocked()
+    file_id = remote.account.entry(RemotePath("/one/file")).file_id
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = await ino_of(world, "one/file")
+        await world.save("one/file", b"ours")
+        remote.other.move("/one/file", to)
+        await look(world, *order)
+        await world.drain()
+        await world.refresh_all()
+        assert await world.drain() == []
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()[to] == b"ours"
+        assert "/one/file" not in remote.other.tree()
+        assert await ino_of(world, to.lstrip("/")) == before
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+    assert remote.account.entry(RemotePath(to)).file_id == file_id
+
+
+def test_an_edit_follows_into_a_folder_that_nobody_here_has_seen(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        for path in ("/new", "/new/deep"):
+            remote.other.mkdir(path)
+        remote.other.move("/one/file", "/new/deep/moved")
+        await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()["/new/deep/moved"] == b"ours"
+        assert "/one/file" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_an_open_handle_writes_on_in_the_new_place(tmp_path: Path, order: tuple[str, ...]) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "one/file") as handle:
+            await world.fs.write(handle, 0, b"ours")
+            await world.fs.flush(handle)
+            remote.other.move("/one/file", "/two/moved")
+            await look(world, *order)
+            await world.fs.write(handle, 4, b", and more")
+        await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()["/two/moved"] == b"ours, and more" + LARGE[14:]
+        assert "/one/file" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", [*ORDERS, ()], ids=lambda order: " ".join(order) or "unseen")
+def test_an_edit_of_what_was_moved_and_written_there_is_a_conflict_there(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        remote.other.move("/one/file", "/two/moved")
+        remote.other.write("/two/moved", b"theirs", mtime_s=1_650_000_000)
+        await look(world, *order)
+        for _ in range(2):
+            await world.drain()
+            await world.refresh_all()
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert found["/two/moved"] == b"theirs"
+        (copy,) = (path for path, data in found.items() if data == b"ours")
+        assert copy.startswith("/two/moved (conflicted copy")
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+def test_edited_files_that_change_folders_with_each_other(tmp_path: Path) -> None:
+    """Each folder's listing wants the other one's: where both come at once, one of them may be taken for a new file."""
+    remote = stocked()
+    remote.other.write("/two/other", b"other")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"file, ours")
+        await world.save("two/other", b"other, ours")
+        remote.other.move("/one/file", "/two/file")
+        remote.other.move("/two/other", "/one/other")
+        async with trio.open_nursery() as nursery:
+            for path in ("one", "two"):
+                nursery.start_soon(look, world, path)
+        with trio.fail_after(600):
+            for _ in range(2):
+                await world.drain()
+                await world.refresh_all()
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert {b"file, ours", b"other, ours"} <= set(found.values())
+        assert found.keys() >= {"/two/file", "/one/other"}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize(
+    "fault", [FaultKind.REFUSE, FaultKind.FAULT, FaultKind.STRANGE, FaultKind.UNAVAILABLE]
+)
+def test_where_nobody_can_tell_where_it_went_no_byte_is_lost(tmp_path: Path, fault: FaultKind) -> None:
+    remote = stocked()
+    remote.faults.next("find", [fault] * 3)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        remote.other.move("/one/file", "/two/moved")
+        for _ in range(2):
+            await world.drain()
+            await world.refresh_all()
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert b"ours" in found.values()
+        if fault is FaultKind.REFUSE:
+            assert found["/two/moved"] == b"ours", "without an answer nothing is concluded"
+        await world.check_nothing_left()
+
+    # Alone: where somebody else lists one of the folders in the same moment, it may be taken for two files.
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+def test_an_edit_of_what_was_deleted_there_is_made_anew(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        remote.other.delete("/one/file")
+        await world.drain()
+        assert remote.other.tree()["/one/file"] == b"ours"
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("to", ["/two/moved", "/one/renamed"])
+def test_a_part_written_here_follows_though_the_rest_was_not_read_before(tmp_path: Path, to: str) -> None:
+    """What is below the part is looked for at the old place first."""
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "one/file") as handle:
+            await world.fs.write(handle, 0, b"ours")
+        remote.other.move("/one/file", to)
+        assert await world.drain() == []
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()[to] == b"ours" + LARGE[4:]
+        assert "/one/file" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)

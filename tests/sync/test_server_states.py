@@ -1,0 +1,144 @@
+"""What the server is in at the moment, and what that holds up: all of it, one storage, one file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from cloudfs.errors import ContentRefused, Locked, QuotaExceeded, RemoteError, StorageAway
+from cloudfs.sync.connectivity import State
+from tests.model.fake_remote import FakeRemote, Request
+from tests.sync.mount import World, tell
+
+
+@dataclass
+class Refusing(FakeRemote):
+    """Refuses requests as told."""
+
+    refuse: Callable[[str, str], RemoteError | None] = lambda _method, _path: None
+
+    async def _arrive(self, sent: Request) -> None:
+        await super()._arrive(sent)
+        if (error := self.refuse(sent.method, sent.path)) is not None:
+            raise error
+
+    def requests_since(self, at_s: float) -> int:
+        """Count what went out after a moment."""
+        return sum(it.at_s > at_s for it in self.log)
+
+    def asked(self, method: str, below: str = "/") -> list[float]:
+        """When requests of a method went out."""
+        return [it.at_s for it in self.log if it.method == method and it.path.startswith(below)]
+
+
+async def until(condition: Callable[[], bool], within_s: float = 3600.0) -> float:
+    """Wait, and return how long that took."""
+    began = trio.current_time()
+    with trio.fail_after(within_s):
+        while not condition():
+            await trio.sleep(0.1)
+    return trio.current_time() - began
+
+
+def state(world: World) -> State:
+    return world.engine.connectivity.state
+
+
+def test_a_locked_file_backs_off_alone(tmp_path: Path) -> None:
+    """423, and 500 with LockedException: another client reads it for five minutes."""
+    remote = Refusing()
+
+    async def story(world: World) -> None:
+        await world.save("other", b"1")
+        await world.save("busy", b"1")
+        await until(lambda: remote.other.exists("/busy"))
+        over = trio.current_time() + 300
+        locked = Locked("it is in use", subject="/busy", status=423)
+        remote.refuse = lambda method, path: (
+            locked if (method, path) == ("put", "/busy") and trio.current_time() < over else None
+        )
+        before = len(remote.asked("put", "/busy"))
+        await world.save("busy", b"22")
+        await world.save("other", b"22")
+        assert await until(lambda: remote.other.read("/other") == b"22") < 10
+        await until(lambda: remote.other.read("/busy") == b"22")
+        tries = remote.asked("put", "/busy")[before:]
+        pauses = [later - sooner for sooner, later in itertools.pairwise(tries)]
+        assert len(tries) <= 12
+        assert pauses[-1] > 10 * pauses[0]
+        assert state(world) is State.ONLINE
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_storage_that_is_down_holds_up_only_what_lies_in_it(tmp_path: Path) -> None:
+    remote = Refusing()
+    remote.other.mkdir("/depot")
+    remote.other.mkdir("/depot/inner")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        over = trio.current_time() + 3600
+        away = StorageAway("not available", subject="/depot", status=503)
+        remote.refuse = lambda _, path: (
+            away if path.startswith("/depot") and trio.current_time() < over else None
+        )
+        for number in range(50):
+            await world.save(f"depot/inner/{number}", b"x")
+        await world.save("here", b"x")
+        assert await until(lambda: remote.other.exists("/here")) < 10
+        await trio.sleep(1800)
+        assert state(world) is State.ONLINE
+        assert world.engine.worker.troubles.all_blocked() == []
+        assert len(remote.asked("put", "/depot")) <= 20, "one finds out for all"
+        await until(lambda: len(remote.other.tree()) == 3 + 50, within_s=3600)
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_content_that_the_server_does_not_take_is_blocked_with_the_next_step(tmp_path: Path) -> None:
+    """415: a virus scanner. What is refused stays here, and goes up once it is another content."""
+    remote = Refusing()
+
+    async def story(world: World) -> None:
+        refused = ContentRefused("Virus EICAR is detected", subject="/bad", status=415)
+        remote.refuse = lambda method, path: refused if (method, path) == ("put", "/bad") else None
+        await world.save("bad", b"virus")
+        await world.save("good", b"x")
+        await until(lambda: bool(world.engine.worker.troubles.all_blocked()))
+        await trio.sleep(3600)
+        (trouble,) = world.engine.worker.troubles.all_blocked()
+        assert "Virus EICAR" in trouble.reason
+        assert "virus scanner" in trouble.next_step
+        assert len(remote.asked("put", "/bad")) <= 8
+        assert await world.read_file("bad") == b"virus"
+        assert remote.other.tree() == {"/good": b"x"}
+        assert state(world) is State.ONLINE
+        remote.refuse = lambda _method, _path: None
+        await world.save("bad", b"harmless")
+        assert await until(lambda: remote.other.exists("/bad")) < 60
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_full_account_blocks_what_is_too_large_for_it(tmp_path: Path) -> None:
+    """507, although the early check let it pass: somebody else filled it meanwhile."""
+    remote = Refusing()
+
+    async def story(world: World) -> None:
+        full = QuotaExceeded("Insufficient space", subject="/large", status=507)
+        remote.refuse = lambda method, path: full if (method, path) == ("put", "/large") else None
+        await world.save("large", b"x" * 1000)
+        await world.save("small", b"x")
+        await until(lambda: remote.other.exists("/small"))
+        await until(lambda: bool(world.engine.worker.troubles.all_blocked()))
+        (trouble,) = world.engine.worker.troubles.all_blocked()
+        assert trouble.next_step.startswith("free space in the account")
+        remote.refuse = lambda _method, _path: None
+        assert await until(lambda: remote.other.exists("/large")) < 700
+
+    tell(tmp_path, story, remote)

@@ -1,0 +1,151 @@
+"""Back-off: without end, later each time, at the server's word, and open to everybody who asks why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from cloudfs.errors import (
+    ContentRefused,
+    Forbidden,
+    LocalDamage,
+    Locked,
+    NameRefused,
+    NotAuthenticated,
+    QuotaExceeded,
+    RemoteError,
+    ServerFault,
+    TooLarge,
+    Unavailable,
+    Unreachable,
+)
+from cloudfs.store.records import Node
+from cloudfs.store.store import Store
+from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.troubles import Troubles
+from cloudfs.types import ROOT, Ino
+
+BLOCKING = [ContentRefused, QuotaExceeded, Forbidden, NameRefused, TooLarge, NotAuthenticated]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    store = Store(tmp_path / "state.sqlite")
+    root = store.nodes.get(ROOT)
+    store.close()
+    assert root is not None
+    return root
+
+
+async def test_each_try_waits_longer_up_to_a_limit_and_never_ends(
+    node: Node, autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    troubles = Troubles()
+    waits = []
+    for _ in range(40):
+        troubles.add(node, Unreachable("no route"))
+        waits.append(troubles.due(node.ino) - trio.current_time())
+        await trio.sleep_until(troubles.due(node.ino))
+    ceilings = [min(2.0**number, 300.0) for number in range(40)]
+    assert all(ceiling / 2 <= wait <= ceiling for wait, ceiling in zip(waits, ceilings, strict=True))
+    known = troubles.of(node.ino)
+    assert known is not None
+    assert (known.tries, known.blocked) == (40, False)
+
+
+async def test_two_nodes_do_not_wait_in_step(node: Node) -> None:
+    """Jitter: what failed together must not come back together."""
+    troubles = Troubles()
+    dues = set()
+    for _ in range(10):
+        troubles.forget(node.ino)
+        troubles.add(node, Locked("in use"))
+        dues.add(troubles.due(node.ino))
+    assert len(dues) > 5
+
+
+async def test_the_servers_word_is_kept(node: Node) -> None:
+    troubles = Troubles()
+    troubles.add(node, Unavailable("maintenance", retry_after_s=120))
+    assert troubles.due(node.ino) >= trio.current_time() + 119
+
+
+@pytest.mark.parametrize("kind", BLOCKING)
+async def test_what_waiting_cannot_mend_is_blocked_with_a_next_step_and_tried_again_all_the_same(
+    node: Node, kind: type[RemoteError], autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    troubles = Troubles()
+    troubles.add(node, kind("no", subject="/a"))
+    (trouble,) = troubles.all_blocked()
+    assert troubles.blocked(node.ino) == trouble
+    assert trouble.reason == "/a: no"
+    assert trouble.next_step
+    assert 0 < trouble.due - trio.current_time() <= 600
+
+
+async def test_local_damage_is_blocked(node: Node) -> None:
+    troubles = Troubles()
+    troubles.add(node, LocalDamage("bytes are missing"))
+    assert troubles.blocked(node.ino)
+
+
+@pytest.mark.parametrize(
+    "error", [Unreachable("no"), Locked("no"), ServerFault("no", status=500), OSError(5, "io")]
+)
+async def test_what_may_pass_is_not_blocked(node: Node, error: Exception) -> None:
+    troubles = Troubles()
+    troubles.add(node, error)
+    assert troubles.blocked(node.ino) is None
+    assert troubles.all_blocked() == []
+
+
+async def test_success_and_change_start_afresh(node: Node) -> None:
+    troubles = Troubles()
+    for _ in range(8):
+        troubles.add(node, Locked("no"))
+    troubles.forget(node.ino)
+    assert troubles.due(node.ino) == 0
+    assert troubles.of(node.ino) is None
+    troubles.add(node, Locked("no"))
+    assert troubles.due(node.ino) <= trio.current_time() + 1
+    troubles.retry_all()
+    assert troubles.due(node.ino) == 0
+
+
+async def test_a_change_rings_once_and_forgets_troubles(node: Node, autojump_clock: MockClock) -> None:
+    del autojump_clock
+    inbox = Inbox()
+    inbox.troubles.add(node, Forbidden("no"))
+    bell = inbox.listen()
+    assert not bell.is_set()
+    await trio.sleep(3)
+    inbox.notify(node.ino)
+    assert bell.is_set()
+    assert inbox.changed_at(node.ino) == trio.current_time()
+    assert inbox.troubles.of(node.ino) is None
+    assert not inbox.listen().is_set(), "a new bell rings for new changes only"
+
+
+async def test_a_change_between_two_rounds_is_never_missed() -> None:
+    inbox = Inbox()
+    for number in range(4):
+        bell = inbox.listen()
+        if number % 2:
+            inbox.ring()
+        else:
+            inbox.notify(Ino(5))
+        with trio.fail_after(1):
+            await bell.wait()
+
+
+async def test_what_changed_before_the_start_has_no_time(node: Node) -> None:
+    inbox = Inbox()
+    assert inbox.changed_at(node.ino) is None
+    inbox.notify(node.ino)
+    inbox.forget(node.ino)
+    assert inbox.changed_at(node.ino) is None

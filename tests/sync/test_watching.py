@@ -1,0 +1,383 @@
+"""Changes of other clients are found out by the root's ETag, and nothing is asked for that did not change."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError
+from cloudfs.sync.watching import Channel, Pace
+from cloudfs.types import ROOT
+from tests.metadata.world import Sink
+from tests.model.fake_remote import FakeRemote, FaultKind
+from tests.model.faults import Span
+from tests.sync.mount import World, tell
+from tests.sync.plain_remote import PlainRemote
+
+POLL_S = 30.0
+SECOND = 1.0
+
+
+def stocked() -> FakeRemote:
+    remote = FakeRemote()
+    for folder in ("/a", "/a/b", "/a/b/c", "/x", "/x/y"):
+        remote.other.mkdir(folder)
+        remote.other.write(f"{folder}/file", b"content of " + folder.encode())
+    return remote
+
+
+def watched(
+    tmp_path: Path, story: Callable[[World], Awaitable[None]], remote: FakeRemote | None = None
+) -> None:
+    """Play a story on a mount whose folders are all known, and whose log of requests begins here."""
+
+    async def play(world: World) -> None:
+        await world.walk()
+        await trio.sleep(POLL_S + SECOND)
+        world.remote.log.clear()
+        await story(world)
+
+    tell(tmp_path, play, remote or stocked())
+
+
+def shown(world: World) -> dict[str, int]:
+    """Return sizes by path, as the mount has them in memory: nothing is asked for by looking."""
+    nodes = world.engine.store.nodes
+    return {str(nodes.local_path(node.ino)): node.size for node in nodes.descendants(ROOT)}
+
+
+def channel(world: World) -> Channel:
+    return world.engine.watcher.channel
+
+
+# How often
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "pushed", "expected_s"),
+    [
+        (0, False, 30),
+        (600, False, 30),
+        (1200, False, 60),
+        (math.inf, False, 300),
+        (0, True, 300),
+        (math.inf, True, 300),
+    ],
+)
+def test_the_pace(idle_s: float, pushed: bool, expected_s: float) -> None:
+    assert Pace().pause_s(idle_s, pushed=pushed) == expected_s
+
+
+def test_a_pace_that_somebody_chose_is_never_exceeded() -> None:
+    assert Pace(poll_s=3600).pause_s(math.inf, pushed=False) == 3600
+    assert Pace(poll_s=3600).pause_s(0, pushed=True) == 3600
+
+
+def test_nothing_but_the_root_is_asked_for_while_nothing_changes(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await trio.sleep(10 * POLL_S)
+        assert set(world.remote.methods()) == {"stat /"}
+        assert len(world.remote.log) in {10, 11}
+        assert channel(world) is Channel.POLLING
+
+    watched(tmp_path, story)
+
+
+def test_an_idle_account_is_asked_less_and_less(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await trio.sleep(8 * 3600)
+        world.remote.log.clear()
+        await trio.sleep(3600)
+        assert 12 <= len(world.remote.log) <= 14
+        world.remote.other.write("/a/new", b"new")
+        await world.walk()
+        await trio.sleep(SECOND)
+        assert "/a/new" in shown(world), "whoever comes back does not wait for the next look"
+
+    watched(tmp_path, story)
+
+
+# What is seen
+
+
+def test_a_change_deep_down_is_seen_in_time_and_only_its_folders_are_listed(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/c/file", b"longer than it was before")
+        world.remote.other.write("/a/b/c/new", b"new")
+        await trio.sleep(POLL_S + SECOND)
+        assert shown(world)["/a/b/c/file"] == 25
+        assert shown(world)["/a/b/c/new"] == 3
+        listed = [line for line in world.remote.methods() if line.startswith("list_folder")]
+        assert listed == [f"list_folder {path}" for path in ("/", "/a", "/a/b", "/a/b/c")]
+
+    watched(tmp_path, story)
+
+
+def test_removals_and_renames_are_seen_in_time_and_announced(tmp_path: Path) -> None:
+    sink = Sink()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(POLL_S + SECOND)
+        inos = {path: (await world.lookup(path)).ino for path in ("a/b", "x/y/file", "a/b/c/file")}
+        sink.take()
+        world.remote.other.delete("/a/b/c/file")
+        world.remote.other.move("/x/y/file", "/x/y/renamed")
+        world.remote.other.move("/a/b", "/a/bb")
+        await trio.sleep(POLL_S + SECOND)
+        there = {path: content and len(content) for path, content in world.remote.other.tree().items()}
+        assert shown(world).keys() == there.keys()
+        names = [told[::2] for told in sink.take() if told[0] != "node"]
+        assert {("removed", "file"), ("removed", "b"), ("changed", "bb"), ("changed", "renamed")} <= set(
+            names
+        )
+        assert (await world.lookup("a/bb")).ino == inos["a/b"]
+        assert (await world.lookup("x/y/renamed")).ino == inos["x/y/file"]
+
+    tell(tmp_path, story, stocked(), sink=sink)
+
+
+def test_a_content_of_the_same_etag_is_told_by_its_checksum(tmp_path: Path) -> None:
+    """Same size, same second: the file's ETag is what it was, its folders' are not (protocol.md §3.2)."""
+    remote = stocked()
+    one, two = (f"SHA1:{hashlib.sha1(it, usedforsecurity=False).hexdigest()}" for it in (b"one", b"two"))
+    remote.other.write("/a/b/same", b"one", mtime_s=1_650_000_000, checksum=one)
+
+    async def story(world: World) -> None:
+        node = world.engine.store.nodes.get((await world.lookup("a/b/same")).ino)
+        assert node is not None
+        world.remote.other.write("/a/b/same", b"two", mtime_s=1_650_000_000, checksum=two)
+        await trio.sleep(POLL_S + SECOND)
+        now = world.engine.store.nodes.get(node.ino)
+        assert now is not None
+        assert (now.s_etag, now.s_checksum) == (node.s_etag, two)
+        assert now.version != node.version
+
+    watched(tmp_path, story, remote)
+
+
+def test_folders_that_nobody_has_seen_are_not_listed(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.lookup("x")
+        await trio.sleep(POLL_S + SECOND)
+        world.remote.log.clear()
+        world.remote.other.write("/a/b/new", b"new")
+        await trio.sleep(2 * POLL_S)
+        assert set(world.remote.methods()) == {"stat /", "list_folder /"}
+
+    tell(tmp_path, story, stocked())
+
+
+# Who asks
+
+
+def test_a_folder_that_is_used_is_not_asked_for_by_itself(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for _ in range(20):
+            await world.walk()
+            await trio.sleep(SECOND)
+        assert set(world.remote.methods()) == {"stat /"}
+        assert len(world.remote.log) <= 5, "one look in five seconds is enough for whoever asks"
+
+    watched(tmp_path, story)
+
+
+def test_a_name_is_looked_for_before_it_is_denied(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await trio.sleep(10)
+        world.remote.other.write("/a/b/new", b"new")
+        assert (await world.lookup("a/b/new")).size == 3
+        with pytest.raises(PosixError):
+            await world.lookup("a/b/none")
+
+    watched(tmp_path, story)
+
+
+def test_a_look_that_hangs_makes_only_the_first_denial_wait(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await trio.sleep(10)
+        world.remote.faults.next("stat", [FaultKind.HANG])
+        begun_s = trio.current_time()
+        for number in range(5):
+            with pytest.raises(PosixError):
+                await world.lookup(f"a/none-{number}")
+        assert trio.current_time() - begun_s == pytest.approx(2.0, abs=0.1)
+
+    watched(tmp_path, story)
+
+
+def test_our_own_changes_cost_a_listing_of_their_folders_at_most(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(5):
+            await world.save(f"a/b/mine-{number}", b"mine")
+        await world.drain()
+        world.remote.log.clear()
+        await trio.sleep(2 * POLL_S + SECOND)
+        listed = [line for line in world.remote.methods() if line.startswith("list_folder")]
+        assert sorted(listed) == ["list_folder /", "list_folder /a", "list_folder /a/b"]
+
+    watched(tmp_path, story)
+
+
+# When it does not work
+
+
+def test_a_plain_server_is_asked_for_each_folder_in_use(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(10 * POLL_S)
+        world.remote.log.clear()
+        world.remote.other.write("/a/b/new", b"new")
+        await world.lookup("a/b")
+        await trio.sleep(10 * POLL_S)
+        assert channel(world) is Channel.ON_USE
+        assert "stat /" not in world.remote.methods()
+        await world.walk()
+        await trio.sleep(SECOND)
+        assert "/a/b/new" in shown(world)
+
+    remote = PlainRemote()
+    for folder in ("/a", "/a/b"):
+        remote.other.mkdir(folder)
+    tell(tmp_path, story, remote)
+
+
+def test_when_the_root_cannot_be_asked_folders_in_use_are(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.next("stat", [FaultKind.FAULT] * 5)
+        await trio.sleep(POLL_S + SECOND)
+        assert channel(world) is Channel.ON_USE
+        world.remote.other.write("/a/b/new", b"new")
+        await world.walk()
+        await trio.sleep(SECOND)
+        assert "/a/b/new" in shown(world)
+        await trio.sleep(6 * POLL_S)
+        assert channel(world) is Channel.POLLING
+
+    watched(tmp_path, story)
+
+
+def test_after_an_outage_what_changed_is_seen_as_soon_as_anything_is_answered(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.unreachable_for(3600)
+        await trio.sleep(1800)
+        world.remote.other.write("/a/b/new", b"new")
+        assert channel(world) is Channel.ON_USE
+        await trio.sleep(1800 + POLL_S + SECOND)
+        assert "/a/b/new" in shown(world)
+
+    watched(tmp_path, story)
+
+
+def test_a_folder_that_cannot_be_listed_keeps_nothing_else_from_being_seen(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/new", b"new")
+        world.remote.other.write("/x/new", b"new")
+        world.remote.faults.next("list_folder", [None, FaultKind.FAULT])
+        await trio.sleep(POLL_S + SECOND)
+        seen = {path for path in ("/a/new", "/x/new") if path in shown(world)}
+        assert len(seen) == 1
+        assert channel(world) is Channel.POLLING
+        await trio.sleep(POLL_S + SECOND)
+        assert {"/a/new", "/x/new"} <= shown(world).keys()
+
+    watched(tmp_path, story)
+
+
+def test_a_folder_that_was_not_seen_is_asked_for_when_it_is_used(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/new", b"new")
+        world.remote.faults.next("list_folder", [None, FaultKind.FAULT])
+        await trio.sleep(POLL_S + SECOND)
+        assert "/a/new" not in shown(world)
+        await world.walk()
+        await trio.sleep(0.5)
+        assert "/a/new" in shown(world)
+
+    watched(tmp_path, story)
+
+
+def test_a_death_in_the_midst_of_a_look_hides_nothing(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/c/new", b"new")
+        world.remote.faults.next("list_folder", [None, FaultKind.HANG])  # the root, and then /a
+        await trio.sleep(POLL_S + SECOND)
+        await world.kill()
+        await trio.sleep(POLL_S + SECOND)
+        assert "/a/b/c/new" in shown(world)
+
+    watched(tmp_path, story)
+
+
+def test_a_refused_login_is_asked_for_no_more(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.faults.during(Span.REFUSES_LOGIN, math.inf)
+        await trio.sleep(3600)
+        assert world.remote.methods() == ["stat /"]
+        assert channel(world) is Channel.ON_USE
+
+    watched(tmp_path, story)
+
+
+# Everything together
+
+
+def _change_something(remote: FakeRemote, chance: random.Random, number: int) -> None:
+    """Another client's next step, whatever is there."""
+    other = remote.other
+    paths = sorted(other.tree()) or ["/none"]
+    folders = ["/", *(path for path, content in other.tree().items() if content is None)]
+    place = f"{chance.choice(folders).rstrip('/')}/n{number}"
+    steps: list[Callable[[], None]] = [
+        lambda: other.write(place, b"x" * number),
+        lambda: other.write(chance.choice(paths), b"y" * number),
+        lambda: other.mkdir(place),
+        lambda: other.move(chance.choice(paths), place),
+        lambda: other.delete(chance.choice(paths)),
+    ]
+    try:
+        chance.choice(steps)()
+    except (AlreadyExists, NotFound, RemoteError):
+        other.mkdir(f"/made-{number}")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_another_client_does_is_seen_in_time(tmp_path: Path, seed: int) -> None:
+    """Changes come at any moment of a look, while requests take their time, and we change things too."""
+    remote, chance = stocked(), random.Random(seed)
+    remote.latency_s = 0.4
+
+    async def story(world: World) -> None:
+        for number in range(1, 60):
+            _change_something(world.remote, chance, number)
+            if number % 10 == 0:
+                await world.save(f"mine-{number}", b"mine")
+                await world.mkdir(f"folder-{number}")
+            await trio.sleep(chance.choice([0.0, 0.1, 0.3, 5.0, 40.0]))
+            with suppress(PosixError, NotFound):  # what is walked over may vanish meanwhile
+                await world.walk()
+        await world.drain()
+        await trio.sleep(2 * POLL_S + 10)
+        there = {
+            path: 0 if content is None else len(content)
+            for path, content in world.remote.other.tree().items()
+        }
+        here = shown(world)
+        assert {path: size for path, size in here.items() if there.get(path) != size} == {}
+        hidden = there.keys() - here.keys()
+        unknown = {path for path in hidden if not await _is_known(world, path)}
+        assert hidden == unknown, "nothing is missing from a folder that was ever looked into"
+
+    tell(tmp_path, story, remote, seed=seed)
+
+
+async def _is_known(world: World, path: str) -> bool:
+    above = world.engine.tree.resolve(path.rpartition("/")[0])
+    return above is not None and above.listed_at is not None

@@ -1,0 +1,107 @@
+"""A pytest plugin with the rules that every test is kept to.
+
+- `cloudfs.*` logs nothing from WARNING on, but what the test expects: `expect_log("regex")`, fixture or marker.
+- No descriptor is left open, and nothing left mounted below pytest's folder. (What a fixture of a wider scope
+  opened before the test may stay open.)
+- Nothing touches the account, the settings or the cache of whoever runs the tests.
+- What the machine lacks is skipped at a desk and fails in CI: see `tests.tooling.needs`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tooling.leaks import Mount, leaked_descriptors, mounts_below, open_descriptors
+from tests.tooling.logs import LogGuard
+from tests.tooling.needs import check_needs
+
+XDG_VARIABLES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+_failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before anything is set up for a test, look whether it can run here."""
+    check_needs(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember failures: what a test that broke off leaves behind is no news."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarded_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give fixtures of a wide scope a home of their own, and find mounts that they left over."""
+    everywhere = tmp_path_factory.getbasetemp()
+    before = mounts_below(everywhere)
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(patch, tmp_path_factory.mktemp("session"))
+        yield
+    _fail_with(_leftover_mounts(everywhere, before))
+
+
+@pytest.fixture(autouse=True)
+def guarded_home(guarded_test: LogGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep all files of cloudfs, and with them its accounts, in the test's own folder: CLOUDFS_HOME."""
+    del guarded_test  # only so that it outlives everything else
+    return _isolate(monkeypatch, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def guarded_test(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LogGuard]:
+    """Fail the test for what it left behind. First of a test's own fixtures, so the last to be torn down."""
+    everywhere = tmp_path_factory.getbasetemp()
+    descriptors, mounts = open_descriptors(), mounts_below(everywhere)
+    guard = LogGuard()
+    for marker in request.node.iter_markers("expect_log"):
+        guard.expect(*marker.args, **marker.kwargs)
+    logger = logging.getLogger("cloudfs")
+    logger.addHandler(guard)
+    yield guard
+    logger.removeHandler(guard)
+    complaints = _leftover_mounts(everywhere, mounts)  # always: the next test must not meet them
+    if not request.node.stash.get(_failed, False):  # the stash's signature
+        complaints += guard.complaints()
+        if request.node.get_closest_marker("shared_engine") is None:
+            complaints += [f"descriptor left open: {target}" for target in leaked_descriptors(descriptors)]
+    _fail_with(complaints)
+
+
+@pytest.fixture
+def expect_log(guarded_test: LogGuard) -> Callable[..., None]:
+    """Say what the test makes cloudfs log: `expect_log(regex, optional=False)`, at any time within it."""
+    return guarded_test.expect
+
+
+def _isolate(patch: pytest.MonkeyPatch, folder: Path) -> Path:
+    home = folder / "home"
+    patch.setenv("CLOUDFS_HOME", str(home))
+    for variable in XDG_VARIABLES:  # for tests of cloudfs without CLOUDFS_HOME
+        patch.setenv(variable, str(folder / variable.lower()))
+    return home
+
+
+def _leftover_mounts(folder: Path, before: list[Mount]) -> list[str]:
+    leftover = [mount for mount in mounts_below(folder) if mount not in before]
+    for mount in leftover:
+        mount.detach()
+    return [f"mount left over (now detached): {mount.target} ({mount.kind})" for mount in leftover]
+
+
+def _fail_with(complaints: list[str]) -> None:
+    if complaints:
+        pytest.fail("\n".join(complaints), pytrace=False)

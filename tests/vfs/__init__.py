@@ -1,0 +1,1 @@
+"""The file system's operations by inode, over a server in memory."""
