@@ -1,4 +1,8 @@
-"""The stages, made once for the whole suite; each test gets a folder of its own in all of them."""
+"""The stages, made once for this folder's tests; each test gets a folder of its own in all of them.
+
+Not for the whole session: an engine that goes on looking for changes opens connections in the midst of other tests,
+which would be taken for their leaks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from tests.servers import StandIn
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[StandIn]:
     with StandIn() as standin:
         yield standin
@@ -29,7 +33,7 @@ def _make(kind: str, home: Path, server: StandIn) -> Stage:
 
 
 @pytest.fixture(
-    scope="session", params=["plain", "vfs", pytest.param("mount", marks=pytest.mark.mount)], ids=str
+    scope="package", params=["plain", "vfs", pytest.param("mount", marks=pytest.mark.mount)], ids=str
 )
 def stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: StandIn

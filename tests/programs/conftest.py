@@ -14,13 +14,13 @@ from tests.servers import StandIn
 Run = Callable[..., str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[StandIn]:
     with StandIn() as standin:
         yield standin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stage(tmp_path_factory: pytest.TempPathFactory, server: StandIn) -> Iterator[MountStage]:
     made = MountStage(tmp_path_factory.mktemp("programs") / "home", server)
     yield made
