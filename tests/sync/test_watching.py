@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError
-from cloudfs.sync.watching import Channel, Pace
+from cloudfs.sync.watching import Channel, Pace, Watcher
 from cloudfs.types import ROOT
 from tests.metadata.world import Sink
 from tests.model.fake_remote import FakeRemote, FaultKind
@@ -274,6 +275,60 @@ def test_after_an_outage_what_changed_is_seen_as_soon_as_anything_is_answered(tm
         assert "/a/b/new" in shown(world)
 
     watched(tmp_path, story)
+
+
+async def test_nobody_relies_on_being_told_while_the_server_is_left_alone(autojump_clock: MockClock) -> None:
+    """During maintenance nothing is asked at all, so no look fails by which it would be noticed."""
+    del autojump_clock
+    heard: list[tuple[float, bool]] = []
+    alone_until = 0.0
+
+    async def look() -> bool:
+        return False
+
+    watcher = Watcher(
+        look,
+        Pace(),
+        possible=lambda: True,
+        not_before=lambda: alone_until,
+        told=lambda trusted: heard.append((trio.current_time(), trusted)),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watcher.run)
+        await trio.sleep(POLL_S + SECOND)
+        assert heard.pop()[1]
+        began_s, alone_until = trio.current_time(), math.inf
+        await trio.sleep(3600)
+        ((noticed_s, trusted),) = heard
+        assert not trusted
+        assert noticed_s - began_s <= POLL_S
+        alone_until = 0.0
+        watcher.wake()
+        await trio.sleep(SECOND)
+        assert heard[-1][1]
+        nursery.cancel_scope.cancel()
+
+
+def test_what_changed_during_an_outage_is_announced_by_name_after_it(tmp_path: Path) -> None:
+    """The kernel may have kept all of it meanwhile, also that a name does not exist."""
+    sink = Sink()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(POLL_S + SECOND)
+        folder, file = (await world.lookup("a/b")).ino, (await world.lookup("x/y/file")).ino
+        gone = (await world.lookup("x")).ino
+        world.remote.faults.during(Span.MAINTENANCE, 3600)
+        await trio.sleep(1800)
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.other.write("/x/y/file", b"longer than it was before")
+        world.remote.other.delete("/x/file")
+        sink.take()
+        await trio.sleep(1800 + Pace().longest_s + POLL_S)
+        told = sink.take()
+        assert {("changed", folder, "new"), ("node", file, True), ("removed", gone, "file")} <= set(told)
+
+    tell(tmp_path, story, stocked(), sink=sink)
 
 
 def test_a_folder_that_cannot_be_listed_keeps_nothing_else_from_being_seen(tmp_path: Path) -> None:
