@@ -328,7 +328,7 @@ def _hands(
     doubts, new_folders, conflicts = Doubts(store.nodes), NewFolders(), Conflicts(store, takeover, sink)
     packer = Packer(store, contents, residents, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
-    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, collect)
+    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
     return Hands(
         Finder(store, remote, folders, mover, uploader, takeover, doubts, collect),

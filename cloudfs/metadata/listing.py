@@ -22,7 +22,7 @@ from cloudfs.concurrency.singleflight import SingleFlight
 from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
 from cloudfs.metadata.following import Follower, movable
 from cloudfs.metadata.freshness import Unwatched, Watch
-from cloudfs.metadata.merge import Change, merge_folder
+from cloudfs.metadata.merge import Adopt, Change, merge_folder
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.vanished import KEEP_S
@@ -340,7 +340,9 @@ class Lister:
             await self._leave(ino, members)
         kept = await self._follow(ino, members, self._merge(ino, members, touched), coming)
         left_out = self._left_out(ino, touched)
-        fitted = await self._takeover.apply(ino, self._merge(ino, members, touched), kept=kept)
+        changes = self._merge(ino, members, touched)
+        fitted = await self._takeover.apply(ino, changes, kept=kept)
+        self._list_adopted(changes)
         whole = fitted and not kept and not left_out and self._has_all(ino, members)
         listed_at = time.time() - (trio.current_time() - asked_at)
         self._takeover.refresh_folder(asked, own, whole=whole, listed_at=listed_at)
@@ -348,6 +350,12 @@ class Lister:
             self._expiring = True
             self._nursery.start_soon(self._expire)
         return True
+
+    def _list_adopted(self, changes: Sequence[Change]) -> None:
+        """Have folders listed that were ours alone: the kernel may keep what we told of names in them by then."""
+        for change in changes:
+            if isinstance(change, Adopt):
+                self.refresh_later(change.node.ino)
 
     def _left_out(self, ino: Ino, touched: Mapping[Ino, set[str]]) -> set[str]:
         """Return the names of which a listing that is under way says nothing."""

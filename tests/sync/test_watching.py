@@ -145,6 +145,27 @@ def test_removals_and_renames_are_seen_in_time_and_announced(tmp_path: Path) -> 
     tell(tmp_path, story, stocked(), sink=sink)
 
 
+def test_what_is_in_a_folder_that_was_there_already_is_announced_at_once(tmp_path: Path) -> None:
+    """The kernel may keep for long that there is no such name in a folder that was made here."""
+    sink = Sink()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(POLL_S + SECOND)
+        world.remote.other.mkdir("/a/both")
+        world.remote.other.write("/a/both/theirs", b"theirs")
+        await world.mkdir("a/both")
+        made = await world.lookup("a/both")
+        with pytest.raises(PosixError):
+            await world.lookup("a/both/theirs")
+        sink.take()
+        await world.drain()
+        await trio.sleep(SECOND)
+        assert ("changed", made.ino, "theirs") in sink.take()
+
+    tell(tmp_path, story, stocked(), sink=sink)
+
+
 def test_a_content_of_the_same_etag_is_told_by_its_checksum(tmp_path: Path) -> None:
     """Same size, same second: the file's ETag is what it was, its folders' are not (protocol.md §3.2)."""
     remote = stocked()
