@@ -39,8 +39,8 @@ class Kernel(Protocol):
         """Drop cached attributes, and unless `attr_only` also the cached pages."""
         ...
 
-    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = ...) -> None:
-        """Drop a name of a folder; with `deleted` as a removal."""
+    def invalidate_entry(self, inode_p: int, name: bytes) -> None:
+        """Drop a name of a folder, and all that is known below it."""
         ...
 
 
@@ -71,7 +71,7 @@ class KernelNotifier:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._nodes: OrderedDict[Ino, bool] = OrderedDict()
-        self._names: OrderedDict[_Name, Ino | None] = OrderedDict()
+        self._names: OrderedDict[_Name, None] = OrderedDict()
         self._sent = self._unknown = self._dropped = 0
         self._open = False
         self.place: Callable[[Ino], tuple[Ino, str] | None] = lambda _: None
@@ -84,11 +84,15 @@ class KernelNotifier:
 
     def entry_changed(self, parent: Ino, name: str) -> None:
         """Have the name looked up anew."""
-        self._put_name((parent, name), None)
+        self._put_name((parent, name))
 
     def entry_removed(self, parent: Ino, name: str, ino: Ino, kind: Kind = Kind.FILE) -> None:  # noqa: ARG002
-        """Have the name forgotten."""
-        self._put_name((parent, name), ino)
+        """Have the name forgotten.
+
+        The kernel is not told that its inode is removed: that of a folder would be dead, and shown as empty wherever
+        the folder went, for as long as a program has it open.
+        """
+        self._put_name((parent, name))
 
     def node_changed(self, ino: Ino, *, content: bool) -> None:
         """Have the attributes, and with `content` the pages, asked for anew."""
@@ -141,7 +145,7 @@ class KernelNotifier:
     def forget_name(self, parent: Ino, name: str) -> None:
         """Have the kernel ask for a name anew; from a thread other than the loop's, since it may block."""
         with contextlib.suppress(OSError):
-            self._kernel.invalidate_entry(parent, name.encode(), 0)
+            self._kernel.invalidate_entry(parent, name.encode())
 
     def statistics(self) -> Notifications:
         """Return the counters as they are now."""
@@ -151,12 +155,11 @@ class KernelNotifier:
 
     # --- inside
 
-    def _put_name(self, key: _Name, removed: Ino | None) -> None:
+    def _put_name(self, key: _Name) -> None:
         with self._work:
             if self._open:
-                # The newest meaning of a name wins: removed and made again is a plain change.
                 self._names.pop(key, None)
-                self._names[key] = removed
+                self._names[key] = None
                 self._make_room()
                 self._work.notify()
 
@@ -191,13 +194,13 @@ class KernelNotifier:
     def _run(self) -> None:
         while (change := self._next()) is not None:
             if isinstance(change[0], tuple):
-                (parent, name), removed = change
+                parent, name = change[0]
                 for spelling in _spellings(name):
-                    self._call_entry(parent, spelling, removed)
+                    self._call_entry(parent, spelling)
             else:
                 self._call_inode(*change)
 
-    def _next(self) -> tuple[Ino, bool] | tuple[_Name, Ino | None] | None:
+    def _next(self) -> tuple[Ino, bool] | tuple[_Name, None] | None:
         with self._work:
             self._calling = None
             while self._open and not self._nodes and not self._names:
@@ -218,16 +221,16 @@ class KernelNotifier:
         else:
             self._count(None)
 
-    def _call_entry(self, parent: Ino, name: bytes, removed: Ino | None) -> None:
+    def _call_entry(self, parent: Ino, name: bytes) -> None:
         try:
-            self._kernel.invalidate_entry(parent, name, removed or 0)
+            self._kernel.invalidate_entry(parent, name)
         except OSError as error:
             self._count(error)
         else:
             self._count(None)
 
     def _count(self, error: OSError | None) -> None:
-        # ENOENT: not cached. ENOTEMPTY: the kernel still knows entries below. ENODEV, ENOTCONN: unmounted.
+        # ENOENT: not cached. ENODEV, ENOTCONN: unmounted.
         # In each case nothing stale is left that a later lookup would not correct.
         with self._lock:
             self._sent += 1
@@ -240,8 +243,8 @@ class _PyFuse:
     def invalidate_inode(self, inode: int, attr_only: bool = False) -> None:  # noqa: FBT001, FBT002
         pyfuse3.invalidate_inode(inode, attr_only)
 
-    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = 0) -> None:
-        pyfuse3.invalidate_entry(inode_p, name, deleted)
+    def invalidate_entry(self, inode_p: int, name: bytes) -> None:
+        pyfuse3.invalidate_entry(inode_p, name)
 
 
 def _spellings(name: str) -> tuple[bytes, ...]:

@@ -29,8 +29,8 @@ class Kernel:
     def invalidate_inode(self, inode: int, attr_only: bool = False) -> None:  # noqa: FBT002
         self._take("inode", inode, attr_only)
 
-    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = 0) -> None:
-        self._take("entry", inode_p, name, deleted)
+    def invalidate_entry(self, inode_p: int, name: bytes) -> None:
+        self._take("entry", inode_p, name)
 
     def _take(self, *call: object) -> None:
         self.calls.append(call)
@@ -64,8 +64,8 @@ def test_changes_reach_the_kernel() -> None:
     notifier.node_changed(Ino(9), content=True)
     assert finish(kernel, notifier) == [
         ("inode", 9, False),
-        ("entry", 1, b"a", 0),
-        ("entry", 2, b"b", 7),
+        ("entry", 1, b"a"),
+        ("entry", 2, b"b"),
     ]
 
 
@@ -75,13 +75,13 @@ def test_repeated_changes_are_one_call_and_contents_are_not_lost() -> None:
         notifier.node_changed(Ino(5), content=content)
     notifier.entry_removed(ROOT, "a", Ino(5))
     notifier.entry_changed(ROOT, "a")
-    assert finish(kernel, notifier) == [("inode", 5, False), ("entry", 1, b"a", 0)]
+    assert finish(kernel, notifier) == [("inode", 5, False), ("entry", 1, b"a")]
 
 
 def test_names_with_accents_are_dropped_in_both_spellings() -> None:
     kernel, notifier = held()
     notifier.entry_changed(ROOT, "é")
-    assert finish(kernel, notifier) == [("entry", 1, b"\xc3\xa9", 0), ("entry", 1, b"e\xcc\x81", 0)]
+    assert finish(kernel, notifier) == [("entry", 1, b"\xc3\xa9"), ("entry", 1, b"e\xcc\x81")]
 
 
 PLACES = {Ino(2): (ROOT, "two"), Ino(3): (ROOT, "three"), Ino(4): (Ino(3), "four")}
@@ -95,10 +95,10 @@ def test_where_too_many_names_wait_their_folders_are_forgotten() -> None:
         notifier.entry_removed(Ino(4), f"n{number}", Ino(9))
     notifier.entry_changed(ROOT, "other")
     assert finish(kernel, notifier) == [
-        ("entry", 1, b"two", 0),
-        ("entry", 3, b"four", 0),
-        ("entry", 4, b"n3", 9),
-        ("entry", 1, b"other", 0),
+        ("entry", 1, b"two"),
+        ("entry", 3, b"four"),
+        ("entry", 4, b"n3"),
+        ("entry", 1, b"other"),
     ]
     assert notifier.statistics().dropped == 0
 
@@ -114,9 +114,7 @@ def test_folders_stand_for_folders_where_those_are_too_many() -> None:
     calls = finish(kernel, notifier)
     # Whatever stands for it, nothing is missing.
     left = {parent for _, parent, *_ in calls}
-    forgotten = {
-        ino for ino, (parent, name) in places.items() if ("entry", parent, name.encode(), 0) in calls
-    }
+    forgotten = {ino for ino, (parent, name) in places.items() if ("entry", parent, name.encode()) in calls}
     for number in range(100, 200):
         above = {Ino(number), Ino(4), Ino(3)}
         assert above & forgotten or number in left
@@ -134,7 +132,7 @@ def test_what_nothing_stands_for_is_dropped_in_the_end_and_that_is_said_once(
     assert notifier.statistics().dropped == 3
     assert finish(kernel, notifier) == [
         *(("inode", 100 + number, False) for number in range(1, 31)),
-        *(("entry", 1, name, 0) for name in (b"n2", b"n3", b"n4")),
+        *(("entry", 1, name) for name in (b"n2", b"n3", b"n4")),
     ]
 
 
