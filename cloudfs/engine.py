@@ -186,7 +186,7 @@ async def _compose(
         inbox.ring()
         watcher.wake()
 
-    connectivity = Connectivity(returned)
+    connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
     gate = GatedRemote(remote, connectivity)
     remote, quota = gate, Quota(gate, nursery)

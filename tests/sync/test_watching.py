@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError
+from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError, Throttled
 from cloudfs.sync.watching import Channel, Pace, Watcher
 from cloudfs.types import ROOT
 from tests.metadata.world import Sink
@@ -328,6 +328,19 @@ async def test_nobody_relies_on_being_told_while_the_server_is_left_alone(autoju
         await trio.sleep(SECOND)
         assert heard[-1][1]
         nursery.cancel_scope.cancel()
+
+
+def test_a_server_that_wants_to_be_left_alone_is_relied_on_no_more_at_once(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        assert channel(world) is Channel.POLLING
+        world.engine.connectivity.failed(Throttled("too many requests", status=429, retry_after_s=3600))
+        await trio.sleep(SECOND)
+        assert channel(world) is Channel.ON_USE
+        assert world.remote.methods() == []
+        await trio.sleep(3600)
+        assert channel(world) is Channel.POLLING
+
+    watched(tmp_path, story)
 
 
 def test_what_changed_during_an_outage_is_announced_by_name_after_it(tmp_path: Path) -> None:
