@@ -19,7 +19,7 @@ import trio
 from cloudfs.blocks.blockstore import BlockStore
 from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.clocks import Clocks, Jump, SystemClocks, watch_clocks
-from cloudfs.concurrency.supervise import supervise
+from cloudfs.concurrency.supervise import attempt, supervise
 from cloudfs.content.adoption import Adoption
 from cloudfs.content.fetch import Fetcher, MemoryBudget
 from cloudfs.content.files import Files
@@ -153,9 +153,9 @@ async def open_engine(
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
                 )
-                nursery.start_soon(watch)
+                _keep(nursery, "clocks", watch)
                 if network is not None:
-                    nursery.start_soon(network, partial(_moved, engine, reconnect, nursery))
+                    _keep(nursery, "networks", partial(network, partial(_moved, engine, reconnect, nursery)))
                 try:
                     yield engine
                 finally:
@@ -186,7 +186,7 @@ async def _compose(
         inbox.ring()
         watcher.wake()
 
-    connectivity = Connectivity(returned)
+    connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
     gate = GatedRemote(remote, connectivity)
     remote, quota = gate, Quota(gate, nursery)
@@ -292,8 +292,8 @@ async def _compose(
         *([("outages", outages.run)] if outages else []),
     ]
     for name, run in workers:
-        nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
-    nursery.start_soon(greet)
+        _keep(nursery, name, run)
+    nursery.start_soon(attempt, "the first request", greet)
     return Engine(
         store,
         blocks,
@@ -313,6 +313,11 @@ async def _compose(
     )
 
 
+def _keep(nursery: trio.Nursery, name: str, run: Callable[[], Awaitable[object]]) -> None:
+    """Have a worker run for as long as the engine does."""
+    nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
+
+
 def _hands(
     store: Store,
     remote: Remote,
@@ -328,7 +333,7 @@ def _hands(
     doubts, new_folders, conflicts = Doubts(store.nodes), NewFolders(), Conflicts(store, takeover, sink)
     packer = Packer(store, contents, residents, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
-    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, collect)
+    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
     return Hands(
         Finder(store, remote, folders, mover, uploader, takeover, doubts, collect),
@@ -428,7 +433,7 @@ def _try_all(engine: Engine, reconnect: Callable[[], None], nursery: trio.Nurser
     engine.pusher.reconnect()
     if engine.connectivity.state is not State.NEEDS_LOGIN:
         engine.worker.try_all_now()
-        nursery.start_soon(engine.greet)
+        nursery.start_soon(attempt, "the first request after a change", engine.greet)
 
 
 async def _introduce(remote: Remote, lister: Lister, watcher: Watcher, quota: Quota) -> None:

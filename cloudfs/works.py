@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,7 @@ import trio
 from cloudfs import config
 from cloudfs import log as logs
 from cloudfs.concurrency.links import watch_addresses
+from cloudfs.concurrency.supervise import supervise
 from cloudfs.control.protocol import (
     Blocked,
     ConflictPair,
@@ -159,7 +162,8 @@ async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -
             trio.open_nursery() as nursery,
         ):
             works = _EngineWorks(engine, _Login(launch, remote, engine.connectivity))
-            nursery.start_soon(works.follow_login)
+            follow = partial(supervise, "login", works.follow_login, chance=random.Random())  # noqa: S311  # jitter
+            nursery.start_soon(follow)
             yield works
             nursery.cancel_scope.cancel()
     finally:

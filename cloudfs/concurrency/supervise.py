@@ -1,4 +1,7 @@
-"""Keep a worker running for ever: a crash is logged whole and followed by another start."""
+"""What runs in the background and nobody waits for: a crash is logged whole, and ends nothing else.
+
+A worker that is to run for ever is started again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import trio
 from cloudfs.concurrency.backoff import Backoff
 from cloudfs.errors import RemoteError
 
-__all__ = ["HEALTHY_S", "supervise"]
+__all__ = ["HEALTHY_S", "attempt", "supervise"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,13 @@ async def supervise(
         failures += 1
         _log.error("worker %s crashed; it starts again in %.1f s", name, delay_s, exc_info=crash)
         await trio.sleep(delay_s)
+
+
+async def attempt(name: str, task: Callable[[], Awaitable[object]]) -> None:
+    """Do something once that nobody waits for: a crash is logged with its traceback and never raised."""
+    crash = await _one_life(name, task)
+    if crash is not None:
+        _log.error("%s failed in an unexpected way", name, exc_info=crash)
 
 
 async def _one_life(name: str, worker: Callable[[], Awaitable[object]]) -> Exception | None:

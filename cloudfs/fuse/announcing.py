@@ -132,7 +132,12 @@ class Announcer:
     def attach(self, mount_point: str, names: Names) -> None:
         """Say on the loop what is to be announced where; before `start`."""
         self._mount_point, self._tree = mount_point, names
+        self._notifier.place = self._place
         self._token = trio.lowlevel.current_trio_token()
+
+    def _place(self, folder: Ino) -> tuple[Ino, str] | None:
+        node = None if self._tree is None else self._tree.placed(folder)
+        return None if node is None else (node.parent, node.name)
 
     async def delivered(self, ino: Ino) -> None:
         """See `KernelNotifier.delivered`."""

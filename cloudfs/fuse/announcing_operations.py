@@ -21,6 +21,8 @@ __all__ = ["AnnouncingOperations"]
 
 _NOTHING = 0
 """The handle of a file that is open for an announcement only: real ones begin at 1."""
+_DOOMED = Ino(1 << 62)
+"""Stands for a folder whose removal is announced; no node comes to such a number."""
 
 
 class AnnouncingOperations(Operations):
@@ -67,14 +69,19 @@ class AnnouncingOperations(Operations):
         return self._hand_out(await self._fs.getattr(ino))
 
     def _gone(self, told: Announcement) -> EntryAttributes:
+        """Answer with what is removed by the next call.
+
+        Not with the folder's own inode: once removed it is dead, and would be shown as empty where it turns up again.
+        """
+        ino = _DOOMED if told.kind is Kind.FOLDER else told.ino
         entry = EntryAttributes()
-        entry.st_ino = pyfuse3.InodeT(told.ino)
+        entry.st_ino = pyfuse3.InodeT(ino)
         entry.entry_timeout = entry.attr_timeout = 0
         kind = stat.S_IFDIR if told.kind is Kind.FOLDER else stat.S_IFREG
         entry.st_mode = pyfuse3.ModeT(kind | 0o700)
         entry.st_nlink = 1
         entry.st_uid, entry.st_gid = self._uid, self._gid
-        self._fs.remember(told.ino)
+        self._fs.remember(ino)
         return entry
 
     async def create(

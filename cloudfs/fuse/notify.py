@@ -2,7 +2,8 @@
 
 An invalidation may block on a page or a folder that waits for one of our own answers (pyfuse3
 `invalidate_entry`), so the calls are made in a thread of their own and never on the loop. The queue is
-bounded and coalescing: a thousand changes of one file are one call.
+bounded and coalescing: a thousand changes of one file are one call. Where more names wait than may, their folders are
+forgotten instead, with all that the kernel knows below them; so nothing that changed is kept.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import logging
 import threading
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 import pyfuse3
 import trio
 
-from cloudfs.types import Ino, Kind
+from cloudfs.types import ROOT, Ino, Kind
 
 __all__ = ["Kernel", "KernelNotifier", "Notifications"]
 
 log = logging.getLogger(__name__)
 
 _DELIVERY_S, _LOOK_S = 1.0, 0.001
+_NODES_TO_NAMES = 10
+"""So many times as many nodes may wait, 100 bytes each: nothing stands for one that a program has open. A call blocks
+for a request's deadline at most, and listings bring some thousand changes in a second."""
 
 
 class Kernel(Protocol):
@@ -34,8 +39,8 @@ class Kernel(Protocol):
         """Drop cached attributes, and unless `attr_only` also the cached pages."""
         ...
 
-    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = ...) -> None:
-        """Drop a name of a folder; with `deleted` as a removal."""
+    def invalidate_entry(self, inode_p: int, name: bytes) -> None:
+        """Drop a name of a folder, and all that is known below it."""
         ...
 
 
@@ -46,7 +51,7 @@ class Notifications(msgspec.Struct, frozen=True):
     unknown: int
     """Of those sent: the kernel did not know the inode or the name, or refused."""
     dropped: int
-    """Lost because the queue was full: the kernel's own time-outs have to do for them."""
+    """Lost, as nothing could stand for them: the kernel's own time-outs have to do for them."""
     waiting: int
 
 
@@ -56,19 +61,21 @@ _Name = tuple[Ino, str]
 class KernelNotifier:
     """A `metadata.changes.ChangeSink` for the kernel's caches.
 
-    INVARIANT: `_lock` is held for dictionary work only, never across a call into the kernel.
+    INVARIANT: `_lock` is held for dictionary work only, and to ask `place`, never across a call into the kernel.
     """
 
     def __init__(self, kernel: Kernel | None = None, *, limit: int = 50_000) -> None:
-        """`limit` is the number of changes that may wait, about 10 MB at most."""
+        """`limit` is the number of names that may wait, about 10 MB at most."""
         self._kernel: Kernel = kernel or _PyFuse()
         self._limit = limit
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._nodes: OrderedDict[Ino, bool] = OrderedDict()
-        self._names: OrderedDict[_Name, Ino | None] = OrderedDict()
+        self._names: OrderedDict[_Name, None] = OrderedDict()
         self._sent = self._unknown = self._dropped = 0
         self._open = False
+        self.place: Callable[[Ino], tuple[Ino, str] | None] = lambda _: None
+        """Tells the folder and name of a folder, on the loop and at once."""
         self._calling: Ino | None = None
         """The inode whose change the kernel is being told."""
         self._thread: threading.Thread | None = None
@@ -77,18 +84,24 @@ class KernelNotifier:
 
     def entry_changed(self, parent: Ino, name: str) -> None:
         """Have the name looked up anew."""
-        self._put_name((parent, name), None)
+        self._put_name((parent, name))
 
     def entry_removed(self, parent: Ino, name: str, ino: Ino, kind: Kind = Kind.FILE) -> None:  # noqa: ARG002
-        """Have the name forgotten."""
-        self._put_name((parent, name), ino)
+        """Have the name forgotten.
+
+        The kernel is not told that its inode is removed: that of a folder would be dead, and shown as empty wherever
+        the folder went, for as long as a program has it open.
+        """
+        self._put_name((parent, name))
 
     def node_changed(self, ino: Ino, *, content: bool) -> None:
         """Have the attributes, and with `content` the pages, asked for anew."""
         with self._work:
             if self._open:
                 self._nodes[ino] = content or self._nodes.pop(ino, False)
-                self._make_room()
+                if len(self._nodes) > self._limit * _NODES_TO_NAMES:
+                    self._nodes.popitem(last=False)
+                    self._lose()
                 self._work.notify()
 
     async def delivered(self, ino: Ino) -> None:
@@ -132,7 +145,7 @@ class KernelNotifier:
     def forget_name(self, parent: Ino, name: str) -> None:
         """Have the kernel ask for a name anew; from a thread other than the loop's, since it may block."""
         with contextlib.suppress(OSError):
-            self._kernel.invalidate_entry(parent, name.encode(), 0)
+            self._kernel.invalidate_entry(parent, name.encode())
 
     def statistics(self) -> Notifications:
         """Return the counters as they are now."""
@@ -142,37 +155,52 @@ class KernelNotifier:
 
     # --- inside
 
-    def _put_name(self, key: _Name, removed: Ino | None) -> None:
+    def _put_name(self, key: _Name) -> None:
         with self._work:
             if self._open:
-                # The newest meaning of a name wins: removed and made again is a plain change.
                 self._names.pop(key, None)
-                self._names[key] = removed
+                self._names[key] = None
                 self._make_room()
                 self._work.notify()
 
     def _make_room(self) -> None:
-        """Drop the oldest name, else node. Names go first: a stale name is found out by the next open."""
-        if len(self._nodes) + len(self._names) <= self._limit:
+        """Have folders stand for the names in them, from below to above, until half of the room is free.
+
+        The kernel forgets what it knows below a name that it forgets, also which names do not exist; only of files that
+        programs have open it keeps the names (`test_a_folder_that_is_forgotten_takes_all_below_it_along`).
+        """
+        if len(self._names) <= self._limit:
             return
-        if not self._dropped:
-            log.warning("more than %d changes wait for the kernel: some will be seen late", self._limit)
-        self._dropped += 1
-        if self._names:
+        while len(self._names) > self._limit // 2 and self._gather():
+            pass
+        while len(self._names) > self._limit:  # in the root, for which nothing stands
             self._names.popitem(last=False)
-        else:
-            self._nodes.popitem(last=False)
+            self._lose()
+
+    def _gather(self) -> bool:
+        """Put each folder in the place of its names; False when that is possible for none."""
+        places = {parent: self.place(parent) for parent, _ in self._names if parent != ROOT}
+        kept = OrderedDict((key, it) for key, it in self._names.items() if places.get(key[0]) is None)
+        folders = [place for place in places.values() if place is not None]
+        kept.update(dict.fromkeys(folders))
+        self._names = kept
+        return bool(folders)
+
+    def _lose(self) -> None:
+        if not self._dropped:
+            log.warning("too many changes wait for the kernel: some will be seen late")
+        self._dropped += 1
 
     def _run(self) -> None:
         while (change := self._next()) is not None:
             if isinstance(change[0], tuple):
-                (parent, name), removed = change
+                parent, name = change[0]
                 for spelling in _spellings(name):
-                    self._call_entry(parent, spelling, removed)
+                    self._call_entry(parent, spelling)
             else:
                 self._call_inode(*change)
 
-    def _next(self) -> tuple[Ino, bool] | tuple[_Name, Ino | None] | None:
+    def _next(self) -> tuple[Ino, bool] | tuple[_Name, None] | None:
         with self._work:
             self._calling = None
             while self._open and not self._nodes and not self._names:
@@ -193,16 +221,16 @@ class KernelNotifier:
         else:
             self._count(None)
 
-    def _call_entry(self, parent: Ino, name: bytes, removed: Ino | None) -> None:
+    def _call_entry(self, parent: Ino, name: bytes) -> None:
         try:
-            self._kernel.invalidate_entry(parent, name, removed or 0)
+            self._kernel.invalidate_entry(parent, name)
         except OSError as error:
             self._count(error)
         else:
             self._count(None)
 
     def _count(self, error: OSError | None) -> None:
-        # ENOENT: not cached. ENOTEMPTY: the kernel still knows entries below. ENODEV, ENOTCONN: unmounted.
+        # ENOENT: not cached. ENODEV, ENOTCONN: unmounted.
         # In each case nothing stale is left that a later lookup would not correct.
         with self._lock:
             self._sent += 1
@@ -215,8 +243,8 @@ class _PyFuse:
     def invalidate_inode(self, inode: int, attr_only: bool = False) -> None:  # noqa: FBT001, FBT002
         pyfuse3.invalidate_inode(inode, attr_only)
 
-    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = 0) -> None:
-        pyfuse3.invalidate_entry(inode_p, name, deleted)
+    def invalidate_entry(self, inode_p: int, name: bytes) -> None:
+        pyfuse3.invalidate_entry(inode_p, name)
 
 
 def _spellings(name: str) -> tuple[bytes, ...]:

@@ -22,7 +22,8 @@ from cloudfs.concurrency.singleflight import SingleFlight
 from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
 from cloudfs.metadata.following import Follower, movable
 from cloudfs.metadata.freshness import Unwatched, Watch
-from cloudfs.metadata.merge import Change, merge_folder
+from cloudfs.metadata.merge import Adopt, Change, merge_folder
+from cloudfs.metadata.permissions import is_mounted
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.vanished import KEEP_S
@@ -40,6 +41,8 @@ _MOST_ORIGINS = 8
 """So many other folders are listed for one listing; what came from further ones gets new inodes."""
 _CONFIRM_S = 2.0
 _DOUBT_S, _DOUBT_LOOK_S = 10.0, 0.1
+_LETTERS_S = 300.0
+"""What may be done in a share can change without a trace but in the letters of what is in it (protocol.md §3.1)."""
 
 
 class Ahead(Protocol):
@@ -102,7 +105,7 @@ class Lister:
         if node.listed_at is None:
             await self._bring(ino, reading=reading)
         elif self._is_old(node) and not self._flight.running(ino):
-            if self._is_watched(ino):
+            if self._is_watched(ino) and not self._may_allow_otherwise(node):
                 self.watch.used()
             else:
                 self.refresh_later(ino)
@@ -120,6 +123,10 @@ class Lister:
     def _is_watched(self, ino: Ino) -> bool:
         """Tell whether nothing can have changed in a folder that will not be found out without asking for it."""
         return self.watch.covers() and self._store.nodes.is_seen_whole(ino)
+
+    def _may_allow_otherwise(self, node: Node) -> bool:
+        """Tell whether what may be done in a folder may be something else by now, with no ETag that would tell."""
+        return is_mounted(node) and self._age_s(node) >= _LETTERS_S
 
     def is_under_way(self, ino: Ino) -> bool:
         """Tell whether a listing was asked for, and its answer is not taken over yet."""
@@ -171,11 +178,16 @@ class Lister:
             self._slow.add(ino)
 
     def _is_old(self, node: Node) -> bool:
+        return self._age_s(node) >= self._ttl_s
+
+    def _age_s(self, node: Node) -> float:
+        """Return how long ago a folder was asked for; what cannot be true counts as for ever."""
         asked_at = self._asked_at.get(node.ino)
         if asked_at is not None:
-            return trio.current_time() - asked_at >= self._ttl_s
+            return trio.current_time() - asked_at
         # Not asked since the start: only a folder that was made just now is known to be current.
-        return self._all_old or not 0 <= time.time() - (node.listed_at or 0) < self._ttl_s
+        age_s = time.time() - (node.listed_at or 0)
+        return math.inf if self._all_old or age_s < 0 else age_s
 
     def wants(self, node: Node, asked_at: float) -> bool:
         """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news."""
@@ -340,7 +352,9 @@ class Lister:
             await self._leave(ino, members)
         kept = await self._follow(ino, members, self._merge(ino, members, touched), coming)
         left_out = self._left_out(ino, touched)
-        fitted = await self._takeover.apply(ino, self._merge(ino, members, touched), kept=kept)
+        changes = self._merge(ino, members, touched)
+        fitted = await self._takeover.apply(ino, changes, kept=kept)
+        self._list_adopted(changes)
         whole = fitted and not kept and not left_out and self._has_all(ino, members)
         listed_at = time.time() - (trio.current_time() - asked_at)
         self._takeover.refresh_folder(asked, own, whole=whole, listed_at=listed_at)
@@ -348,6 +362,12 @@ class Lister:
             self._expiring = True
             self._nursery.start_soon(self._expire)
         return True
+
+    def _list_adopted(self, changes: Sequence[Change]) -> None:
+        """Have folders listed that were ours alone: the kernel may keep what we told of names in them by then."""
+        for change in changes:
+            if isinstance(change, Adopt):
+                self.refresh_later(change.node.ino)
 
     def _left_out(self, ino: Ino, touched: Mapping[Ino, set[str]]) -> set[str]:
         """Return the names of which a listing that is under way says nothing."""

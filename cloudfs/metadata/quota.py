@@ -11,6 +11,7 @@ import math
 
 import trio
 
+from cloudfs.concurrency.supervise import attempt
 from cloudfs.errors import RemoteError
 from cloudfs.remote.protocol import Remote, Space
 
@@ -39,7 +40,7 @@ class Quota:
         """Return the space last told, None while it is unknown or the account has no limit. Never waits."""
         if trio.current_time() - self._asked_at >= _FRESH_S:
             self._asked_at = trio.current_time()
-            self._nursery.start_soon(self.ask)
+            self._nursery.start_soon(attempt, "a question for the quota", self.ask)
         return self._space
 
     def spent(self, size_bytes: int | None) -> None:
@@ -51,7 +52,7 @@ class Quota:
             self._space = Space(max(known.free - size_bytes, 0), max(known.used + size_bytes, 0))
         if not self._asks_soon:
             self._asks_soon = True
-            self._nursery.start_soon(self._ask_soon)
+            self._nursery.start_soon(attempt, "a question for the quota", self._ask_soon)
 
     def freed(self) -> None:
         """Something was removed of which nobody knows how large it was."""

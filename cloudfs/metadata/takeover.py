@@ -122,11 +122,13 @@ class Takeover:
 
         INVARIANT: the ETags of row and listing are equal only where all that the server was ever heard to have in the
         folder was seen. So one that was heard meanwhile (from the listing above) stays, be it older or newer than the
-        listing's own: then the two differ, and the folder is asked for again.
+        listing's own: then the two differ, and the folder is asked for again. The same where it became doubtful
+        meanwhile.
         """
         node = self._nodes.get(asked.ino)
         if node is None:
             return
+        doubted = node.listed_etag is None and asked.listed_etag is not None
         times: dict[str, object] = {}
         if self._takes_mtime(node, entry, content=False):
             times = dict.fromkeys(("mtime_ns", "s_mtime_ns"), entry.version.modified_s * NS)
@@ -140,7 +142,7 @@ class Takeover:
             node.ino,
             **times,
             **version,
-            listed_etag=entry.version.etag if whole else None,
+            listed_etag=entry.version.etag if whole and not doubted else None,
             s_file_id=entry.file_id,
             permissions=letters,
             listed_at=listed_at,
@@ -258,6 +260,9 @@ class Takeover:
             return self._replace_open(node, entry)
         columns = synced_columns(node.s_parent or node.ino, entry)
         mtime_ns = entry.version.modified_s * NS
+        if node.folder and entry.permissions != node.permissions:
+            # What is in it allows something else too, and no ETag in it tells of that (protocol.md §3.1).
+            columns["listed_etag"] = None
         if content:
             version = self._nodes.next_version() if entry.version.size else 0
             columns |= {

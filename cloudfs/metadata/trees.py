@@ -11,12 +11,12 @@ Whatever goes wrong with such a request concludes nothing: each folder is then l
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import trio
 
+from cloudfs.concurrency.times import Times
 from cloudfs.errors import RemoteError, Unavailable, Unreachable, Unsupported
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.remote.protocol import Remote
@@ -112,18 +112,18 @@ class Trees:
         self._lister = lister
         self._nursery = nursery
         self._requests: list[_Request] = []
-        self._read: dict[Ino, float] = {}
+        self._read = Times[Ino](_MOST_REMEMBERED)
         """When folders were read last."""
-        self._entered: dict[Ino, float] = {}
+        self._entered = Times[Ino](_MOST_REMEMBERED)
         """When a folder that nobody had seen was read last in a folder."""
-        self._resting: dict[Ino, float] = {}
+        self._resting = Times[Ino](_MOST_REMEMBERED)
         """Until when the tree below a folder is not asked for: it failed."""
         self._rests_until = 0.0
         """Until when no tree is asked for at all."""
 
     def was_read(self, ino: Ino) -> None:
         """A program reads a folder, and has got its members."""
-        _note(self._read, ino, trio.current_time())
+        self._read.note(ino)
 
     async def bring(self, ino: Ino, *, reading: bool) -> None:
         """Have the members of a folder never seen come along with a whole tree, if a walk needs them.
@@ -135,7 +135,7 @@ class Trees:
             request = request or self._follow(ino)
             node = self._nodes.get(ino)
             if node is not None and node.s_parent:
-                _note(self._entered, node.s_parent, trio.current_time())
+                self._entered.note(node.s_parent)
         path = self._nodes.synced_path(ino)
         if request is not None and path is not None:
             await request.wait_for(ino, path)
@@ -151,9 +151,8 @@ class Trees:
         node = self._nodes.get(ino)
         if node is None or not node.s_parent or len(self._requests) >= _AT_ONCE:
             return None
-        now = trio.current_time()
-        beside = now - self._entered.get(node.s_parent, -math.inf) <= _ON_S
-        if not beside and now - self._read.get(node.s_parent, -math.inf) > _DOWN_S:
+        beside = self._entered.age_s(node.s_parent) <= _ON_S
+        if not beside and self._read.age_s(node.s_parent) > _DOWN_S:
             return None
         # The account's root is everything: only where more than one of its folders is walked through.
         tops = (ino,) if node.s_parent == ROOT and not beside else (node.s_parent, ino)
@@ -170,10 +169,8 @@ class Trees:
 
         Not where another storage is mounted: the server would look through all of it (protocol.md §4.1).
         """
-        now = trio.current_time()
-        if not self._remote.features.depth_infinity or now < max(
-            self._rests_until, self._resting.get(top, 0.0)
-        ):
+        rests_until = max(self._rests_until, self._resting.of(top))
+        if not self._remote.features.depth_infinity or trio.current_time() < rests_until:
             return False
         node = self._nodes.get(top)
         if node is None or _is_mounted(node) or self._nodes.knows_in_folders(top, more_than=_KNOWN_NODES):
@@ -188,7 +185,7 @@ class Trees:
                 with self._touches.listing() as touched:
                     folders = await self._remote.list_tree(path, most=_MOST_NODES)
                     # What it leaves out, it would leave out again.
-                    _note(self._resting, request.top, trio.current_time() + _AGAIN_S)
+                    self._resting.note(request.top, trio.current_time() + _AGAIN_S)
                     await self._merge(request, path, folders, touched)
         except RemoteError as error:
             self._rest(request, error)
@@ -205,7 +202,7 @@ class Trees:
         _log.debug("folders are listed one by one for now: %s", error)
         now = trio.current_time()
         passing = isinstance(error, Unreachable | Unavailable) and now - request.asked_at < _SOON_S
-        _note(self._resting, request.top, now + (_UNREACHABLE_S if passing else _REFUSED_S))
+        self._resting.note(request.top, now + (_UNREACHABLE_S if passing else _REFUSED_S))
         if isinstance(error, Unsupported) and error.status in _REFUSALS:
             self._rests_until = now + _REFUSED_S
 
@@ -272,11 +269,3 @@ class Trees:
 def _is_mounted(node: Node) -> bool:
     """Tell whether a node lies in another storage, by the letter of oc:permissions (protocol.md §2.2)."""
     return "M" in (node.permissions or "")
-
-
-def _note(times: dict[Ino, float], ino: Ino, at: float) -> None:
-    """Note a time; the oldest notes go, so that memory stays bounded."""
-    times.pop(ino, None)
-    times[ino] = at
-    if len(times) > _MOST_REMEMBERED:
-        del times[next(iter(times))]

@@ -57,7 +57,7 @@ class Connectivity:
     `returned` is called when it is.
     """
 
-    def __init__(self, returned: Callable[[], None]) -> None:
+    def __init__(self, returned: Callable[[], None], left_alone: Callable[[], None] = lambda: None) -> None:
         self.state = State.ONLINE
         self.reason = ""
         self.since: float | None = None
@@ -72,6 +72,8 @@ class Connectivity:
         """Set while that is so; each replaced when it no longer is."""
         self._failures = 0
         self._returned = returned
+        self._left_alone = left_alone
+        """Told when nothing is to be sent for a while."""
         self._refusals = 0
         """How often the login was refused, or replaced by another."""
         self._doubtful = False
@@ -121,6 +123,7 @@ class Connectivity:
             else:
                 self.succeeded()
             return
+        begins = state is not self.state
         self._enter(state, error, time.time())
         if state is State.NEEDS_LOGIN:
             self._refusals += 1
@@ -133,6 +136,8 @@ class Connectivity:
         wait_s = min(_FIRST_S * 2.0 ** min(self._failures - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         self.next_try = trio.current_time() + max(wait_s, error.retry_after_s or 0.0)
         self.next_try = max(self.next_try, self.standstill.until())
+        if begins and self.standstill.until() > trio.current_time():
+            self._left_alone()
 
     def _login_is(self, *, good: bool) -> None:
         if good:

@@ -21,7 +21,8 @@ __all__ = ["FolderMaker"]
 class FolderMaker:
     """Carries out `MakeFolder` steps.
 
-    `made` hears of folders that are certainly new; `collect` drops a node that nobody needs any more.
+    `made` hears of folders that are certainly new, `met` of those that may hold anything; `collect` drops a node that
+    nobody needs any more.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class FolderMaker:
         conflicts: Conflicts,
         doubts: Doubts,
         made: Callable[[Ino], None],
+        met: Callable[[Ino], None],
         collect: Callable[[Ino], None],
     ) -> None:
         self._store = store
@@ -40,6 +42,7 @@ class FolderMaker:
         self._conflicts = conflicts
         self._doubts = doubts
         self._made = made
+        self._met = met
         self._collect = collect
 
     async def make(self, node: Node) -> None:
@@ -103,7 +106,7 @@ class FolderMaker:
         known: bool = True,
         told_time: bool = False,
     ) -> None:
-        """Note what the server has; not `known`: it may hold anything, and is asked before its next use.
+        """Note what the server has; not `known`: it may hold anything, and is asked for now, or before its next use.
 
         `told_time`: the server took over the folder's time. Else one that a program has set is still to be sent.
         """
@@ -114,6 +117,9 @@ class FolderMaker:
             self._nodes.update(node.ino, **columns, s_version=0, s_mtime_ns=s_mtime_ns)
             if not known:
                 self._nodes.update(node.ino, listed_at=None)
+        if not known:
+            # The kernel may have been told of names that they do not exist, when the folder was ours alone.
+            self._met(node.ino)
 
 
 def _has_own_time(node: Node) -> bool:

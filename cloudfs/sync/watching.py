@@ -165,6 +165,7 @@ class Watcher:
         while self._pace.poll_s > 0:
             await self._wait(self._pause_s() * random.uniform(0.9, 1.0))  # noqa: S311  # jitter
             while (left_s := self._not_before() - trio.current_time()) > 0:
+                self._trust(trusted=False)  # nothing is announced meanwhile, and that may take long
                 await self._wait(left_s)
             await self._look_once()
 

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from cloudfs.concurrency.backoff import Backoff
-from cloudfs.concurrency.supervise import HEALTHY_S, supervise
+from cloudfs.concurrency.supervise import HEALTHY_S, attempt, supervise
 from cloudfs.errors import Unavailable
 
 ExpectLog = Callable[..., None]
@@ -130,4 +130,19 @@ async def test_a_crash_while_being_cancelled_is_logged_and_the_cancellation_wins
 
     with trio.move_on_after(1) as scope:
         await supervise("w", worker, chance=Ceiling())
+    assert scope.cancelled_caught
+
+
+async def test_what_is_done_once_ends_nobody_else(_autojump: MockClock, expect_log: ExpectLog) -> None:
+    expect_log("a look failed in an unexpected way")
+    broken = Crashing([1.0])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attempt, "a look", broken)
+        await trio.sleep(1000)
+    assert len(broken.starts_s) == 1
+
+
+async def test_what_is_done_once_can_be_cancelled(_autojump: MockClock) -> None:
+    with trio.move_on_after(5) as scope:
+        await attempt("a look", trio.sleep_forever)
     assert scope.cancelled_caught

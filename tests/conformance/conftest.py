@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from pathlib import Path
 
@@ -19,12 +20,35 @@ import pytest
 from tests.conformance import traits
 from tests.conformance.dav import TIMEOUT_S, TLS, Dav
 from tests.conformance.traits import Traits
-from tests.servers import ApacheServer, PlainServer, RcloneServer, ServerUnavailable, StandIn, WsgidavServer
+from tests.servers import (
+    Account,
+    ApacheServer,
+    PlainServer,
+    RcloneServer,
+    ServerUnavailable,
+    StandIn,
+    WsgidavServer,
+)
 from tests.servers.browser import Browser
 from tests.tooling.needs import ACCOUNT_VARIABLES, missing
 
 USER_AGENT = "cloudfs-conformance/0"
 _OCS = {"OCS-APIRequest": "true"}
+DAV_FILES = "/remote.php/dav/files"
+
+
+SHARER_VARIABLES = ("CLOUDFS_TEST_SHARER", "CLOUDFS_TEST_SHARER_PASSWORD_FILE")
+"""A second account of the real server, which shares with the first."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A folder with `sub/file` in it that another account shares with ours."""
+
+    name: str
+    """In our account's root."""
+    allow: Callable[[int], None]
+    """Sets what we may do in it: 1 read, 2 update, 4 create, 8 delete, 16 share, added up (protocol.md §2)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,8 @@ class Target:
     """Nextcloud: what a person types into the web form; `password` is an app password."""
     mark_for_wipe: Callable[[str, str], None] = lambda _name, _app_password: None
     """Nextcloud: have the device wiped whose app password has this name in the user's list of devices."""
+    share: Callable[[], AbstractContextManager[Share]] | None = None
+    """Nextcloud: have another account share a folder with this one."""
 
     def client(self) -> httpx.Client:
         """A client with its own connections and cookies."""
@@ -65,7 +91,17 @@ def _stand_in() -> Iterator[Target]:
         def mark(_: str, app_password: str) -> None:
             account.mark_for_wipe(app_password)
 
-        yield Target("standin", traits.NEXTCLOUD, root, "alice", password, server.url, account.password, mark)
+        yield Target(
+            "standin",
+            traits.NEXTCLOUD,
+            root,
+            "alice",
+            password,
+            server.url,
+            account.password,
+            mark,
+            partial(_pretended_share, account),
+        )
         assert not server.failures
 
 
@@ -86,11 +122,62 @@ def _real() -> Iterator[Target]:
             def mark(name: str, _: str) -> None:
                 _mark_for_wipe(url, user, password, name)
 
-            yield Target("nextcloud", traits.NEXTCLOUD, root, user, minted or password, url, password, mark)
+            yield Target(
+                "nextcloud",
+                traits.NEXTCLOUD,
+                root,
+                user,
+                minted or password,
+                url,
+                password,
+                mark,
+                partial(_real_share, url, me),
+            )
         finally:
             client.request("DELETE", root, auth=auth)
             if minted:
                 client.delete(f"{url}/ocs/v2.php/core/apppassword", auth=auth)
+
+
+@contextmanager
+def _pretended_share(account: Account) -> Iterator[Share]:
+    letters = {1: "SG", 23: "SRGNVWCK", 31: "SRGDNVWCK"}
+    name = f"share-{secrets.token_hex(4)}"
+    account.populate({f"{name}/sub/file": b"content"})
+    account.share_root(f"/{name}", letters[31])
+    yield Share(name, lambda allowed: account.set_permissions(f"/{name}", letters[allowed]))
+    account.delete(f"/{name}")
+
+
+@contextmanager
+def _real_share(url: str, receiver: str) -> Iterator[Share]:
+    """Share a new folder of the second account; gone afterwards."""
+    if not all(map(os.environ.get, SHARER_VARIABLES)):
+        pytest.skip(f"only with {', '.join(SHARER_VARIABLES)} set")
+    sharer, password_file = (os.environ[name] for name in SHARER_VARIABLES)
+    auth = (sharer, Path(password_file).read_text().strip())
+    folder = f"{url}/remote.php/dav/files/{sharer}/share-{secrets.token_hex(4)}"
+    shares = f"{url}/ocs/v2.php/apps/files_sharing/api/v1/shares"
+    with httpx.Client(headers=_OCS, verify=TLS, timeout=TIMEOUT_S, auth=auth) as client:
+        for path in (folder, f"{folder}/sub"):
+            client.request("MKCOL", path).raise_for_status()
+        try:
+            client.put(f"{folder}/sub/file", content=b"content").raise_for_status()
+            wanted = {
+                "path": folder.rpartition("/")[2],
+                "shareType": 0,
+                "shareWith": receiver,
+                "permissions": 31,
+            }
+            reply = client.post(f"{shares}?format=json", data=wanted).raise_for_status().json()
+            number, target = (reply["ocs"]["data"][key] for key in ("id", "file_target"))
+
+            def allow(allowed: int) -> None:
+                client.put(f"{shares}/{number}", data={"permissions": allowed}).raise_for_status()
+
+            yield Share(target.strip("/"), allow)
+        finally:
+            client.request("DELETE", folder)
 
 
 def _mark_for_wipe(url: str, user: str, password: str, name: str) -> None:
@@ -153,6 +240,17 @@ def cloud(nextcloud: Target) -> Iterator[Dav]:
     """A fresh folder on Nextcloud or the stand-in."""
     with _fresh_folder(nextcloud) as folder:
         yield folder
+
+
+@pytest.fixture
+def received(nextcloud: Target) -> Iterator[tuple[Dav, Share]]:
+    """The account's root, and a share in it that another account may edit."""
+    assert nextcloud.share is not None
+    root_url = (
+        f"{nextcloud.site_url}{DAV_FILES}/{nextcloud.root_url.partition(f'{DAV_FILES}/')[2].split('/')[0]}/"
+    )
+    with nextcloud.share() as share, nextcloud.client() as client:
+        yield Dav(client, root_url), share
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance.conftest import Share
 from tests.conformance.dav import Dav, start_of_second
 
 MTIME = "1600000000"
@@ -81,6 +82,41 @@ class TestChains:
 
     def test_get_changes_nothing(self, tree: Dav) -> None:
         self.check(tree, lambda: tree.get("a/b/f"), set())
+
+
+class TestShares:
+    """§3.1: what another account lets us do in a share of its own, which it edits."""
+
+    PROPERTIES = ("d:getetag", "oc:permissions")
+
+    def seen(self, root: Dav, share: Share) -> dict[str, tuple[str, str]]:
+        """Return ETag and letters of the share as the root lists it, and of what is in it."""
+        inside = [f"{share.name}/{path}" for path in ("sub", "sub/file")]
+        entries = {path: root.stat(path, *self.PROPERTIES) for path in inside}
+        listed = root.listing("", *self.PROPERTIES)[f"{share.name}/"]
+        return {
+            path: (entry.found["d:getetag"], entry.found["oc:permissions"])
+            for path, entry in {"": listed, **entries}.items()
+        }
+
+    def edit(self, root: Dav, share: Share, allowed: int) -> set[str]:
+        """Edit; return whose letters changed. Always the root's ETag changes, and none of the share."""
+        before, root_before = self.seen(root, share), etag(root)
+        share.allow(allowed)
+        after = self.seen(root, share)
+        assert etag(root) != root_before
+        assert {path: of for path, (of, _) in after.items()} == {path: of for path, (of, _) in before.items()}
+        return {path.removeprefix(f"{share.name}/") for path in after if after[path] != before[path]}
+
+    def test_an_edited_share_changes_the_etags_above_it_alone(self, received: tuple[Dav, Share]) -> None:
+        assert self.edit(*received, 1) == {"", "sub", "sub/file"}
+        assert self.edit(*received, 31) == {"", "sub", "sub/file"}
+
+    def test_whether_files_may_be_deleted_shows_in_their_letters_alone(
+        self, received: tuple[Dav, Share]
+    ) -> None:
+        """The root of a share can always be deleted: that is to leave it (§2.2)."""
+        assert self.edit(*received, 23) == {"sub", "sub/file"}
 
 
 class TestCollisions:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -146,6 +148,55 @@ def test_a_move_to_another_folder_is_seen_in_both(stage: MountStage, other: Acco
         other.delete("/two/moved")
         watching.sees(f"DELETE {two}/moved")
         assert f"DELETE {one}/moving" not in watching.lines()
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Have a folder open, as a shell has the one that it is in."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("target", ["one/renamed", "two/moved"])
+def test_a_folder_that_moves_while_a_program_is_in_it_is_no_dead_one(
+    stage: MountStage, other: Account, target: str
+) -> None:
+    """The kernel would show the inode of a removed folder as empty for as long as anything holds it."""
+    here, there = stage.mount_point / "one/alive", stage.mount_point / target
+    other.write("/one/alive/deep/file", b"x")
+    wait_until((here / "deep/file").exists)
+    with Watching(here.parent) as watching, opened(here), opened(here / "deep"):
+        other.move("/one/alive", f"/{target}")
+        wait_until(lambda: there.exists() and not here.exists())
+        watching.sees(f"MOVED_FROM,ISDIR {here}|DELETE,ISDIR {here}")
+        assert [child.name for child in there.iterdir()] == ["deep"]
+        assert (there / "deep/file").read_bytes() == b"x"
+        other.write(f"/{target}/new", b"new")
+        wait_until((there / "new").exists)
+    other.delete(f"/{target}")
+    wait_until(lambda: not there.exists())
+
+
+def test_a_folder_that_comes_back_after_its_removal_was_told_is_no_dead_one(
+    stage: MountStage, other: Account
+) -> None:
+    """It went to a folder that nobody here has looked into, and from there to another one."""
+    one, two = stage.mount_point / "one", stage.mount_point / "two"
+    other.write("/one/away/file", b"x")
+    wait_until((one / "away/file").exists)
+    other.mkdir("/unseen")
+    with Watching(one) as watching, opened(one / "away"):
+        other.move("/one/away", "/unseen/away")
+        watching.sees(f"DELETE,ISDIR {one}/away")
+        other.move("/unseen/away", "/two/back")
+        wait_until((two / "back").exists)
+        assert [child.name for child in (two / "back").iterdir()] == ["file"]
+        assert (two / "back/file").read_bytes() == b"x"
+    other.delete("/two/back")
+    wait_until(lambda: not (two / "back").exists())
 
 
 def test_what_programs_here_do_is_told_once(stage: MountStage) -> None:

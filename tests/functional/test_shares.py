@@ -75,8 +75,8 @@ def write(driver: VfsDriver, path: str, content: bytes) -> None:
 
 
 @pytest.fixture
-def shared(account: Account, stage: VfsStage) -> VfsDriver:
-    """A read-only share "ro", one to write in "rw", a single file "single", and what is our own."""
+def theirs(account: Account) -> None:
+    """A read-only share "ro", one to write in "rw", a single file "single", and what is our own; before any look."""
     tree: dict[str, bytes | None] = {
         **{f"{top}/{path}": b"theirs" for top in ("ro", "rw") for path in ("file", "sub/file")},
         "ro/empty": None,
@@ -89,6 +89,12 @@ def shared(account: Account, stage: VfsStage) -> VfsDriver:
     account.share_root("/ro", "SG")
     account.share_root("/rw", "SRGDNVWCK")
     account.share_root("/single", "SG")
+
+
+@pytest.fixture
+def shared(theirs: None, stage: VfsStage) -> VfsDriver:
+    """All of that, known."""
+    del theirs
     root = stage.root()
     for folder in ("", "ro", "ro/sub", "ro/empty", "rw", "rw/sub", "rw/empty", "own", "own/empty"):
         root.names(folder)
@@ -194,6 +200,31 @@ def test_modes_follow_what_the_server_allows(shared: VfsDriver, stage: VfsStage,
     write(shared, "ro/new", b"new")
     stage.sync()
     assert account.read("/ro/new") == b"new"
+
+
+def test_what_a_share_allows_now_is_found_out_for_all_that_is_in_it(
+    shared: VfsDriver, stage: VfsStage, account: Account
+) -> None:
+    """By a look for changes alone, which lists only what has another ETag: nothing in a share has."""
+    account.set_permissions("/ro", "SRGDNVWCK")
+    account.set_permissions("/rw", "SG")
+    stage.call_sync(stage.engine.watcher.wake)
+
+    def letters(path: str) -> str:
+        node = stage.engine.tree.resolve(path)
+        assert node is not None
+        return node.permissions or ""
+
+    stage.wait(lambda: "W" in letters("/ro/sub/file") and "W" not in letters("/rw/sub/file"))
+    assert [shared.mode(path) for path in ("ro/sub", "ro/sub/file", "rw/sub", "rw/sub/file")] == [
+        0o755,
+        0o644,
+        0o555,
+        0o444,
+    ]
+    write(shared, "ro/sub/file", b"ours")
+    stage.sync()
+    assert account.read("/ro/sub/file") == b"ours"
 
 
 @pytest.mark.parametrize("listed", ["/ro", "/", "both"])

@@ -29,7 +29,7 @@ class Kernel:
     def invalidate_inode(self, inode: int, attr_only: bool = False) -> None:  # noqa: FBT002  # pyfuse3's
         """Ignore."""
 
-    def invalidate_entry(self, inode_p: int, name: bytes, deleted: int = 0) -> None:
+    def invalidate_entry(self, inode_p: int, name: bytes) -> None:
         self.forgotten.append(name)
 
 

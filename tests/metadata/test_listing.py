@@ -102,6 +102,24 @@ async def test_a_folder_made_here_is_complete_without_asking(
         assert room.remote.asked == []
 
 
+async def test_what_is_in_a_folder_made_on_both_sides_is_announced_at_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Names were denied while the folder was ours alone, and the kernel may keep that for long."""
+    del autojump_clock
+    async with open_metadata(tmp_path) as room:
+        made = room.create("both", is_folder=True)
+        inside = room.create("deep", parent=made, is_folder=True)
+        with pytest.raises(PosixError):
+            await room.tree.lookup(made, b"x")
+        room.remote.set("/", folder("/both", file_id="1"))
+        room.remote.set("/both", file("/both/x"), folder("/both/deep", file_id="2"), file_id="1")
+        room.remote.set("/both/deep", file("/both/deep/y"), file_id="2")
+        await room.lister.refresh(ROOT)
+        await trio.sleep(1)
+        assert {("changed", made, "x"), ("changed", inside, "y")} <= set(room.sink.told)
+
+
 async def test_a_folder_that_is_gone_disappears_from_its_parent(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

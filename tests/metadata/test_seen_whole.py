@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import trio
 from trio.testing import MockClock
 
 from cloudfs.errors import NotFound
-from cloudfs.types import ROOT, Ino
+from cloudfs.types import ROOT, Ino, RemoteEntry
 from tests.metadata.world import Metadata, file, folder, open_metadata
 
 
@@ -184,3 +185,114 @@ async def test_a_listing_counts_from_when_it_was_asked_for(tmp_path: Path, autoj
         listed_at = room.node(ROOT).listed_at
         assert listed_at is not None
         assert time.time() - listed_at >= 100.0
+
+
+# What may be done in a share, which changes no ETag in it (protocol.md §3.1)
+
+
+async def room_with_a_share(room: Metadata) -> tuple[Ino, Ino]:
+    """List the root, the share ro in it, and sub in that; return the inodes of the two."""
+    allow(room, "SG")
+    await room.lister.refresh(ROOT)
+    ro = room.shown()["ro"].ino
+    await room.lister.refresh(ro)
+    sub = room.shown(ro)["sub"].ino
+    await room.lister.refresh(sub)
+    return ro, sub
+
+
+def allow(room: Metadata, letters: str, *, root_letters: str | None = None, etag: str = "r1") -> None:
+    """Have the server say what may be done in the share."""
+
+    def told(entry: RemoteEntry) -> RemoteEntry:
+        return msgspec.structs.replace(entry, permissions=letters)
+
+    top = msgspec.structs.replace(told(folder("/ro")), mount_root=True)
+    inside = told(folder("/ro/sub"))
+    listed = msgspec.structs.replace(top, permissions=root_letters or letters + "DNV")
+    room.remote.set("/", listed, etag=etag)
+    room.remote.folders["/ro"] = top, [told(file("/ro/file")), inside]
+    room.remote.folders["/ro/sub"] = inside, [told(file("/ro/sub/file"))]
+
+
+async def test_a_folder_that_allows_something_else_is_looked_into_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    async with open_metadata(tmp_path) as room:
+        ro, sub = await room_with_a_share(room)
+        assert room.nodes.stale_folders() == []
+        allow(room, "SRGDNVWCK", etag="r2")
+        for stale in ([], [ro], [sub]):
+            assert room.nodes.stale_folders() == stale
+            await room.lister.refresh(stale[0] if stale else ROOT)
+        assert room.nodes.stale_folders() == []
+        assert "W" in (room.shown(sub)["file"].permissions or "")
+
+
+async def test_a_share_that_allows_what_it_did_is_not_looked_into(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Though its root's letters flap by the way that it is asked for (protocol.md §2.2)."""
+    del autojump_clock
+    async with open_metadata(tmp_path) as room:
+        ro, _ = await room_with_a_share(room)
+        for ino in (ROOT, ro, ROOT):
+            await room.lister.refresh(ino)
+            assert room.nodes.stale_folders() == []
+
+
+async def test_a_listing_from_before_does_not_hide_what_is_allowed_since(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    async with open_metadata(tmp_path) as room:
+        ro, _ = await room_with_a_share(room)
+        room.remote.latency_s = 5
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.lister.refresh, ro)
+            await trio.sleep(1)
+            allow(room, "SRGDNVWCK", etag="r2")
+            room.remote.latency_s = 0.1
+            await room.lister.refresh(ROOT)
+        assert room.nodes.stale_folders() == [ro]
+
+
+class Watching:
+    """Says that everything is found out."""
+
+    def __init__(self) -> None:
+        self.uses = 0
+
+    def covers(self) -> bool:
+        return True
+
+    def used(self) -> None:
+        self.uses += 1
+
+    async def look(self) -> None:
+        self.used()
+
+
+async def test_what_a_share_allows_is_asked_for_again_when_it_is_used(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Whether files may be deleted does not show in the letters of the share's root."""
+    del autojump_clock
+    async with open_metadata(tmp_path) as room:
+        ro, _ = await room_with_a_share(room)
+        room.lister.watch = Watching()
+        allow(room, "SG", root_letters="SGDNV")
+        allow(room, "SGD", root_letters="SGDNV", etag="r2")
+        await trio.sleep(200)
+        room.remote.asked.clear()
+        await room.lister.ensure_listed(ro)
+        await room.lister.ensure_listed(ROOT)
+        await trio.sleep(1)
+        assert room.remote.asked == []
+        await trio.sleep(200)
+        await room.lister.ensure_listed(ro)
+        await room.lister.ensure_listed(ROOT)
+        await trio.sleep(1)
+        assert room.remote.asked == ["/ro"]
+        assert "D" in (room.shown(ro)["file"].permissions or "")

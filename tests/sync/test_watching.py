@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
-from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError
-from cloudfs.sync.watching import Channel, Pace
+from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError, Throttled
+from cloudfs.sync.watching import Channel, Pace, Watcher
 from cloudfs.types import ROOT
 from tests.metadata.world import Sink
 from tests.model.fake_remote import FakeRemote, FaultKind
@@ -140,6 +141,27 @@ def test_removals_and_renames_are_seen_in_time_and_announced(tmp_path: Path) -> 
         )
         assert (await world.lookup("a/bb")).ino == inos["a/b"]
         assert (await world.lookup("x/y/renamed")).ino == inos["x/y/file"]
+
+    tell(tmp_path, story, stocked(), sink=sink)
+
+
+def test_what_is_in_a_folder_that_was_there_already_is_announced_at_once(tmp_path: Path) -> None:
+    """The kernel may keep for long that there is no such name in a folder that was made here."""
+    sink = Sink()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(POLL_S + SECOND)
+        world.remote.other.mkdir("/a/both")
+        world.remote.other.write("/a/both/theirs", b"theirs")
+        await world.mkdir("a/both")
+        made = await world.lookup("a/both")
+        with pytest.raises(PosixError):
+            await world.lookup("a/both/theirs")
+        sink.take()
+        await world.drain()
+        await trio.sleep(SECOND)
+        assert ("changed", made.ino, "theirs") in sink.take()
 
     tell(tmp_path, story, stocked(), sink=sink)
 
@@ -274,6 +296,73 @@ def test_after_an_outage_what_changed_is_seen_as_soon_as_anything_is_answered(tm
         assert "/a/b/new" in shown(world)
 
     watched(tmp_path, story)
+
+
+async def test_nobody_relies_on_being_told_while_the_server_is_left_alone(autojump_clock: MockClock) -> None:
+    """During maintenance nothing is asked at all, so no look fails by which it would be noticed."""
+    del autojump_clock
+    heard: list[tuple[float, bool]] = []
+    alone_until = 0.0
+
+    async def look() -> bool:
+        return False
+
+    watcher = Watcher(
+        look,
+        Pace(),
+        possible=lambda: True,
+        not_before=lambda: alone_until,
+        told=lambda trusted: heard.append((trio.current_time(), trusted)),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watcher.run)
+        await trio.sleep(POLL_S + SECOND)
+        assert heard.pop()[1]
+        began_s, alone_until = trio.current_time(), math.inf
+        await trio.sleep(3600)
+        ((noticed_s, trusted),) = heard
+        assert not trusted
+        assert noticed_s - began_s <= POLL_S
+        alone_until = 0.0
+        watcher.wake()
+        await trio.sleep(SECOND)
+        assert heard[-1][1]
+        nursery.cancel_scope.cancel()
+
+
+def test_a_server_that_wants_to_be_left_alone_is_relied_on_no_more_at_once(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        assert channel(world) is Channel.POLLING
+        world.engine.connectivity.failed(Throttled("too many requests", status=429, retry_after_s=3600))
+        await trio.sleep(SECOND)
+        assert channel(world) is Channel.ON_USE
+        assert world.remote.methods() == []
+        await trio.sleep(3600)
+        assert channel(world) is Channel.POLLING
+
+    watched(tmp_path, story)
+
+
+def test_what_changed_during_an_outage_is_announced_by_name_after_it(tmp_path: Path) -> None:
+    """The kernel may have kept all of it meanwhile, also that a name does not exist."""
+    sink = Sink()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(POLL_S + SECOND)
+        folder, file = (await world.lookup("a/b")).ino, (await world.lookup("x/y/file")).ino
+        gone = (await world.lookup("x")).ino
+        world.remote.faults.during(Span.MAINTENANCE, 3600)
+        await trio.sleep(1800)
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.other.write("/x/y/file", b"longer than it was before")
+        world.remote.other.delete("/x/file")
+        sink.take()
+        await trio.sleep(1800 + Pace().longest_s + POLL_S)
+        told = sink.take()
+        assert {("changed", folder, "new"), ("node", file, True), ("removed", gone, "file")} <= set(told)
+
+    tell(tmp_path, story, stocked(), sink=sink)
 
 
 def test_a_folder_that_cannot_be_listed_keeps_nothing_else_from_being_seen(tmp_path: Path) -> None:

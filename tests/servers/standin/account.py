@@ -168,11 +168,12 @@ class Account:
         """Set ``oc:permissions`` of a node and of everything below it.
 
         ``"SG"`` is a read-only share, ``"SRGDNVWCK"`` a writable one, ``None`` takes them back. As when a share is
-        edited, only the root's ETag changes (§3.1).
+        edited, only the ETags of the folders above it change (§3.1).
         """
         with self._tree.lock:
-            self._node(path).permissions = letters
-            self._tree.propagate(self._tree.root)
+            node = self._node(path)
+            node.permissions = letters
+            self._tree.propagate(node.parent or node)
 
     def share_root(self, path: str, letters: str) -> None:
         """Make a node the root of a received share, whose content has these letters: ``"SG"`` is read-only.
