@@ -33,6 +33,15 @@ REPOSITORY = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
+class Server(Protocol):
+    """A server that something can be logged in to."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        ...
+
+
 class Stage(Protocol):
     """One file system under test."""
 
@@ -190,13 +199,15 @@ class VfsStage:
 class MountStage:
     """The real thing: `cloudfs login`, `cloudfs mount`, system calls."""
 
-    def __init__(self, home: Path, server: StandIn, *, settings: str = "") -> None:
+    def __init__(
+        self, home: Path, server: Server, *, settings: str = "", user: str = USER, password: str = PASSWORD
+    ) -> None:
         self.environ = {**os.environ, "CLOUDFS_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
         self.mount_point = home.with_name(home.name + "-cloud")
         self.mount_point.mkdir()
         self.home = home
         self.cloudfs(
-            "login", server.url, "--user", USER, "--password-stdin", "--account", "a", stdin=PASSWORD
+            "login", server.url, "--user", user, "--password-stdin", "--account", "a", stdin=password
         )
         if settings:
             account = home / "config/accounts/a.toml"
