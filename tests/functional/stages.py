@@ -200,14 +200,22 @@ class MountStage:
     """The real thing: `cloudfs login`, `cloudfs mount`, system calls."""
 
     def __init__(
-        self, home: Path, server: Server, *, settings: str = "", user: str = USER, password: str = PASSWORD
+        self,
+        home: Path,
+        server: Server,
+        *,
+        settings: str = "",
+        user: str = USER,
+        password: str = PASSWORD,
+        ca_file: Path | None = None,
     ) -> None:
         self.environ = {**os.environ, "CLOUDFS_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
         self.mount_point = home.with_name(home.name + "-cloud")
         self.mount_point.mkdir()
         self.home = home
+        trust = ("--ca-file", str(ca_file)) if ca_file else ()
         self.cloudfs(
-            "login", server.url, "--user", user, "--password-stdin", "--account", "a", stdin=password
+            "login", server.url, "--user", user, "--password-stdin", "--account", "a", *trust, stdin=password
         )
         if settings:
             account = home / "config/accounts/a.toml"
