@@ -175,13 +175,23 @@ async def test_a_call_that_fails_holds_up_nothing(bed: Bed) -> None:
     assert bed.announcer.raised == 0
 
 
-async def test_of_too_much_the_newest_is_told(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcing, "_MOVE_S", 0.5)
+async def test_of_too_much_the_newest_is_told(bed: Bed) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold(_: int) -> frozenset[Ino]:
+        held.set()
+        release.wait()
+        return bed.watched
+
+    bed.announcer = Announcer(KernelNotifier(bed.kernel), watched=hold)
     async with bed.started():
+        bed.announcer.entry_removed(ROOT, "before", Ino(9))
+        await trio.to_thread.run_sync(held.wait)
         for number in range(announcing._MOST + 5):
             bed.announcer.entry_removed(ROOT, f"{number}", Ino(10 + number))
-        calls = await bed.calls_made(1)
-        assert calls[0].name == "5"
+        release.set()
+        calls = await bed.calls_made(2)
+        assert [it.name for it in calls[:2]] == ["before", "5"]
 
 
 async def test_the_end_waits_for_nothing_that_is_not_told_yet(bed: Bed) -> None:
