@@ -85,6 +85,8 @@ class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Where Nextcloud's other services are; "" on plain servers."""
     ca_file: str | None = None
     """PEM file with the certificate authority to trust instead of the system's."""
+    own_password: bool = False
+    """The app password was made for this account by its login, not brought along: the next login revokes it."""
     features: dict[str, object] = {}
     """What the server was found to do, for starting without a network; written and read by `remote`."""
     settings: Settings = Settings()

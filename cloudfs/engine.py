@@ -39,7 +39,7 @@ from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
 from cloudfs.metadata.trees import Trees
-from cloudfs.remote.protocol import Outspoken, Remote
+from cloudfs.remote.protocol import Outspoken, Remote, Spelling
 from cloudfs.store.db import DatabaseDamaged, set_aside
 from cloudfs.store.store import Store
 from cloudfs.sync.bulk import BulkUploader, NewFolders
@@ -188,6 +188,8 @@ async def _compose(
 
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
+    if isinstance(remote, Spelling):
+        remote.spell_by(store.nodes.spelled)
     gate = GatedRemote(remote, connectivity)
     remote, quota = gate, Quota(gate, nursery)
     gate.spent, gate.freed = quota.spent, quota.freed

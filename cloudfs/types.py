@@ -98,6 +98,9 @@ class RemoteEntry(msgspec.Struct, frozen=True, gc=False):
 
     The members that are listed are then not all there are: what would take the others along must not be done.
     """
+    spelling: str | None = None
+    """The last segment as the server spells it, where that is not our path's NFC. A server that compares bytes knows it
+    by that alone."""
 
     @property
     def name(self) -> str:

@@ -95,10 +95,12 @@ def _pdf(title: str) -> bytes:
 
 
 def _pictures(folder: Path, chance: random.Random) -> None:
-    for album, pictures in {"Harbour": 12, "Winter in the valley": 20}.items():
-        for number in range(1, pictures + 1):
-            tint = chance.randrange(256), chance.randrange(256), chance.randrange(256)
-            _write(folder / album / f"IMG_{number:04}.png", _png(640, 480, _sky(640, 480, tint)))
+    for number in range(1, 13):
+        tint = chance.randrange(256), chance.randrange(256), chance.randrange(256)
+        _write(folder / "Harbour" / f"Drawing {number:02}.png", _png(640, 480, _sky(640, 480, tint)))
+    for number in range(1, 21):
+        tint = chance.randrange(256), chance.randrange(256), chance.randrange(256)
+        _write(folder / "Winter in the valley" / f"IMG_{number:04}.jpg", _mosaic(80, 60, tint))
 
 
 def _sky(width: int, height: int, tint: tuple[int, int, int]) -> bytes:
@@ -121,6 +123,51 @@ def _png(width: int, height: int, rows: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, red green blue, no interlacing
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _mosaic(across: int, down: int, tint: tuple[int, int, int]) -> bytes:
+    """Return a JPEG of so many squares of 8 by 8 pixels, whose colours change slowly: each is its mean, without detail.
+
+    SOURCE: ITU-T T.81: B (markers), F.1.2 (Huffman coding of differences of the means, with fixed-length codes here).
+    """
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+    components = (1, 2, 3)  # brightness, blueness, redness
+    frame = struct.pack(">BHHB", 8, 8 * down, 8 * across, 3) + b"".join(
+        bytes((it, 0x11, 0)) for it in components
+    )
+    lengths = b"\0\0\0\x0c" + bytes(12)  # of codes: twelve of four bits, for differences of 0 to 11 bits
+    scan = bytes((3, *(byte for it in components for byte in (it, 0x00)), 0, 63, 0))
+    return (
+        b"\xff\xd8"
+        + segment(0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0")
+        + segment(0xDB, b"\0" + bytes([8] * 64))
+        + segment(0xC0, frame)
+        + segment(0xC4, b"\x00" + lengths + bytes(range(12)))
+        + segment(0xC4, b"\x10" + b"\x01" + bytes(15) + b"\0")  # the only code for details: none
+        + segment(0xDA, scan)
+        + _squares(across, down, tint)
+        + b"\xff\xd9"
+    )
+
+
+def _squares(across: int, down: int, tint: tuple[int, int, int]) -> bytes:
+    bits: list[str] = []
+    before = [0, 0, 0]
+    for place in range(across * down):
+        row, column = divmod(place, across)
+        for colour in range(3):
+            mean = (tint[colour] + (column + row * (colour + 1)) * 2) % 256
+            mean -= 128
+            difference, before[colour] = mean - before[colour], mean
+            size = abs(difference).bit_length()
+            value = difference if difference >= 0 else difference + (1 << size) - 1
+            bits.append(f"{size:04b}" + (f"{value:0{size}b}" if size else "") + "0")
+    stream = "".join(bits)
+    stream += "1" * (-len(stream) % 8)
+    return int(stream, 2).to_bytes(len(stream) // 8).replace(b"\xff", b"\xff\0")
 
 
 def _projects(folder: Path, chance: random.Random) -> None:

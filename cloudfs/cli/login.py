@@ -8,11 +8,10 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -22,6 +21,8 @@ from cloudfs import config
 from cloudfs.cli.browser import open_browser, show_address
 from cloudfs.cli.common import connect as connect_to
 from cloudfs.cli.common import holder_of
+from cloudfs.cli.patience import PATIENCE_S, in_time
+from cloudfs.cli.revoking import Former, former_login
 from cloudfs.config import Account, Folders, account_names, check_account_name
 from cloudfs.errors import (
     ExitCode,
@@ -43,12 +44,7 @@ from cloudfs.remote.loginflow import Granted, LoginFlow
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import make_context
 
-__all__ = ["explain", "in_time", "log_in"]
-
-T = TypeVar("T")
-
-_PATIENCE_S = 60.0
-"""A login's questions take seconds each, on a busy server too."""
+__all__ = ["explain", "log_in"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,16 @@ class _Wanted:
     account: str | None
     ca_file: Path | None
     tls: ssl.SSLContext
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A login that works and is kept."""
+
+    name: str
+    site: Site
+    former: Former | None
+    """The one that it replaces."""
 
 
 def log_in(
@@ -81,20 +87,23 @@ def log_in(
     wanted = _Wanted(url, user, account, ca_file, make_context(ca_file))
     if user is not None:
         _require_text("user name", user)
-    name, site = (
+    kept = (
         _by_password(folders, wanted, from_stdin=True)
         if password_stdin
         else _by_browser(folders, wanted, browser=browser) or _by_password(folders, wanted, from_stdin=False)
     )
+    name, site = kept.name, kept.site
     print(f"Logged in as {site.user} to {site.features.name} at {site.root_url}.")
     print(f"The account is named {name}. Mount it with `cloudfs mount {name} FOLDER`.")
     holder = holder_of(folders, name)
     if holder is not None:
         _hand_over(folders, name, holder.mount_point)
+    if kept.former is not None:  # after the mount uses the new one
+        kept.former.revoke()
 
 
-def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> tuple[str, Site]:
-    """Log in with a password, exchanged at once where the server has app passwords; return the account's name."""
+def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> _Kept:
+    """Log in with a password, exchanged at once where the server has app passwords."""
     if wanted.user is None:
         raise UserError(
             f"Logging in to {wanted.url} takes a user name and a password.",
@@ -107,11 +116,10 @@ def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> tupl
     name = _name_for(folders, wanted.account, site)
     secret = _app_password(wanted.url, site, password, wanted.tls)
     with _revoked_on_failure(site, None if secret == password else secret, wanted.tls):
-        _keep(folders, name, site, wanted.ca_file, secret)
-    return name, site
+        return _keep(folders, name, site, wanted.ca_file, secret, own=secret != password)
 
 
-def _by_browser(folders: Folders, wanted: _Wanted, *, browser: bool) -> tuple[str, Site] | None:
+def _by_browser(folders: Folders, wanted: _Wanted, *, browser: bool) -> _Kept | None:
     """Have a person log in in a browser; None where the server offers no such thing."""
     base_url, granted = _consent(wanted, browser=browser)
     if base_url is None or granted is None:
@@ -121,8 +129,7 @@ def _by_browser(folders: Folders, wanted: _Wanted, *, browser: bool) -> tuple[st
         site = _ask(wanted, granted.login_name, granted.app_password, patient=True)
         _require_same_person(wanted, site)
         name = _name_for(folders, wanted.account, site)
-        _keep(folders, name, site, wanted.ca_file, granted.app_password)
-    return name, site
+        return _keep(folders, name, site, wanted.ca_file, granted.app_password, own=True)
 
 
 def _require_same_person(wanted: _Wanted, site: Site) -> None:
@@ -225,19 +232,12 @@ def _require_text(what: str, text: str) -> None:
         ) from error
 
 
-async def in_time(question: Awaitable[T]) -> T:
-    """Ask, but not for ever: a server that says a byte now and then is no answer."""
-    with trio.move_on_after(_PATIENCE_S):
-        return await question
-    raise Unreachable(f"no answer within {_PATIENCE_S:g} seconds")
-
-
 def _ask(wanted: _Wanted, user: str, password: str, *, patient: bool = False) -> Site:
     """Ask what is there; `patient`: more than once, where failing would cost a person another login."""
 
     async def discover() -> Site:
         if patient:
-            return await retries.read(ask, wanted.url, _PATIENCE_S)
+            return await retries.read(ask, wanted.url, PATIENCE_S)
         return await in_time(ask())
 
     async def ask() -> Site:
@@ -287,21 +287,25 @@ def _name_of_host(host: str) -> str:
     return name if name and name != "run" else "account"
 
 
-def _keep(folders: Folders, name: str, site: Site, ca_file: Path | None, secret: str) -> None:
+def _keep(folders: Folders, name: str, site: Site, ca_file: Path | None, secret: str, *, own: bool) -> _Kept:
+    """Write the account and its password; `own`: one that was made for it just now."""
     folders.create()
     known = config.load_account(folders, name) if name in account_names(folders) else None
+    former = former_login(folders, name, known, secret) if known else None
     account = Account(
         url=site.root_url,
         user=site.user,
         user_id=site.user_id or "",
         base_url=site.base_url or "",
         ca_file=str(ca_file) if ca_file else None,
+        own_password=own,
         features=msgspec.to_builtins(site.features),
         settings=known.settings if known else config.Settings(),
     )
     # The secret first: an account that is listed can be mounted.
     config.write_secret(folders, name, secret)
     config.save_account(folders, name, account)
+    return _Kept(name, site, former)
 
 
 def _require_encryption(url: str, *, allow_http: bool) -> None:

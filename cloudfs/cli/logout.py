@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-import trio
 
 from cloudfs.cli.common import holder_of, in_units, pick
-from cloudfs.cli.login import explain, in_time
+from cloudfs.cli.login import explain
+from cloudfs.cli.revoking import by_hand, revoke
 from cloudfs.config import Account, Folders, load_account, read_secret, remove_account
 from cloudfs.control.instance import hold
 from cloudfs.errors import ExitCode, RemoteError, UserError
-from cloudfs.remote import connect
-from cloudfs.remote.connect import Site
-from cloudfs.remote.protocol import Features
-from cloudfs.remote.tls import make_context
 from cloudfs.store.only_here import OnlyHere, only_here
 
 __all__ = ["log_out"]
@@ -44,7 +38,7 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool) ->
         print(f"Thrown away: {'; '.join(_inventory(left))}.")
     print(f"Logged out of {name}: {told}, and everything of it was removed from this machine.")
     if record.base_url and keep_remote:
-        print(_by_hand(record))
+        print(by_hand(record))
 
 
 def _refused(name: str, left: OnlyHere) -> UserError:
@@ -86,27 +80,15 @@ def _revoke(folders: Folders, name: str, record: Account, *, keep_remote: bool) 
     try:
         secret = read_secret(folders, name)
     except UserError as error:
-        sys.stderr.write(f"{error.message} So the app password could not be revoked.\n{_by_hand(record)}\n")
+        sys.stderr.write(f"{error.message} So the app password could not be revoked.\n{by_hand(record)}\n")
         return "its app password is not here any more"
-    site = Site(record.url, record.user, Features(name=""), record.base_url, record.user_id or None)
-    tls = make_context(Path(record.ca_file) if record.ca_file else None)
-
-    async def revoke() -> bool:
-        return await in_time(connect.revoke(site, secret, tls=tls))
-
     try:
-        revoked = trio.run(revoke)
+        revoked = revoke(record, secret)
     except RemoteError as error:
         because = explain(error, record.base_url)
         raise UserError(
             f"The app password could not be revoked, and nothing was removed. {because.message}",
-            hint=f"Try again later, or use --keep-remote. {_by_hand(record)}",
+            hint=f"Try again later, or use --keep-remote. {by_hand(record)}",
             code=because.code,
         ) from error
     return "its app password was revoked" if revoked else "its app password was not valid any more"
-
-
-def _by_hand(record: Account) -> str:
-    """Say where a person revokes an app password."""
-    page = f"{record.base_url}index.php/settings/user/security"
-    return f"The app password can be revoked by hand, by its name beginning with `cloudfs on`: {page}"

@@ -39,7 +39,6 @@ _MOST = 2000
 """So many wait; of more, the oldest go unannounced."""
 _PAUSE_S = 0.005
 """Between two calls: at most 200 in a second."""
-_RESCAN_S = 1.0
 
 
 class Act(Enum):
@@ -120,7 +119,7 @@ class Announcer:
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._speaking: threading.Thread | None = None
-        self._scanned_at = -_RESCAN_S
+        self._scanned_at = 0.0
         self._watched: frozenset[Ino] = frozenset()
         self._device = 0
         self.current: Announcement | None = None
@@ -228,22 +227,26 @@ class Announcer:
             elif left_s > 0:
                 self._ended.wait(left_s)
             else:
-                self._announce(announcement)
+                self._announce(announcement, due - _GATHER_S)
 
-    def _announce(self, announcement: Announcement) -> None:
+    def _announce(self, announcement: Announcement, since: float) -> None:
         try:
-            if self._is_watched(announcement):
+            if self._is_watched(announcement, since):
                 self._say(announcement)
                 self._ended.wait(_PAUSE_S)
         except (OSError, trio.RunFinishedError, trio.Cancelled) as error:
             # It has changed again, or a program was there first: then that is what is told next.
             log.debug("not announced: %s: %s", announcement, error)
 
-    def _is_watched(self, announcement: Announcement) -> bool:
-        if time.monotonic() - self._scanned_at >= _RESCAN_S:
+    def _is_watched(self, announcement: Announcement, since: float) -> bool:
+        """Tell whether anybody watches, at `since` or later: who was shown the old state by then asks for no other.
+
+        What becomes due within the next _GATHER_S is covered by the same look, so there are five a second at most.
+        """
+        if self._scanned_at < since:
             self._device = self._device or Path(self._mount_point).stat().st_dev
-            self._watched = self._watched_inodes(self._device)
             self._scanned_at = time.monotonic()
+            self._watched = self._watched_inodes(self._device)
         return not self._watched.isdisjoint({*announcement.folders, announcement.ino})
 
     def _say(self, announcement: Announcement) -> None:

@@ -142,6 +142,7 @@ def _details_differ(node: Node, entry: RemoteEntry) -> bool:
         node.s_file_id != entry.file_id
         or node.permissions != entry.permissions
         or bool(node.mount_root) != entry.mount_root
+        or node.s_spelling != entry.spelling
         or node.remote_version != entry.version
     )
 

@@ -41,6 +41,7 @@ def synced_columns(parent: Ino, entry: RemoteEntry) -> dict[str, object]:
     return {
         "s_parent": parent,
         "s_name": entry.name,
+        "s_spelling": entry.spelling,
         **version_columns(entry.version),
         "s_file_id": entry.file_id,
         "permissions": entry.permissions,
@@ -173,6 +174,7 @@ class Takeover:
             case Drop(node):
                 return self._drop(node)
             case Observe(node, entry):
+                self._nodes.update(node.ino, s_spelling=entry.spelling)
                 self._store.observe(node.ino, entry)
                 return []
 
@@ -309,7 +311,7 @@ class Takeover:
                 return []  # another listing has to tell where that one went
             announcements += self._make_way(folder, occupant)
         old = node.name
-        self._nodes.update(node.ino, name=entry.name, s_name=entry.name)
+        self._nodes.update(node.ino, name=entry.name, s_name=entry.name, s_spelling=entry.spelling)
         announcements += [
             lambda: self._sink.entry_removed(folder, old, node.ino, node.kind),
             lambda: self._sink.entry_changed(folder, entry.name),

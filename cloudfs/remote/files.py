@@ -116,6 +116,10 @@ class WebdavRemote:
         self._session.transport.admit = check
         self._session.transport.refused = refused
 
+    def spell_by(self, spelled: Callable[[RemotePath], RemotePath]) -> None:
+        """Spell paths as the server does: see `protocol.Spelling`."""
+        self._session.place.spelled = spelled
+
     async def health(self) -> Health | None:
         """Ask the server how it is: see `protocol.Outspoken`."""
         if self._site.base_url is None:

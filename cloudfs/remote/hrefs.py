@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from cloudfs.paths import ROOT_PATH, UnrepresentableName, decode_segment, encode, join
 from cloudfs.types import RemotePath
 
-__all__ = ["Place", "origin_of", "spelling_of"]
+__all__ = ["Place", "origin_of"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -32,33 +33,16 @@ class Place:
         self.url = root_url if root_url.endswith("/") else root_url + "/"
         self.origin = origin_of(self.url)
         self._segments = _decoded(urlsplit(self.url).path)
-        self._spellings: dict[RemotePath, str] = {}
-        """Last segments that the server's latest listings spell in another form than NFC, by our path.
-
-        A server that compares bytes knows them by that spelling only.
-        """
+        self.spelled: Callable[[RemotePath], RemotePath] = lambda path: path
+        """Returns a path as the server spells it: one that compares bytes may know it in another form than NFC only."""
 
     def __repr__(self) -> str:
         return f"Place({self.url!r})"
 
     def url_of(self, path: RemotePath, *, folder: bool = False) -> str:
         """Return the absolute, percent-encoded URL of a path; `folder` ends it with a slash."""
-        url = self.url + encode(self._spelled(path) if self._spellings else path[1:])
+        url = self.url + encode(self.spelled(path)[1:])
         return url + "/" if folder and not url.endswith("/") else url
-
-    def learn(self, path: RemotePath, spelling: str) -> None:
-        """A listing spells the last segment of a path so: requests do the same from now on."""
-        if spelling != path.rpartition("/")[2]:
-            self._spellings[path] = spelling
-        elif self._spellings:
-            self._spellings.pop(path, None)
-
-    def _spelled(self, path: RemotePath) -> str:
-        segments, above = [], ROOT_PATH
-        for name in path[1:].split("/"):
-            above = join(above, name)
-            segments.append(self._spellings.get(above, name))
-        return "/".join(segments)
 
     def path_of(self, href: str, folder: RemotePath) -> RemotePath:
         """Return the path that an href in a listing of `folder` stands for.
@@ -77,17 +61,17 @@ class Place:
             return self._below_root(href.split("//", 1)[1].removeprefix(parts.netloc), folder)
         return _joined(folder, _split(href, ()))
 
+    def spelling_of(self, href: str, path: RemotePath) -> str | None:
+        """Return how the server spells the last segment of a path that an href stands for; None: as the path does."""
+        spelling = unquote(href.rstrip("/").rpartition("/")[2])
+        return None if path == ROOT_PATH or spelling == path.rpartition("/")[2] else spelling
+
     def _below_root(self, raw: str, folder: RemotePath) -> RemotePath:
         segments = _split(raw, (*self._segments, *filter(None, folder.split("/"))))
         depth = len(self._segments)
         if segments[:depth] != self._segments:
             raise ValueError(f"a listing leaves the account's folder: {raw[:200]!r}")
         return _joined(ROOT_PATH, segments[depth:])
-
-
-def spelling_of(href: str) -> str:
-    """Return the last segment of an href as the server spells it; our names are its NFC form."""
-    return unquote(href.rstrip("/").rpartition("/")[2])
 
 
 def _split(raw: str, folder: tuple[str, ...]) -> tuple[str, ...]:

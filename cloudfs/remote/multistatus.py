@@ -21,7 +21,7 @@ from lxml import etree
 from cloudfs.errors import ProtocolViolation, ServerFault
 from cloudfs.paths import UnrepresentableName, is_below, parent_of
 from cloudfs.remote import etags, queries, values
-from cloudfs.remote.hrefs import Place, spelling_of
+from cloudfs.remote.hrefs import Place
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Listing", "ListingParser", "Member", "entry_of", "parse_error", "parse_members"]
@@ -252,6 +252,7 @@ def entry_of(member: Member, place: Place, folder: RemotePath) -> RemoteEntry | 
         fingerprint=found.get("oc:data-fingerprint"),
         quota_free=_natural(found.get("d:quota-available-bytes")),
         quota_used=_natural(found.get("d:quota-used-bytes")),
+        spelling=place.spelling_of(member.href, path),
     )
 
 
@@ -305,8 +306,6 @@ class Listing:
                 continue
             if entry.path in self._seen:
                 raise ProtocolViolation("listed twice", subject=entry.path)
-            if self._depth is None and entry.path != self._folder:
-                self._place.learn(entry.path, spelling_of(member.href))
             self._seen.add(entry.path)
             if len(self._seen) + len(self._decomposed) > self._most_members:
                 message = f"the server lists more than {self._most_members} members"
@@ -324,13 +323,11 @@ class Listing:
         return None
 
     def _is_held_back(self, href: str, entry: RemoteEntry) -> bool:
-        spelling = spelling_of(href)
-        if spelling == entry.name:
-            self._place.learn(entry.path, spelling)
+        if entry.spelling is None:
             return False
-        if spelling in self._decomposed:
+        if entry.spelling in self._decomposed:
             raise ProtocolViolation("listed twice", subject=entry.path)
-        self._decomposed[spelling] = href, entry
+        self._decomposed[entry.spelling] = href, entry
         return True
 
     def finish(self) -> Iterator[RemoteEntry]:
@@ -339,11 +336,10 @@ class Listing:
         Of members whose names are one in NFC, the one spelled so is shown, since requests carry that form and would
         meet it; else the first.
         """
-        for spelling, (href, entry) in self._decomposed.items():
+        for href, entry in self._decomposed.values():
             if entry.path in self._seen:
                 self._hide(href)
                 continue
-            self._place.learn(entry.path, spelling)
             self._seen.add(entry.path)
             yield entry
 

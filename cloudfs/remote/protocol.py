@@ -31,6 +31,7 @@ __all__ = [
     "Pushed",
     "Remote",
     "Space",
+    "Spelling",
 ]
 
 
@@ -141,6 +142,15 @@ class Admitting(Protocol):
 
         `refused` is called as soon as the server refuses the login in use, before anything else is sent.
         """
+        ...
+
+
+@runtime_checkable
+class Spelling(Protocol):
+    """A `Remote` whose server may know names in another form than NFC only."""
+
+    def spell_by(self, spelled: Callable[[RemotePath], RemotePath]) -> None:
+        """Have requests spell paths as `spelled` does: as the server's listings did."""
         ...
 
 

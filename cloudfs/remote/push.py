@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -35,6 +36,7 @@ from cloudfs.errors import (
 )
 from cloudfs.remote.hrefs import origin_of
 from cloudfs.remote.protocol import Pushed
+from cloudfs.remote.proxies import Proxy, proxy_for
 
 __all__ = ["Ear", "based_on", "follow", "heard_in"]
 
@@ -48,6 +50,7 @@ _SILENCE_S, _PONG_S = 60.0, 15.0
 """After so long without a word the server is asked whether it is still there. It asks us every 30 s, unseen by us."""
 _MOST_BYTES = 1024 * 1024
 _QUEUE = 16
+_HEAD_BYTES = 16 * 1024
 _Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _SECURE = {"http": "ws", "https": "wss"}
 _NAMED = re.compile(r"notify_file_id\s+(.*)", re.DOTALL)
@@ -126,11 +129,16 @@ async def follow(
 @asynccontextmanager
 async def _stream(url: str, tls: ssl.SSLContext) -> AsyncIterator[_Stream]:
     """Connect. The stream is ours to close: the library leaves it open where the server breaks the connection."""
-    scheme, host, port = origin_of("http" + url.removeprefix("ws"))
+    http_url = "http" + url.removeprefix("ws")
+    scheme, host, port = origin_of(http_url)
+    proxy = proxy_for(http_url)
     with trio.fail_after(_CONNECT_S):
-        plain = await trio.open_tcp_stream(host, port)
+        plain = await trio.open_tcp_stream(*((host, port) if proxy is None else (proxy.host, proxy.port)))
     stream: _Stream = plain
     try:
+        if proxy is not None:
+            with trio.fail_after(_CONNECT_S):
+                await _pass_through(plain, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         if scheme == "https":
             stream = secured = trio.SSLStream(plain, tls, server_hostname=host, https_compatible=True)
             with trio.fail_after(_CONNECT_S):
@@ -138,6 +146,25 @@ async def _stream(url: str, tls: ssl.SSLContext) -> AsyncIterator[_Stream]:
         yield stream
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def _pass_through(stream: trio.SocketStream, proxy: Proxy, target: str) -> None:
+    """Have a proxy connect us to the server; raises ServerFault where it refuses. SOURCE: RFC 9110 §9.3.6.
+
+    Nothing follows the head of its answer: the first word on the way is ours, with TLS and without.
+    """
+    request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+    if proxy.login is not None:
+        request += f"Proxy-Authorization: Basic {b64encode(':'.join(proxy.login).encode()).decode()}\r\n"
+    await stream.send_all(f"{request}\r\n".encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        more = await stream.receive_some(_HEAD_BYTES)
+        answer += more
+        if not more or len(answer) > _HEAD_BYTES:
+            raise ServerFault("the proxy does not answer")
+    if re.match(rb"HTTP/1\.\d 2\d\d", answer) is None:
+        raise ServerFault("the proxy refuses the connection to the push server")
 
 
 async def _converse(

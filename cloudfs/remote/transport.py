@@ -30,6 +30,7 @@ from cloudfs.errors import ProtocolViolation, RemoteError, Unreachable
 from cloudfs.remote.bodies import Inflater, Upload, Whole
 from cloudfs.remote.failures import NETWORK_ERRORS, Failure, error_of_exception, error_of_reply
 from cloudfs.remote.hrefs import origin_of
+from cloudfs.remote.proxies import proxy_for
 from cloudfs.remote.values import http_date_s, whole_number
 from cloudfs.remote.wire import BodyStream, WireTransport
 
@@ -299,6 +300,7 @@ class Transport:
         }
         self._slots = {lane: trio.Semaphore(size) for lane, size in sizes.items()}
         self._wires: list[WireTransport] = []
+        self._proxy = proxy_for(url)
         self._clients = {
             lane: httpx.AsyncClient(
                 auth=auth,
@@ -322,7 +324,9 @@ class Transport:
     def _wire(self, lane: Lane, tls: ssl.SSLContext, size: int) -> WireTransport:
         # Large reads only where large bodies are: each allocates its whole buffer first.
         read_bytes = 1024 * 1024 if lane in {Lane.RANGES, Lane.STREAMS} else 64 * 1024
-        made = WireTransport(tls, read_bytes=read_bytes, idle=size, idle_s=self.limits.idle_s)
+        made = WireTransport(
+            tls, read_bytes=read_bytes, idle=size, idle_s=self.limits.idle_s, proxy=self._proxy
+        )
         self._wires.append(made)
         return made
 

@@ -34,6 +34,8 @@ import httpx
 import trio
 from httpcore import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 
+from cloudfs.remote.proxies import Proxy
+
 __all__ = ["BodyStream", "WireTransport"]
 
 _SMALL_WRITE = 4096
@@ -295,13 +297,16 @@ class WireTransport(httpx.AsyncHTTPTransport):
     out of slots would hang every later request.
     """
 
-    def __init__(self, tls: ssl.SSLContext, *, read_bytes: int, idle: int, idle_s: float) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext, *, read_bytes: int, idle: int, idle_s: float, proxy: Proxy | None = None
+    ) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=idle, keepalive_expiry=idle_s)
         super().__init__(verify=tls, trust_env=False, limits=limits)
         self._trust = _Trust()
         # httpx does not pass a backend on, httpcore takes one: hence a pool of our own in its place.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
+            proxy=None if proxy is None else httpcore.Proxy(proxy.url, auth=proxy.login),
             max_connections=None,
             max_keepalive_connections=idle,
             keepalive_expiry=idle_s,

@@ -17,7 +17,7 @@ _COLUMNS = ", ".join(Node.__struct_fields__)
 _SETTABLE = frozenset(Node.__struct_fields__) - {"ino", "folder", "dirty"}
 _UNSYNCED = dict.fromkeys(
     "s_parent s_name s_version s_mtime_ns s_etag s_size s_modified_s s_checksum s_file_id permissions"
-    " listed_etag".split()
+    " listed_etag s_spelling".split()
 ) | {"mount_root": 0}
 
 
@@ -250,6 +250,18 @@ class Nodes:
     def synced_path(self, ino: Ino) -> RemotePath | None:
         """Return where the server has a node, None when the server does not have it."""
         return self._path(ino, "s_parent", "s_name")
+
+    def spelled(self, path: RemotePath) -> RemotePath:
+        """Return a path on the server as the server spells it; NFC for what is not known there, as we make it."""
+        if self._db.execute("SELECT 1 FROM nodes WHERE s_spelling IS NOT NULL LIMIT 1").fetchone() is None:
+            return path
+        segments: list[str] = []
+        above: Ino | None = ROOT
+        for name in path[1:].split("/"):
+            node = None if above is None else self.synced_child(above, name)
+            segments.append(name if node is None else node.s_spelling or name)
+            above = None if node is None else node.ino
+        return RemotePath("/" + "/".join(segments))
 
     def _path(self, ino: Ino, parent: str, name: str) -> RemotePath | None:
         segments: list[str] = []

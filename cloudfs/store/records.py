@@ -39,6 +39,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     dirty: int
     t_looked: int = 0
     listed_etag: str | None = None
+    s_spelling: str | None = None
 
     @property
     def kind(self) -> Kind:

@@ -55,6 +55,11 @@ _STEPS: list[str] = [
     CREATE INDEX nodes_stale ON nodes(ino) WHERE folder AND parent IS NOT NULL AND s_parent IS NOT NULL
         AND listed_at IS NOT NULL AND s_etag IS NOT listed_etag;
     """,
+    # 6: how the server spells a name (s_spelling).
+    """
+    ALTER TABLE nodes ADD COLUMN s_spelling TEXT;
+    CREATE INDEX nodes_spelled ON nodes(ino) WHERE s_spelling IS NOT NULL;
+    """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
 an older database has the very columns that `_TABLES` gives a new one (a column goes last in its table)."""
@@ -146,7 +151,10 @@ CREATE TABLE nodes (
     -- Folders: the ETag that the server named with the last whole listing, as it was before the members were read;
     -- NULL = not everything in that listing could be taken over. Where s_etag, the last that was heard, is another
     -- one, there is something in the folder, or below it, that was not seen.
-    listed_etag TEXT
+    listed_etag TEXT,
+    -- How the server spells s_name, where that is another form than NFC; NULL = as s_name. A server that compares bytes
+    -- knows the name by that spelling alone.
+    s_spelling  TEXT
 );
 CREATE UNIQUE INDEX nodes_by_name ON nodes(parent, name) WHERE parent IS NOT NULL;
 CREATE UNIQUE INDEX nodes_moved ON nodes(s_parent, s_name) WHERE moved;
@@ -158,6 +166,7 @@ CREATE INDEX nodes_tried ON nodes(t_parent, t_name) WHERE t_parent IS NOT NULL;
 -- Known folders in which the server has something that was not seen.
 CREATE INDEX nodes_stale ON nodes(ino) WHERE folder AND parent IS NOT NULL AND s_parent IS NOT NULL
         AND listed_at IS NOT NULL AND s_etag IS NOT listed_etag;
+CREATE INDEX nodes_spelled ON nodes(ino) WHERE s_spelling IS NOT NULL;
 
 CREATE TABLE staged (
     -- One staging file: content version `version` of node `ino`.

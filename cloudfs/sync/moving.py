@@ -129,6 +129,7 @@ class Mover:
         columns: dict[str, object] = {
             "s_parent": place[0],
             "s_name": place[1],
+            "s_spelling": None,
             "t_parent": None,
             "t_name": None,
         }

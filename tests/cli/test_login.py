@@ -20,6 +20,7 @@ from cloudfs.config import Folders
 from cloudfs.control.instance import find_holder
 from cloudfs.errors import ExitCode
 from tests.cli.conftest import Result, Run, wait_for_end
+from tests.servers.standin.faults import Answer
 from tests.servers.standin.server import StandIn
 
 PASSWORD = "login-Pass-123"
@@ -64,6 +65,65 @@ def test_logging_in_again_keeps_the_settings(run: Run, server: StandIn) -> None:
     assert log_in(run, server.url, "--account", "work").code == ExitCode.OK
     assert config.load_account(folders, "work").settings.quiet_s == 7.0
     assert config.read_secret(folders, "work") != first
+
+
+def app_passwords(server: StandIn) -> dict[str, str]:
+    found = server.site.users.get("jo")
+    assert found is not None
+    return found.app_passwords
+
+
+def work_secret() -> str:
+    return config.read_secret(Folders.from_environment(), "work")
+
+
+def test_a_new_login_revokes_the_app_password_that_it_replaces(run: Run, server: StandIn) -> None:
+    log_in(run, server.url, "--account", "work")
+    log_in(run, server.url, "--account", "other")
+    first = work_secret()
+    result = log_in(run, server.url, "--account", "work")
+    assert (result.code, result.err) == (ExitCode.OK, "")
+    assert first not in app_passwords(server)
+    assert set(app_passwords(server)) == {
+        work_secret(),
+        config.read_secret(Folders.from_environment(), "other"),
+    }
+
+
+def test_an_app_password_that_was_brought_along_is_left_alone(run: Run, server: StandIn) -> None:
+    """Its owner may use it elsewhere; and one that is brought again is the one in use."""
+    brought = server.account("jo").app_password()
+    for password in (brought, brought, PASSWORD):
+        assert log_in(run, server.url, "--account", "work", password=password).code == ExitCode.OK
+    assert set(app_passwords(server)) == {brought, work_secret()}
+
+
+def test_one_of_ours_that_is_brought_again_is_the_one_in_use(run: Run, server: StandIn) -> None:
+    log_in(run, server.url, "--account", "work")
+    secret = work_secret()
+    assert log_in(run, server.url, "--account", "work", password=secret).code == ExitCode.OK
+    assert set(app_passwords(server)) == {secret} == {work_secret()}
+
+
+def test_a_former_app_password_that_cannot_be_revoked_is_told_of(run: Run, server: StandIn) -> None:
+    log_in(run, server.url, "--account", "work")
+    first = work_secret()
+    server.faults.add(Answer(500), method="DELETE", times=None)
+    result = log_in(run, server.url, "--account", "work")
+    assert (result.code, len(result.said)) == (ExitCode.OK, 1)
+    assert result.said[0].startswith("The former app password could not be revoked: ")
+    assert f"{server.url}/index.php/settings/user/security" in result.said[0]
+    assert set(app_passwords(server)) == {first, work_secret()}
+
+
+def test_a_former_app_password_that_is_lost_or_withdrawn_is_no_obstacle(run: Run, server: StandIn) -> None:
+    log_in(run, server.url, "--account", "work")
+    server.account("jo").revoke(work_secret())
+    result = log_in(run, server.url, "--account", "work")
+    assert (result.code, result.err) == (ExitCode.OK, "")
+    Folders.from_environment().secret_file("work").unlink()
+    result = log_in(run, server.url, "--account", "work")
+    assert (result.code, len(result.said)) == (ExitCode.OK, 1)
 
 
 def test_a_name_never_changes_to_other_files(run: Run, server: StandIn) -> None:
@@ -247,7 +307,7 @@ def test_a_login_that_is_no_text(run: Run, server: StandIn, user: str, password:
 
 
 def test_a_server_that_drips_its_answer(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("cloudfs.cli.login._PATIENCE_S", 1.0)
+    monkeypatch.setattr("cloudfs.cli.patience.PATIENCE_S", 1.0)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

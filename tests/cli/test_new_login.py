@@ -74,6 +74,31 @@ def test_a_mount_goes_on_with_the_next_login(stage: MountStage, server: StandIn)
     assert secret(stage) not in log
 
 
+def test_a_withdrawn_app_password_is_not_tried_again_to_revoke_it(stage: MountStage, server: StandIn) -> None:
+    """Each failed login slows down every login from this address."""
+    server.requests.reset()
+    log_in(stage, server)
+    assert server.requests.count("DELETE") == 0
+
+
+def test_a_mount_that_is_well_goes_on_without_the_old_app_password(
+    stage: MountStage, server: StandIn
+) -> None:
+    log_in(stage, server)
+    stage.sync()
+    old = secret(stage)
+    server.requests.reset()
+    log_in(stage, server)
+    found = server.site.users.get(USER)
+    assert found is not None
+    assert set(found.app_passwords) == {secret(stage)} != {old}
+    (stage.mount_point / "after").write_bytes(b"after")
+    stage.sync()
+    assert server.account(USER).tree()["after"] == b"after"
+    assert stage.status()["state"] == "online"
+    assert [it for it in server.requests if it.status == 401] == []
+
+
 def test_it_finds_a_new_secret_file_by_itself(stage: MountStage, server: StandIn) -> None:
     config.write_secret(folders(stage), "a", server.account(USER).app_password())
     stage.wait(lambda: server.account(USER).tree() == {"known": b"known", "pending": b"pending"})

@@ -33,6 +33,15 @@ REPOSITORY = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
+class Server(Protocol):
+    """A server that something can be logged in to."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        ...
+
+
 class Stage(Protocol):
     """One file system under test."""
 
@@ -190,13 +199,23 @@ class VfsStage:
 class MountStage:
     """The real thing: `cloudfs login`, `cloudfs mount`, system calls."""
 
-    def __init__(self, home: Path, server: StandIn, *, settings: str = "") -> None:
+    def __init__(
+        self,
+        home: Path,
+        server: Server,
+        *,
+        settings: str = "",
+        user: str = USER,
+        password: str = PASSWORD,
+        ca_file: Path | None = None,
+    ) -> None:
         self.environ = {**os.environ, "CLOUDFS_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
         self.mount_point = home.with_name(home.name + "-cloud")
         self.mount_point.mkdir()
         self.home = home
+        trust = ("--ca-file", str(ca_file)) if ca_file else ()
         self.cloudfs(
-            "login", server.url, "--user", USER, "--password-stdin", "--account", "a", stdin=PASSWORD
+            "login", server.url, "--user", user, "--password-stdin", "--account", "a", *trust, stdin=password
         )
         if settings:
             account = home / "config/accounts/a.toml"

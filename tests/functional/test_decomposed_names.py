@@ -83,3 +83,53 @@ def test_they_are_found_again_after_a_restart(stage: VfsStage, server: WsgidavSe
     here.unlink("ödir/é.txt")
     stage.sync()
     assert on_disk(server) == {FILE: b"content", FOLDER: None}
+
+
+def test_a_removal_from_before_a_restart_is_sent(stage: VfsStage, server: WsgidavServer) -> None:
+    """Nothing lists the folder again before that: the spelling has to be known all the same."""
+    here = stage.root()
+    assert here.names("ödir") == ["é.txt"]
+    assert read(here, "é.txt") == b"content"
+    server.stop()
+    here.unlink("ödir/é.txt")
+    stage.close()
+    server.start()
+    stage.reopen()
+    stage.sync()
+    assert on_disk(server) == {FILE: b"content", FOLDER: None}
+
+
+def test_they_keep_their_spelling_in_a_folder_that_is_moved(stage: VfsStage, server: WsgidavServer) -> None:
+    here = stage.root()
+    assert here.names("ödir") == ["é.txt"]
+    here.rename("ödir", "moved")
+    stage.sync()
+    here.unlink("moved/é.txt")
+    stage.sync()
+    assert on_disk(server) == {FILE: b"content", "moved": None}
+
+
+def test_a_new_name_in_the_place_of_a_decomposed_one_is_composed(
+    stage: VfsStage, server: WsgidavServer
+) -> None:
+    here = stage.root()
+    assert read(here, "é.txt") == b"content"
+    here.unlink("é.txt")
+    stage.sync()
+    write(here, "é.txt", b"new")
+    stage.sync()
+    assert on_disk(server) == {"é.txt": b"new", FOLDER: None, f"{FOLDER}/{FILE}": b"inside"}
+
+
+def test_another_spelling_of_the_same_file_is_noticed(stage: VfsStage, server: WsgidavServer) -> None:
+    here = stage.root()
+    assert here.names("ödir") == ["é.txt"]
+    (server.root / FOLDER / FILE).rename(server.root / FOLDER / "é.txt")
+    stage.look()
+    server.stop()
+    here.unlink("ödir/é.txt")
+    stage.close()
+    server.start()
+    stage.reopen()
+    stage.sync()
+    assert on_disk(server) == {FILE: b"content", FOLDER: None}

@@ -66,13 +66,14 @@ class Bed:
         self.announcer = Announcer(KernelNotifier(self.kernel), watched=lambda _: self.watched)
         self._folder = folder
         monkeypatch.setattr(announcing, "_call", self._call)
-        monkeypatch.setattr(announcing, "_RESCAN_S", 0.0)
         monkeypatch.setattr(announcing, "_MOVE_S", 0.3)
 
     def _call(self, announcement: Announcement, path: str, new: str | None, node: Placed | None) -> None:
         assert self.announcer.current == announcement
         assert self.announcer.thread_id == threading.get_native_id()
-        assert path == f"{self._folder}/{announcement.name}"
+        parent = self.tree.path(announcement.parent)
+        assert parent is not None
+        assert path == f"{self._folder}{parent.rstrip('/')}/{announcement.name}"
         self.calls.append(announcement)
         self._changed.set()
         if self.error is not None:
@@ -151,6 +152,20 @@ async def test_a_file_that_is_watched_itself_is_told_of(bed: Bed) -> None:
         await bed.calls_made(1)
 
 
+async def test_who_begins_to_watch_hears_of_what_comes_from_then_on(bed: Bed) -> None:
+    """Also where somebody was looked for a moment before: a file manager that was not told then never asks again."""
+    bed.watched = frozenset({BESIDE})
+    async with bed.started():
+        bed.tree.add(2, "beside", BESIDE)
+        bed.announcer.node_changed(Ino(2), content=True)
+        await bed.calls_made(1)
+        bed.watched = frozenset({ROOT})
+        bed.tree.add(3, "seen")
+        bed.announcer.entry_changed(ROOT, "seen")
+        calls = await bed.calls_made(2)
+    assert calls[1].name == "seen"
+
+
 async def test_a_call_that_fails_holds_up_nothing(bed: Bed) -> None:
     bed.error = FileExistsError("a program was there first")
     async with bed.started():
@@ -160,13 +175,23 @@ async def test_a_call_that_fails_holds_up_nothing(bed: Bed) -> None:
     assert bed.announcer.raised == 0
 
 
-async def test_of_too_much_the_newest_is_told(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcing, "_MOVE_S", 0.5)
+async def test_of_too_much_the_newest_is_told(bed: Bed) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold(_: int) -> frozenset[Ino]:
+        held.set()
+        release.wait()
+        return bed.watched
+
+    bed.announcer = Announcer(KernelNotifier(bed.kernel), watched=hold)
     async with bed.started():
+        bed.announcer.entry_removed(ROOT, "before", Ino(9))
+        await trio.to_thread.run_sync(held.wait)
         for number in range(announcing._MOST + 5):
             bed.announcer.entry_removed(ROOT, f"{number}", Ino(10 + number))
-        calls = await bed.calls_made(1)
-        assert calls[0].name == "5"
+        release.set()
+        calls = await bed.calls_made(2)
+        assert [it.name for it in calls[:2]] == ["before", "5"]
 
 
 async def test_the_end_waits_for_nothing_that_is_not_told_yet(bed: Bed) -> None:

@@ -15,7 +15,7 @@ from cloudfs.ranges import RangeSet
 from cloudfs.store import schema
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
-from cloudfs.types import ROOT, Ino
+from cloudfs.types import ROOT, Ino, RemotePath
 
 
 def tables(store: Store) -> list[str]:
@@ -200,6 +200,7 @@ QUERIES = {
     "nodes_dirty": "SELECT count(*) FROM nodes WHERE dirty",
     "nodes_unlinked": "SELECT * FROM nodes WHERE parent IS NULL AND s_parent IS NULL",
     "nodes_by_file_id": "SELECT * FROM nodes WHERE s_file_id = 'x'",
+    "nodes_spelled": "SELECT 1 FROM nodes WHERE s_spelling IS NOT NULL LIMIT 1",
     "nodes_stale": "SELECT ino FROM nodes INDEXED BY nodes_stale WHERE folder AND parent IS NOT NULL"
     " AND s_parent IS NOT NULL AND listed_at IS NOT NULL AND s_etag IS NOT listed_etag",
 }
@@ -238,6 +239,7 @@ def test_no_query_of_the_tree_reads_every_node(store: Store, monkeypatch: pytest
     nodes.ancestors(Ino(7))
     nodes.stale_folders()
     nodes.is_seen_whole(Ino(7))
+    nodes.spelled(RemotePath("/a/b"))
     whole = {
         sql: text
         for sql, parameters in seen

@@ -1,4 +1,4 @@
-"""A self-signed certificate for the loopback."""
+"""A self-signed certificate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.servers.standin.wire import Certificate
 
 
 def self_signed(folder: Path) -> Certificate:
-    """Make a key and a certificate for 127.0.0.1 and localhost with the ``openssl`` command."""
+    """Make a key and a certificate for this machine, and for cloud.test, which is behind a proxy, with ``openssl``."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     command = [
         "openssl",
@@ -22,6 +22,6 @@ def self_signed(folder: Path) -> Certificate:
         "-nodes",
     ]
     command += ["-days", "2", "-subj", "/CN=cloudfs stand-in", "-keyout", str(key), "-out", str(certificate)]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:cloud.test"]
     subprocess.run(command, check=True, capture_output=True)  # fixed arguments
     return Certificate(certificate, key)
