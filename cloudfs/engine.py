@@ -256,7 +256,7 @@ async def _compose(
         residents,
         connectivity,
         config.worker,
-        being_written=files.being_written,
+        written_at=files.written_at,
         restraint=restraint,
         guard=guard,
     )
