@@ -505,3 +505,25 @@ def test_a_folder_whose_place_is_local_here_takes_nothing_of_a_moved_one_up(tmp_
         await world.check_nothing_left()
 
     tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("to", ["/two/moved", "/one/renamed"])
+def test_a_part_written_here_follows_with_its_folder_though_the_rest_was_not_read_before(
+    tmp_path: Path, to: str
+) -> None:
+    """The file is the same as before to us, in the same folder: only that one is elsewhere."""
+    remote = stocked()
+    remote.other.write("/one/deep/large", LARGE)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "one/deep/large") as handle:
+            await world.fs.write(handle, 0, b"ours")
+        remote.other.move("/one/deep", to)
+        assert await world.drain() == []
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()[f"{to}/large"] == b"ours" + LARGE[4:]
+        assert "/one/deep" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)
