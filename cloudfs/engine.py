@@ -258,7 +258,7 @@ async def _compose(
         residents,
         connectivity,
         config.worker,
-        being_written=files.being_written,
+        written_at=files.written_at,
         restraint=restraint,
         guard=guard,
     )
@@ -337,13 +337,14 @@ def _hands(
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
+    remover = Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts)
     return Hands(
-        Finder(store, remote, folders, mover, uploader, takeover, doubts, collect),
+        Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,
         uploader,
         BulkUploader(store, remote, packer, uploader, doubts, new_folders),
         mover,
-        Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts),
+        remover,
     )
 
 

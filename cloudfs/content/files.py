@@ -114,6 +114,11 @@ class Files:
         content = self._live.get(ino)
         return content is not None and content.writers > 0
 
+    def written_at(self, ino: Ino) -> float | None:
+        """Return the trio time of the last write to a file that a program still has open for writing; else None."""
+        content = self._live.get(ino)
+        return content.written_at if content is not None and content.writers else None
+
     async def _load(self, node: Node, version: ContentVersion) -> Layer | Source | None:
         row = self._store.staged(node.ino, version)
         if row is not None:
@@ -279,6 +284,7 @@ class Files:
     def _wrote(self, content: FileContent, layer: Layer) -> None:
         layer.checksum = None
         content.mtime_ns = time.time_ns()
+        content.written_at = trio.current_time()
         content.unflushed = True
 
     async def _writable(self, content: FileContent) -> Layer:

@@ -11,6 +11,8 @@ while programs go on writing into a new layer on top.
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from cloudfs.blocks.staging import StagedFile
@@ -115,7 +117,7 @@ class FileContent:
     `lock` is held by whoever changes `top`, its size or what it holds; readers take no lock.
     """
 
-    __slots__ = ("ino", "lock", "mtime_ns", "top", "unflushed", "users", "writers")
+    __slots__ = ("ino", "lock", "mtime_ns", "top", "unflushed", "users", "writers", "written_at")
 
     def __init__(self, ino: Ino, top: Layer | Source | None, mtime_ns: int) -> None:
         self.ino = ino
@@ -125,6 +127,8 @@ class FileContent:
         self.users = 0
         self.writers = 0
         """Handles open for writing."""
+        self.written_at = -math.inf
+        """Trio time of the last write."""
         self.lock = trio.Lock()
 
     @property

@@ -1,13 +1,15 @@
-"""Files with work for the server that another client moved to another folder: the work goes where the file went.
+"""Work for the server on what another client moved to another folder: it goes where the file or folder went.
 
 Such a file is gone from one folder's listing and new in another's, and the edit would be sent as a new file under the
-old name. Its file id tells where it is. Without file ids, that is what happens.
+old name; a folder would be made again there for what is to be sent in it, or stays on this machine. Its file id tells
+where it is. Without file ids, that is what happens.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from itertools import islice
 
 import trio
 
@@ -26,13 +28,16 @@ _log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0
 _MOST = 8
-"""So many files are looked for at once; further ones become new files under their old names."""
+"""So many files and folders are looked for at once; further ones are made anew under their old names."""
 
 
-def movable(changes: Iterable[Change]) -> list[Node]:
-    """Return the files with work for the server that would be dropped, as many as are worth looking for. Pure."""
-    found = [it.node for it in changes if isinstance(it, Drop) and can_follow(it.node)]
-    return found[:_MOST]
+def movable(changes: Iterable[Change], holds_work: Callable[[Ino], bool]) -> list[Node]:
+    """Return what would be dropped and has work for the server, as much of it as is worth looking for. Pure.
+
+    `holds_work` tells whether a folder has anything in it that the server does not have like that.
+    """
+    gone = (it.node for it in changes if isinstance(it, Drop) and can_follow(it.node))
+    return list(islice((node for node in gone if not node.folder or holds_work(node.ino)), _MOST))
 
 
 class Follower:
@@ -50,10 +55,10 @@ class Follower:
         self._vanished = vanished
         self._list_folder = list_folder
         self._waiting: dict[Ino, float] = {}
-        """Files that were found and have not followed yet, and since when (trio time)."""
+        """What was found and have not followed yet, and since when (trio time)."""
 
     async def follow(self, folder: Ino, gone: Iterable[Node], coming: frozenset[str]) -> set[Ino]:
-        """Look where files went that a folder's listing lacks, and have them taken over there.
+        """Look where things went that a folder's listing lacks, and have them taken over there.
 
         `coming`: the file ids in the listing. Returns those about which nothing is known yet: they stay as they are.
         """
@@ -78,19 +83,19 @@ class Follower:
         return unknown
 
     def _may_wait(self, ino: Ino) -> bool:
-        """Tell whether a file may still follow: somebody else may be listing its folder, or its name there be busy."""
+        """Tell whether it may still follow: somebody else may be listing its folder, or its name there be busy."""
         now = trio.current_time()
         self._waiting = {ino: since for ino, since in self._waiting.items() if now - since < 2 * _PATIENCE_S}
         return now - self._waiting.setdefault(ino, now) < _PATIENCE_S
 
     def expect(self, gone: Iterable[Node], coming: Collection[str]) -> None:
-        """Have files recognised in the listing that waits for this one, where it shows them."""
+        """Have things recognised in the listing that waits for this one, where it shows them."""
         for node in gone:
             if node.s_file_id in coming:
                 self._vanished.expect(node)
 
     def _is_open(self, node: Node, folder: Ino) -> bool:
-        """Tell whether a file has neither followed nor been taken for a new one in its new place."""
+        """Tell whether something has neither followed nor been taken for something new in its new place."""
         current = self._nodes.get(node.ino)
         if current is None or current.s_parent != folder:
             return False

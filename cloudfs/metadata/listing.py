@@ -395,8 +395,8 @@ class Lister:
         changes: Sequence[Change],
         coming: Collection[str] | None,
     ) -> set[Ino]:
-        """Have files with work for the server follow their moves; return those that are not to be dropped now."""
-        gone = movable(changes)
+        """Have what holds work for the server follow its moves; return what is not to be dropped now."""
+        gone = movable(changes, self._store.nodes.holds_work)
         if not gone:
             return set()
         if coming is None:

@@ -189,7 +189,12 @@ class Takeover:
             or self._nodes.tried_child(folder, entry.name) is not None
         ):
             return []
-        if (moved := self.vanished.find(entry)) is not None and not self._is_other_while_open(moved, entry):
+        moved = self.vanished.find(entry)
+        if (
+            moved is not None
+            and not self._is_other_while_open(moved, entry)
+            and not self._is_above(moved, folder)
+        ):
             return self._move_in(parent, moved, entry)
         self.insert(folder, entry)
         return [lambda: self._sink.entry_changed(folder, entry.name)]
@@ -200,9 +205,15 @@ class Takeover:
             return False
         return self._residents.is_open(node.ino)
 
+    def _is_above(self, node: Node, folder: Ino) -> bool:
+        """Tell whether a folder lies in another one, which it was moved into here, or of which we know no better."""
+        above = (folder, *self._nodes.ancestors(folder), *self._nodes.synced_ancestors(folder))
+        return bool(node.folder) and node.ino in above
+
     def _move_in(self, folder: Node, node: Node, entry: RemoteEntry) -> list[Callable[[], None]]:
         """Show a node that vanished elsewhere in its new place: the same inode, the same content."""
         columns = synced_columns(folder.ino, entry) | version_columns(node.remote_version)
+        current = self._nodes.get(node.ino)
         self._nodes.update(
             node.ino,
             **columns,
@@ -212,8 +223,11 @@ class Takeover:
             s_version=node.s_version,
             s_mtime_ns=node.s_mtime_ns,
             local_only=folder.local_only,
-            listed_at=None,
+            # What was found to be gone first has lost its members.
+            listed_at=node.listed_at if current is not None and current.linked else None,
         )
+        if folder.local_only and node.folder:
+            self._nodes.set_local_only((it.ino for it in self._nodes.descendants(node.ino)), value=True)
         self.vanished.found(node)
         self._displaced.forget(node.ino)
         announcements: list[Callable[[], None]] = [

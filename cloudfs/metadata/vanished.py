@@ -22,11 +22,10 @@ _MOST = 1000
 
 
 def can_follow(node: Node) -> bool:
-    """Tell whether a file with work for the server goes along when another client moves it: it was not moved here."""
+    """Tell whether a file with work for the server, or a folder, can be followed: it was not moved here as well."""
     return (
-        bool(node.dirty)
+        bool(node.folder or node.dirty)
         and node.placed
-        and not node.folder
         and not node.local_only
         and node.tried is None
         and node.s_file_id is not None
@@ -62,7 +61,7 @@ class Vanished:
         self._residents.remember(node.ino)
 
     def expect(self, node: Node) -> None:
-        """Have a node with work for the server, gone from where it stands, recognised where it went."""
+        """Have a node with work for the server, or a folder of such, gone from its place, recognised where it went."""
         now = time.monotonic()
         self._expected = {key: known for key, known in self._expected.items() if known[1] > now - KEEP_S}
         if node.s_file_id is not None and can_follow(node):

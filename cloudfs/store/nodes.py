@@ -216,6 +216,17 @@ class Nodes:
         ).fetchone()
         return int(count)
 
+    def holds_work(self, ino: Ino) -> bool:
+        """Tell whether anything in a folder, here or on the server, is to be sent or never will be; 2 µs for each."""
+        row = self._db.execute(
+            "WITH RECURSIVE below(ino) AS (VALUES (?)"
+            " UNION SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino"
+            " UNION SELECT nodes.ino FROM below JOIN nodes ON nodes.s_parent = below.ino WHERE nodes.moved)"
+            " SELECT 1 FROM below JOIN nodes USING (ino) WHERE dirty OR s_parent IS NULL LIMIT 1",
+            (ino,),
+        ).fetchone()
+        return row is not None
+
     def knows_in_folders(self, ino: Ino, *, more_than: int) -> bool:
         """Tell whether more nodes than so many are known in the folders of a folder; 2 µs for each of these."""
         (count,) = self._db.execute(

@@ -68,13 +68,21 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def tried(self) -> tuple[Ino, str] | None:
-        """Where a request under way, or one whose reply was lost, puts it on the server."""
+        """Where a request under way, or one whose reply was lost, puts it on the server, or takes it away from."""
         return None if self.t_parent is None or self.t_name is None else (self.t_parent, self.t_name)
+
+    @property
+    def removing(self) -> bool:
+        """Such a request takes it off the server."""
+        return self.tried is not None and self.tried == (self.s_parent, self.s_name)
 
     @property
     def to_be_found(self) -> bool:
         """What became of such a request is to be found out before anything else is done; not before the same again."""
-        wanted = self.tried == (self.parent, self.name) and not self.local_only and not self.placed
+        if self.local_only or self.parent is None:
+            wanted = self.removing
+        else:
+            wanted = self.tried == (self.parent, self.name) and not self.placed
         return self.tried is not None and not (self.t_looked and wanted)
 
     @property

@@ -134,7 +134,8 @@ CREATE TABLE nodes (
         s_parent IS NOT NULL AND (parent IS NOT s_parent OR name <> s_name)) VIRTUAL,
 
     -- TRIED: where a request of ours creates the node on the server or moves it to, from before it is sent until its
-    -- outcome is known; NULL = nothing is in doubt. A node in doubt is kept, whatever becomes of its names.
+    -- outcome is known; NULL = nothing is in doubt. A node in doubt is kept, whatever becomes of its names. The place
+    -- that it has on the server: it is being removed there, while the mount goes on showing it.
     t_parent    INTEGER,
     t_name      TEXT,
 

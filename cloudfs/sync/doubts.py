@@ -1,9 +1,10 @@
-"""Requests that give a node its place on the server: noted before they are sent, until their outcome is known.
+"""Requests that give a node its place on the server, or take it away: noted until their outcome is known.
 
 A reply may be lost after the server did what it was asked for. The node then goes on here, it is renamed, replaced or
 removed, and what it left on the server would be nobody's: it would come back as a foreign file. So the place that was
 tried is kept with the node (`Node.tried`), and nothing else is done about the node or the place before a `FindOut`
-step has looked there.
+step has looked there. The same holds for the removal of what the mount goes on showing, under a name of this machine
+alone: its absence would be taken for another client's doing, and clean folders and empty files would go here too.
 
 A server also goes on without its client: what it was asked for may be done after a first look. Where that would be
 done behind our back, because the node has gone on to another place, nothing is concluded from nothing for a while.

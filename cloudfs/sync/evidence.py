@@ -28,6 +28,12 @@ class Evidence:
         except NotFound:
             return None
 
+    @staticmethod
+    def is_another(node: Node, entry: RemoteEntry) -> bool:
+        """Tell whether what stands in a node's place is certainly something else; without file ids its kind tells."""
+        known = {entry.file_id, node.s_file_id}
+        return entry.kind is not node.kind or (None not in known and len(known) > 1)
+
     async def is_empty(self, folder: RemotePath) -> bool:
         """Tell whether a folder holds nothing at all."""
         own, members = await self._remote.list_folder(folder)

@@ -67,14 +67,18 @@ class Executor:
         return all(self._nodes.get(node.ino) == node for node in step.involved)
 
     async def run(self, step: Step) -> None:
-        """Carry out a step. Raises RemoteError and LocalDamage; then nothing was committed."""
+        """Carry out a step. Raises RemoteError, BaseLost and LocalDamage; then nothing was committed."""
+        path = self._nodes.synced_path(step.node.ino)
         try:
             with self._touches.step(self._places(step)):
                 as_planned = await self._carry_out(step)
                 self._note_echoes(step)
-        except (NotFound, Changed, BaseLost):
+        except (NotFound, Changed, BaseLost) as error:
             # Not before: a listing leaves out the names that a step is just changing, and these it is to be asked for.
             await self._look_again(step)
+            if isinstance(error, BaseLost) and self._nodes.synced_path(step.node.ino) != path:
+                # It was looked for in its old place. Of a folder above it that was moved its own row says nothing.
+                raise Changed("it was moved on the server", subject=step.node.name) from error
             raise
         if not as_planned:
             await self._look_again(step)

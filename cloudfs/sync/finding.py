@@ -14,6 +14,7 @@ from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence
 from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.moving import Mover
+from cloudfs.sync.removal import Remover
 from cloudfs.sync.upload import Uploader
 from cloudfs.types import Ino, RemoteEntry
 
@@ -23,13 +24,14 @@ __all__ = ["Finder"]
 class Finder:
     """Carries out `FindOut` steps. `collect` drops a node that nobody needs any more."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # whoever can leave a doubt has a part in ending it
         self,
         store: Store,
         remote: Remote,
         folders: FolderMaker,
         mover: Mover,
         uploader: Uploader,
+        remover: Remover,
         takeover: Takeover,
         doubts: Doubts,
         collect: Callable[[Ino], None],
@@ -40,6 +42,7 @@ class Finder:
         self._folders = folders
         self._mover = mover
         self._uploader = uploader
+        self._remover = remover
         self._takeover = takeover
         self._doubts = doubts
         self._collect = collect
@@ -56,7 +59,11 @@ class Finder:
         entry = None if folder is None else await self._evidence.look(join(folder, node.tried[1]))
         lost = folder is None or (node.synced and self._nodes.synced_path(node.ino) is None)
         late = not lost and self._may_still_come(node.ino)
-        if entry is not None and await self._is_ours(node, node.tried, entry):
+        if node.removing:
+            if entry is None or self._evidence.is_another(node, entry):
+                self._remover.commit(node)
+                return entry is None
+        elif entry is not None and await self._is_ours(node, node.tried, entry):
             return True
         if not late:
             self._give_up(node.ino)

@@ -83,8 +83,7 @@ class Mover:
     async def _require_same(self, node: Node, source: RemotePath) -> None:
         """Raise Changed where something else stands in a folder's place: WebDAV has no condition on folders."""
         entry = await self._evidence.look(source)
-        known = (entry.file_id, node.s_file_id) if entry is not None else ()
-        if entry is not None and (entry.kind is not node.kind or (None not in known and len(set(known)) > 1)):
+        if entry is not None and self._evidence.is_another(node, entry):
             raise Changed("something else has its place by now", subject=source)
 
     async def _taken(self, node: Node, target: RemotePath, place: tuple[Ino, str]) -> bool:

@@ -6,6 +6,7 @@ so a folder is looked through right before its one DELETE; what is unknown or ch
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from cloudfs.content.files import Files
@@ -19,7 +20,7 @@ from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence
-from cloudfs.types import Ino, RemoteEntry, RemotePath
+from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Remover"]
 
@@ -74,9 +75,9 @@ class Remover:
                 raise  # what is shown of the server's files is to be kept first, at the next try
             # The server's version was changed since: it wins over our removal.
             _log.info("%s was changed on the server: it is not removed", node.name)
-            self._commit_removal(node)
+            self.commit(node)
             return False
-        self._commit_removal(node)
+        self.commit(node)
         return True
 
     async def _remove_file(self, node: Node, path: RemotePath) -> None:
@@ -84,7 +85,7 @@ class Remover:
         try:
             if self._blind_spots.hide(node):
                 await self._require_known(node, path)
-            await self._remote.delete(path, expect=node.remote_version)
+            await self._delete(node, path, node.remote_version)
         except Changed:
             entry = await self._evidence.look(path)
             if entry is not None and entry.version.same_content(node.remote_version):
@@ -93,7 +94,14 @@ class Remover:
                 ) from None
             if entry is None or not await self._evidence.sent(entry, self._store.attempts(node.ino)):
                 raise
-            await self._remote.delete(path, expect=entry.version)
+            await self._delete(node, path, entry.version)
+
+    async def _delete(self, node: Node, path: RemotePath, expect: RemoteVersion | None = None) -> None:
+        """Send the request; of what the mount goes on showing it is noted that we are who removes it."""
+        stays = node.linked and node.s_parent is not None and node.s_name is not None
+        place = (node.s_parent or node.ino, node.s_name or "")
+        with self._doubts.trying(node.ino, place) if stays else contextlib.nullcontext():
+            await self._remote.delete(path, expect=expect)
 
     async def _require_known(self, node: Node, path: RemotePath) -> None:
         entry = await self._evidence.look(path)
@@ -118,7 +126,7 @@ class Remover:
             raise Changed("it is a file on the server by now", subject=path) from error
         if as_known:
             self._require_kept(node, path)
-            await self._remote.delete(path)
+            await self._delete(node, path)
             return
         for member in reversed(self._nodes.synced_descendants(node.ino)):
             if not member.folder and not self._needs_server(member.ino):
@@ -150,10 +158,14 @@ class Remover:
         path = self._nodes.synced_path(member.ino)
         if path is None:
             return
-        try:
-            await self._remove_file(member, path)
-        except (NotFound, Changed) as error:
-            _log.debug("not removed: %s", error)
+        with contextlib.suppress(NotFound):
+            try:
+                await self._remove_file(member, path)
+            except Changed as error:
+                _log.debug("not removed: %s", error)
+                self._doubts.settle(member.ino)
+                return
+        self.commit(member)
 
     async def _is_as_known(self, folder: Node, path: RemotePath) -> bool:
         own, members = await self._remote.list_folder(path)
@@ -175,7 +187,9 @@ class Remover:
             return True
         return await self._evidence.sent(entry, self._store.attempts(known.ino)) is not None
 
-    def _commit_removal(self, node: Node) -> None:
+    def commit(self, node: Node) -> None:
+        """The server has it no more, nor what was in it: what the mount shows of that is new from now on."""
+        self._doubts.settle(node.ino)
         with self._store.transaction():
             below = self._nodes.synced_descendants(node.ino) if node.folder else []
             for gone in (*reversed(below), node):

@@ -73,7 +73,7 @@ class Worker:
         connectivity: Connectivity,
         config: WorkerConfig,
         *,
-        being_written: Callable[[Ino], bool],
+        written_at: Callable[[Ino], float | None],
         restraint: Restraint,
         guard: VanishGuard,
     ) -> None:
@@ -83,7 +83,7 @@ class Worker:
         self._residents = residents
         self._connectivity = connectivity
         self._config = config
-        self._being_written = being_written
+        self._written_at = written_at
         self._restraint = restraint
         self._guard = guard
         self._running: dict[Ino, Step] = {}
@@ -348,8 +348,11 @@ class Worker:
         put_off = max(self.troubles.due(ino), self._storages.due(step.node))
         if any(concerns(ino) for concerns in self._hurried):
             return put_off
-        quiet = self._config.open_quiet_s if self._being_written(ino) else self._config.quiet_s
-        changes = [at for node in step.involved if (at := self._inbox.changed_at(node.ino)) is not None]
+        written_at = self._written_at(ino)
+        quiet = self._config.quiet_s if written_at is None else self._config.open_quiet_s
+        # Single writes ring no bell: there may be thousands in a second.
+        times = [written_at, *(self._inbox.changed_at(node.ino) for node in step.involved)]
+        changes = [at for at in times if at is not None]
         return max(max(changes, default=-quiet) + quiet, put_off)
 
     def _fits(self, step: Step) -> bool:

@@ -97,13 +97,8 @@ _OUTCOMES: dict[Case, Outcome] = {
         ("folder", "folder/inside", "folder/other"),
     ),
     ("folder", "edit", "move"): (
-        {
-            "box/theirs": None,
-            "box/theirs/inside": "inside",
-            "box/theirs/other": "other",
-            "folder/inside": "ours",
-        },
-        ("folder/other",),
+        {"box/theirs": None, "box/theirs/inside": "ours", "box/theirs/other": "other"},
+        ("folder", "folder/inside", "folder/other"),
     ),
     ("folder", "edit", "delete"): ({"folder/inside": "ours"}, ("folder/other",)),
     ("folder", "edit", "type"): (
@@ -120,10 +115,10 @@ _OUTCOMES: dict[Case, Outcome] = {
         {
             "box/theirs": None,
             "box/theirs/inside": "inside",
+            "box/theirs/new": "ours",
             "box/theirs/other": "other",
-            "folder/new": "ours",
         },
-        ("folder/inside", "folder/other"),
+        ("folder", "folder/inside", "folder/other"),
     ),
     ("folder", "create", "delete"): ({"folder/new": "ours"}, ("folder/inside", "folder/other")),
     ("folder", "create", "type"): (
@@ -217,6 +212,24 @@ _WITHOUT_FILE_IDS: dict[Case, Outcome] = {
     ("folder", "edit", "rename"): (
         {"folder/inside": "ours", "theirs": None, "theirs/inside": "inside", "theirs/other": "other"},
         ("folder/other",),
+    ),
+    ("folder", "edit", "move"): (
+        {
+            "box/theirs": None,
+            "box/theirs/inside": "inside",
+            "box/theirs/other": "other",
+            "folder/inside": "ours",
+        },
+        ("folder/other",),
+    ),
+    ("folder", "create", "move"): (
+        {
+            "box/theirs": None,
+            "box/theirs/inside": "inside",
+            "box/theirs/other": "other",
+            "folder/new": "ours",
+        },
+        ("folder/inside", "folder/other"),
     ),
     ("folder", "create", "rename"): (
         {"folder/new": "ours", "theirs": None, "theirs/inside": "inside", "theirs/other": "other"},

@@ -11,7 +11,7 @@ from cloudfs.sync.deletions import Held, Outcome
 from cloudfs.types import ROOT
 from tests.functional.drivers import VfsDriver, read, tree, write
 from tests.functional.stages import USER, VfsStage
-from tests.servers import Account, StandIn
+from tests.servers import Account, Answer, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
@@ -236,13 +236,28 @@ def test_a_change_that_finds_out_itself_that_much_is_gone(
     assert set(said(stage)) == {"7"}
 
 
-def test_what_was_changed_goes_up_when_the_rest_is_back(
+def test_what_was_changed_inside_does_not_wait_where_all_of_it_has_merely_moved(
     stage: VfsStage, here: VfsDriver, there: Account
 ) -> None:
     there.mkdir("/depot")
     stage.look()
     write(here, "big/inner/7", b"mine")
     there.move("/big", "/depot/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    assert said(stage) == {}
+    assert vanished(stage) is None
+    assert there.read("/depot/big/inner/7") == b"mine"
+    assert tree(here) == there.tree()
+
+
+def test_what_was_changed_goes_up_when_the_rest_is_back(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
+) -> None:
+    there.mkdir("/depot")
+    stage.look()
+    write(here, "big/inner/7", b"mine")
+    there.move("/big", "/depot/big")
+    server.faults.add(Answer(501), method="SEARCH", times=None)  # nobody can tell where it went
     stage.call(lambda: stage.engine.lister.refresh(ROOT))
     assert set(said(stage)) == {"7"}
     there.move("/depot/big", "/big")

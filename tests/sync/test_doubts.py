@@ -6,7 +6,7 @@ Whatever they do, both sides come to what the mount shows: nothing comes back, n
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import trio
 
 from cloudfs.errors import Forbidden, Unreachable
 from cloudfs.paths import is_local_only
-from cloudfs.types import RemotePath
+from cloudfs.types import RemoteEntry, RemotePath
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
@@ -414,6 +414,98 @@ def test_another_content_in_the_place_that_was_tried_is_a_conflict(tmp_path: Pat
         contents = [data for path, data in remote.other.tree().items() if path.startswith("/new")]
         assert sorted(filter(None, contents)) == [b"ours", b"theirs"]
         assert len(world.engine.store.conflicts()) == 1
+
+    tell(tmp_path, story, remote)
+
+
+# A removal that was carried out, of what the mount goes on showing
+
+
+async def back_to_its_name(world: World, path: str) -> None:
+    await world.rename(f"{path}~", path)
+
+
+async def to_another_name(world: World, path: str) -> None:
+    await world.rename(f"{path}~", "elsewhere")
+
+
+async def into_a_folder(world: World, path: str) -> None:
+    await world.rename(f"{path}~", "f/elsewhere")
+
+
+async def in_parts(world: World, path: str) -> None:
+    """Some of it comes back by itself, where it has parts."""
+    part = f"{path}~/empty" if path == "d" else f"{path}~"
+    await world.rename(part, "elsewhere")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+@pytest.mark.parametrize("kind", [FakeRemote, PlainRemote], ids=["file ids", "plain"])
+@pytest.mark.parametrize("then", [back_to_its_name, to_another_name, into_a_folder, in_parts])
+@pytest.mark.parametrize("path", ["d", "a", "none", "hollow"])
+def test_what_comes_back_from_a_local_name_while_its_removal_is_in_doubt_is_whole(
+    tmp_path: Path, path: str, then: Then, kind: type[FakeRemote], *, killed: bool
+) -> None:
+    """Its removal on the server was ours, and it stays here: nobody else took its empty folders and files away."""
+    remote = stocked(kind)
+    for folder in ("/d/empty", "/d/empty/deeper", "/hollow"):
+        remote.other.mkdir(folder)
+    for empty in ("/d/none", "/none"):
+        remote.other.write(empty, b"")
+    remote.faults.next("delete", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename(path, f"{path}~")
+        await happened(remote, 1)
+        if killed:
+            await world.kill()
+        wanted = await world.tree()
+        await then(world, path)
+        shown = await world.tree()
+        assert len(shown) == len(wanted)
+        await world.drain()
+        await world.refresh_all()
+        await world.drain()
+        assert await world.tree() == shown
+        assert remote.other.tree() == {
+            path: it for path, it in shown.items() if not any(map(is_local_only, path.split("/")))
+        }
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+class Filling(FakeRemote):
+    """Another client puts something new into `/d` after each look into it, until a reply is lost."""
+
+    async def list_folder(self, path: RemotePath) -> tuple[RemoteEntry, Sequence[RemoteEntry]]:
+        own, members = await super().list_folder(path)
+        if path == "/d" and not self.faults.happened:
+            self.other.write(f"/d/theirs {len(members)}", b"theirs")
+        return own, members
+
+
+def test_an_empty_file_comes_back_whose_removal_is_in_doubt_in_a_folder_that_stays(tmp_path: Path) -> None:
+    """What the folder held is removed file by file there, as something new is in it."""
+    remote = Filling()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/none", b"")
+    remote.faults.next("delete", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d", "d~")
+        await happened(remote, 1)
+        assert [line for line in remote.methods() if line.startswith("delete")] == ["delete /d/none"]
+        await world.rename("d~", "d")
+        await world.drain()
+        await world.refresh_all()
+        await world.drain()
+        tree = await world.tree()
+        assert tree == remote.other.tree()
+        assert tree["/d/none"] == b""
+        assert tree["/d/theirs 1"] == b"theirs"
 
     tell(tmp_path, story, remote)
 

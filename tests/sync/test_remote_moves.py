@@ -350,3 +350,180 @@ def test_a_part_written_here_follows_though_the_rest_was_not_read_before(tmp_pat
         assert "/one/file" not in remote.other.tree()
 
     tell(tmp_path, story, remote)
+
+
+# Something in it edited here, the folder moved there
+
+FOLDER_ORDERS = [*ORDERS, ("one",), ()]
+
+
+@pytest.mark.parametrize("order", FOLDER_ORDERS, ids=lambda order: " ".join(order) or "unseen")
+@pytest.mark.parametrize("to", ["/two/moved", "/moved", "/two/deep", "/two/new/moved"])
+def test_what_was_done_in_a_folder_follows_its_move(tmp_path: Path, order: tuple[str, ...], to: str) -> None:
+    """Edits, new files and folders, removals, renames, and what never leaves this machine: all with its folder."""
+    remote = stocked()
+    for name in ("renamed", "removed", "untouched"):
+        remote.other.write(f"/one/deep/{name}", name.encode())
+    remote.other.mkdir("/one/deep/below")
+    remote.other.write("/one/deep/below/more", b"more")
+    ids = {
+        name: remote.account.entry(RemotePath(f"/one/deep{name}")).file_id
+        for name in ("", "/inside", "/renamed", "/below/more")
+    }
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = [await ino_of(world, f"one/deep{path}") for path in ("", "/inside", "/below")]
+        await world.save("one/deep/inside", b"ours")
+        await world.save("one/deep/below/more", b"more of ours")
+        await world.save("one/deep/new", b"new")
+        await world.mkdir("one/deep/folder")
+        await world.save("one/deep/folder/in it", b"in it")
+        await world.save("one/deep/.~lock.inside#", b"lock")
+        await world.rename("one/deep/renamed", "one/deep/otherwise")
+        await world.unlink("one/deep/removed")
+        if to == "/two/new/moved":
+            remote.other.mkdir("/two/new")
+        remote.other.move("/one/deep", to)
+        await look(world, *order)
+        await world.drain()
+        await world.refresh_all()
+        assert await world.drain() == []
+        tree, there = await world.tree(), remote.other.tree()
+        assert tree.pop(f"{to}/.~lock.inside#") == b"lock"
+        assert tree == there
+        assert {path.removeprefix(to): data for path, data in there.items() if path.startswith(f"{to}/")} == {
+            "/inside": b"ours",
+            "/below": None,
+            "/below/more": b"more of ours",
+            "/new": b"new",
+            "/folder": None,
+            "/folder/in it": b"in it",
+            "/otherwise": b"renamed",
+            "/untouched": b"untouched",
+        }
+        assert "/one/deep" not in there
+        assert [await ino_of(world, f"{to[1:]}{path}") for path in ("", "/inside", "/below")] == before
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+    ids["/otherwise"] = ids.pop("/renamed")
+    assert {name: remote.account.entry(RemotePath(to + name)).file_id for name in ids} == ids
+
+
+@pytest.mark.parametrize("order", FOLDER_ORDERS, ids=lambda order: " ".join(order) or "unseen")
+def test_a_lock_file_alone_does_not_have_a_moved_folder_made_again(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/deep/.~lock.inside#", b"lock")
+        remote.other.move("/one/deep", "/two/deep")
+        await look(world, *order)
+        await world.refresh_all()
+        assert await world.drain() == []
+        tree = await world.tree()
+        assert tree.pop("/two/deep/.~lock.inside#") == b"lock"
+        assert tree == remote.other.tree()
+        assert "/one/deep" not in tree
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", FOLDER_ORDERS, ids=lambda order: " ".join(order) or "unseen")
+def test_what_was_edited_here_and_there_in_a_folder_that_was_moved_there_is_a_conflict_in_it(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/deep/inside", b"ours")
+        remote.other.move("/one/deep", "/two/deep")
+        remote.other.write("/two/deep/inside", b"theirs", mtime_s=1_650_000_000)
+        remote.other.write("/two/deep/new", b"new of theirs", mtime_s=1_650_000_000)
+        await look(world, *order)
+        for _ in range(2):
+            await world.drain()
+            await world.refresh_all()
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert found["/two/deep/inside"] == b"theirs"
+        assert found["/two/deep/new"] == b"new of theirs"
+        (copy,) = (path for path, data in found.items() if data == b"ours")
+        assert copy.startswith("/two/deep/inside (conflicted copy")
+        assert "/one/deep" not in found
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", FOLDER_ORDERS, ids=lambda order: " ".join(order) or "unseen")
+def test_two_folders_that_were_moved_into_each_other(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """Here `two` went into `deep`, there `deep` went into `two`: nothing goes round in circles, and nothing is lost."""
+    remote = stocked()
+    remote.other.write("/two/other", b"other")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/deep/inside", b"ours")
+        await world.rename("two", "one/deep/two")
+        remote.other.move("/one/deep", "/two/deep")
+        await look(world, *(path if path != "two" else "one/deep/two" for path in order))
+        with trio.fail_after(600):
+            for _ in range(3):
+                await world.drain()
+                await world.refresh_all()
+            assert await world.drain() == []
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert {b"ours", b"other", LARGE} <= set(found.values())
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_folder_whose_place_is_local_here_takes_nothing_of_a_moved_one_up(tmp_path: Path) -> None:
+    """There `deep` went into `two`, which was given a name of this machine alone: it is all kept here, and not sent."""
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/deep/inside", b"ours")
+        remote.other.move("/one/deep", "/two/deep")
+        await world.rename("two", "two~")
+        await look(world, "one")
+        for _ in range(2):
+            await world.drain()
+            await world.refresh_all()
+        tree = await world.tree()
+        assert b"ours" in tree.values()
+        local = {path for path in tree if path.startswith("/two~")}
+        assert {path: data for path, data in tree.items() if path not in local} == remote.other.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("to", ["/two/moved", "/one/renamed"])
+def test_a_part_written_here_follows_with_its_folder_though_the_rest_was_not_read_before(
+    tmp_path: Path, to: str
+) -> None:
+    """The file is the same as before to us, in the same folder: only that one is elsewhere."""
+    remote = stocked()
+    remote.other.write("/one/deep/large", LARGE)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "one/deep/large") as handle:
+            await world.fs.write(handle, 0, b"ours")
+        remote.other.move("/one/deep", to)
+        assert await world.drain() == []
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()[f"{to}/large"] == b"ours" + LARGE[4:]
+        assert "/one/deep" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)

@@ -44,6 +44,31 @@ def test_waiting_for_the_server_ends_when_it_needs_a_new_login(tmp_path: Path) -
     tell(tmp_path, story, Revoked())
 
 
+def puts(world: World) -> int:
+    return sum(line.startswith("put") for line in world.remote.methods())
+
+
+def test_a_file_is_not_sent_while_a_program_goes_on_writing_it(tmp_path: Path) -> None:
+    """Not even half a minute after the first write: what is copied over a slow line would go up in part, and again."""
+
+    async def story(world: World) -> None:
+        await world.save("file", b"")
+        await world.drain()
+        async with opened(world, "file", os.O_WRONLY) as handle:
+            for second in range(100):
+                await world.write(handle, second, b"x")
+                await trio.sleep(1)
+            assert puts(world) == 1, "the empty file"
+            await trio.sleep(60)
+            assert world.remote.other.tree() == {"/file": bytes(100).replace(b"\0", b"x")}, (
+                "it was left alone"
+            )
+        await world.drain()
+        assert puts(world) == 2
+
+    tell(tmp_path, story)
+
+
 def test_waiting_for_the_server_does_not_wait_for_a_program_that_holds_a_removed_file(tmp_path: Path) -> None:
     """It may do so for days; all else is on the server by then, also what lies beside it."""
     remote = FakeRemote()
