@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import trio
 
 from cloudfs.blocks.staging import StagedFile, Staging
 from cloudfs.concurrency.keylock import KeyedLock
