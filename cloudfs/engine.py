@@ -326,9 +326,10 @@ def _hands(
     """Make those who carry out steps."""
     collect = tree.collect
     doubts, new_folders, conflicts = Doubts(store.nodes), NewFolders(), Conflicts(store, takeover, sink)
+    lister.sole_use = new_folders
     packer = Packer(store, contents, residents, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
-    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, collect)
+    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
     return Hands(
         Finder(store, remote, folders, mover, uploader, takeover, doubts, collect),

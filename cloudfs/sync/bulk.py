@@ -50,17 +50,29 @@ _MOST_REMEMBERED = 10_000
 
 
 class NewFolders:
-    """Folders made by this process on the server, and when they were last known to hold nothing of others."""
+    """Folders made by this process on the server, and when they were last known to hold nothing of others.
+
+    A `metadata.listing.SoleUse`: also a listing for another reason may show somebody else's things.
+    """
 
     def __init__(self) -> None:
         self._known_at: dict[Ino, float] = {}
 
-    def known(self, ino: Ino) -> None:
-        """It was made, or looked at, just now."""
+    def made(self, ino: Ino) -> None:
+        """It was made just now."""
         self._known_at.pop(ino, None)
         self._known_at[ino] = trio.current_time()
         if len(self._known_at) > _MOST_REMEMBERED:
             del self._known_at[next(iter(self._known_at))]
+
+    def looked(self, ino: Ino) -> None:
+        """A look found nothing of others; it may be older than what had the folder forgotten meanwhile."""
+        if self.covers(ino):
+            self.made(ino)
+
+    def covers(self, ino: Ino) -> bool:
+        """Tell whether nobody else was seen to use it."""
+        return ino in self._known_at
 
     def forget(self, ino: Ino) -> None:
         """Somebody else has put something into it."""
@@ -109,7 +121,7 @@ class BulkUploader:
         folder = self._nodes.synced_path(node.parent)
         if folder is None or not NewFile(join(folder, node.name), b"", 0).fits_bulk:
             return False
-        return math.isfinite(self._new_folders.age_s(node.parent)) and not self._store.attempts(node.ino)
+        return self._new_folders.covers(node.parent) and not self._store.attempts(node.ino)
 
     async def send(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError]:
         """Send what belongs to the steps and commit what the server made of it; return what went wrong with which file.
@@ -158,7 +170,7 @@ class BulkUploader:
             if self._new_folders.age_s(folder) < _CERTAIN_S or len(inside) < _WORTH_A_LOOK or path is None:
                 continue
             if await self._holds_only_ours(folder, path):
-                self._new_folders.known(folder)
+                self._new_folders.looked(folder)
             else:
                 self._new_folders.forget(folder)
 
