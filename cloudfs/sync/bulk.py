@@ -205,6 +205,8 @@ class BulkUploader:
                 stored = await self._remote.put_bulk(files)
                 await self._prove(packages, stored)
         except RemoteError as error:
+            if error.unsent or isinstance(error, NotAuthenticated):
+                self._undo_attempts(packages)
             self._failed(packages, error)
             raise
         self._failures = 0
@@ -214,6 +216,12 @@ class BulkUploader:
                     package.delivered = self._uploader.commit_new(package.parcel, made)
         # Of what was refused it stays in doubt whether any of it was stored.
         self._send_singly([it for it, made in zip(packages, stored, strict=True) if made is None])
+
+    def _undo_attempts(self, packages: Sequence[Package]) -> None:
+        """The server has taken nothing. There are no attempts of before: of such a file nothing goes in bulk."""
+        with self._store.transaction():
+            for package in packages:
+                self._store.end_attempts(package.parcel.node.ino)
 
     async def _prove(self, packages: Sequence[Package], stored: Sequence[Stored | None]) -> None:
         """Look once whether the server has what it says that it has stored."""
@@ -238,7 +246,7 @@ class BulkUploader:
         self._proved = any(made is not None for made in stored)
 
     def _failed(self, packages: Sequence[Package], error: RemoteError) -> None:
-        if isinstance(error, (NotAuthenticated, Unavailable)):
+        if error.unsent or isinstance(error, (NotAuthenticated, Unavailable)):
             return
         # A firewall in between may refuse such requests in any way, for ever (nextcloud/desktop#10300).
         self._send_singly(packages)
