@@ -123,14 +123,16 @@ class BulkUploader:
             return False
         return self._new_folders.covers(node.parent) and not self._store.attempts(node.ino)
 
-    async def send(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError]:
-        """Send what belongs to the steps and commit what the server made of it; return what went wrong with which file.
+    async def send(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError | None]:
+        """Send what belongs to the steps and commit what the server made of it; return what came of each file.
 
-        Raises RemoteError where the request failed. Then nothing is lost, and the next plan says what is still to do.
+        None: the server has it. Of what is left out nothing is known to have been answered: there was nothing to send
+        any more, or it goes by itself next time. Raises RemoteError where the request failed. Then nothing is lost, and
+        the next plan says what is still to do.
         """
-        failed: dict[Ino, CloudfsError] = {}
+        outcome: dict[Ino, CloudfsError | None] = {}
         async with AsyncExitStack() as stack:
-            packages = await self._pack(stack, steps, failed)
+            packages = await self._pack(stack, steps, outcome)
             files = [await self._file(package) for package in packages]
             await self._look(packages)
             # NO CHECKPOINT until the tries are noted: from then on nothing else is done about these files.
@@ -141,17 +143,18 @@ class BulkUploader:
             ]
             if chosen:
                 await self._send(*zip(*chosen, strict=True))
-        return failed
+            outcome |= {it.parcel.node.ino: None for it in packages if it.delivered is not None}
+        return outcome
 
     async def _pack(
-        self, stack: AsyncExitStack, steps: Sequence[Upload], failed: dict[Ino, CloudfsError]
+        self, stack: AsyncExitStack, steps: Sequence[Upload], outcome: dict[Ino, CloudfsError | None]
     ) -> list[Package]:
         packages = []
         for step in steps:
             try:
                 package = await stack.enter_async_context(self._packer.packed(step))
             except CloudfsError as error:
-                failed[step.node.ino] = error
+                outcome[step.node.ino] = error
             else:
                 packages += [] if package is None or package.parcel.size > _SMALL_BYTES else [package]
         return packages

@@ -18,8 +18,8 @@ from cloudfs.sync.gate import GatedRemote
 from cloudfs.types import ROOT, RemoteEntry, RemotePath, Stored
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.model.virtual import run_virtually
+from tests.sync.bulk import WITH_BULK, kinds
 from tests.sync.mount import World, tell
-from tests.sync.test_bulk import WITH_BULK, kinds
 
 CONTENTS = {f"/new/{n}": b"x" * n for n in range(40)}
 
