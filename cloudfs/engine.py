@@ -55,6 +55,7 @@ from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.gate import GatedRemote
 from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.moving import Mover
+from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents, Packer
 from cloudfs.sync.pushing import Pusher
@@ -110,6 +111,7 @@ class Engine:
     fetcher: Fetcher
     filesystem: FileSystem
     worker: Worker
+    obstacles: Obstacles
     connectivity: Connectivity
     resolver: Resolver
     deletions: Deletions
@@ -249,16 +251,18 @@ async def _compose(
     contents = Contents(files, outgoing, fetcher)
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
+    obstacles = Obstacles(
+        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard
+    )
     worker = Worker(
         store,
         inbox,
         executor,
-        residents,
         connectivity,
         config.worker,
         being_written=files.being_written,
         restraint=restraint,
-        guard=guard,
+        obstacles=obstacles,
     )
     resolver = Resolver(store, remote, tree, lister, fetcher, files, outgoing, worker, sink=sink)
     filesystem = FileSystem(
@@ -303,6 +307,7 @@ async def _compose(
         fetcher,
         filesystem,
         worker,
+        obstacles,
         connectivity,
         resolver,
         deletions,

@@ -16,19 +16,18 @@ import msgspec
 import trio
 
 from cloudfs.errors import BaseLost, CloudfsError, LocalDamage, RemoteError, StorageAway
-from cloudfs.metadata.guard import VanishGuard
-from cloudfs.metadata.residents import Residents
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.bulk import MOST_BYTES, MOST_FILES
 from cloudfs.sync.connectivity import Connectivity, State, is_outage
 from cloudfs.sync.execute import Executor
 from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.storages import Storages
-from cloudfs.sync.troubles import Trouble, withheld
+from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.underway import Underway
 from cloudfs.types import Ino
 
@@ -64,28 +63,26 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Worker:
     """Brings every local change to the server; the floors below tell of changes through `inbox`."""
 
-    def __init__(  # noqa: PLR0913  # all that decides when something may be sent comes together here
+    def __init__(  # all that decides when something may be sent comes together here
         self,
         store: Store,
         inbox: Inbox,
         executor: Executor,
-        residents: Residents,
         connectivity: Connectivity,
         config: WorkerConfig,
         *,
         being_written: Callable[[Ino], bool],
         restraint: Restraint,
-        guard: VanishGuard,
+        obstacles: Obstacles,
     ) -> None:
         self._store = store
         self._inbox = inbox
         self._executor = executor
-        self._residents = residents
         self._connectivity = connectivity
         self._config = config
         self._being_written = being_written
         self._restraint = restraint
-        self._guard = guard
+        self._obstacles = obstacles
         self._requests = self._together = 0
         """Under way: of all kinds, and those that carry out several steps at once."""
         self._reserved: set[Ino] = set()
@@ -95,8 +92,6 @@ class Worker:
         """Found to be due and runnable, the next one first."""
         self._aside: dict[Ino, Step] = {}
         """Such that go together with others, in a request more than may be under way now."""
-        self._readers: dict[Ino, set[Ino]] = {}
-        """Files found open in a folder that is to be removed."""
         self._plan_at = 0.0
         self._planned_to = Ino(0)
         """How far the present pass over the backlog has come, 0 before it; and what was found in it:"""
@@ -116,14 +111,6 @@ class Worker:
     def in_flight(self) -> list[Node]:
         """Return the nodes whose steps are under way."""
         return [step.node for step in self._underway]
-
-    def all_blocked(self) -> list[Trouble]:
-        """Return every trouble that needs somebody to act, of those that are about one node each."""
-        blocked = {trouble.ino: trouble for trouble in self.troubles.all_blocked()}
-        if self._guard.held():
-            found = (self._withheld(node) for node in self._store.nodes.dirty())
-            blocked |= {trouble.ino: trouble for trouble in found if trouble is not None}
-        return list(blocked.values())
 
     def try_all_now(self) -> None:
         """Somebody waits, or the machine woke up: what was put off after a failure is due."""
@@ -170,11 +157,11 @@ class Worker:
         if any(concerns(step.node.ino) for step in self._underway):
             return None
         found: list[Trouble] = []
-        last, waiting = Ino(0), self._waiting()
+        last, waiting = Ino(0), self._obstacles.waiting()
         while part := self._store.nodes.dirty_after(last, _PART):
             for node in part:
-                if concerns(node.ino) and not self.waits_for_program(node):
-                    trouble = self._blocked(node)
+                if concerns(node.ino) and not self._obstacles.waits_for_program(node):
+                    trouble = self._obstacles.blocked(node)
                     if trouble is None and node.ino not in waiting:
                         return None
                     if trouble is not None and trouble not in found[-1:]:
@@ -182,49 +169,6 @@ class Worker:
             last = part[-1].ino
             await trio.lowlevel.checkpoint()
         return found
-
-    def waits_for_program(self, node: Node) -> bool:
-        """Tell whether a node was removed, and it, or a folder that it goes along with, is still held open."""
-        if not node.tombstone:
-            return False
-        going = (node, *map(self._store.nodes.get, self._store.nodes.synced_ancestors(node.ino)))
-        return any(it is not None and it.tombstone and self._is_read(it) for it in going)
-
-    def _waiting(self) -> set[Ino]:
-        """Return what waits, however far, for a program or for what is blocked; nothing where there is much to do."""
-        dirty = self._store.nodes.dirty_after(Ino(0), _PART)
-        waiting = {node.ino for node in dirty if self._waits_for_somebody(node)}
-        if len(dirty) == _PART or not waiting:
-            return set()
-        steps = plan(dirty, self._store.nodes)
-        found = -1
-        while found != len(waiting):
-            found = len(waiting)
-            waiting |= {step.node.ino for step in steps if step.after & waiting}
-        return waiting
-
-    def _waits_for_somebody(self, node: Node) -> bool:
-        return self.waits_for_program(node) or self._blocked(node) is not None
-
-    def _blocked(self, node: Node) -> Trouble | None:
-        if self._connectivity.state is State.NEEDS_LOGIN:
-            return self.troubles.needs_login(node, self._connectivity.reason)
-        return (
-            self._withheld(node)
-            or self._restraint.trouble(node)
-            or self.troubles.blocked(node.ino)
-            or self._blocked_successor(node)
-        )
-
-    def _withheld(self, node: Node) -> Trouble | None:
-        return withheld(node) if self._guard.covers(node) else None
-
-    def _blocked_successor(self, node: Node) -> Trouble | None:
-        """Return the trouble of the file that takes the place of a removed one, which has no step of its own then."""
-        if not node.tombstone or node.s_parent is None or node.s_name is None:
-            return None
-        successor = self._store.nodes.child(node.s_parent, node.s_name)
-        return None if successor is None or not successor.dirty else self.troubles.blocked(successor.ino)
 
     # The loop
 
@@ -341,7 +285,7 @@ class Worker:
         if any(isinstance(step, Remove) for step in steps):
             self._restraint.review()
         for step in steps:
-            if self._is_held(step):
+            if self._obstacles.is_held(step):
                 continue
             due = self._due(step)
             if due <= began:
@@ -376,48 +320,21 @@ class Worker:
 
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
-        if self._is_held(step):
+        if self._obstacles.is_held(step):
             return False
         if any(node.ino in self._reserved for node in step.involved):
             return False
-        if isinstance(step, Remove) and step.node.tombstone and self._is_read(step.node):
+        if isinstance(step, Remove) and step.node.tombstone and self._obstacles.is_read(step.node):
             # Unlinked but open: its readers still need the server's copy.
             return False
         if self._storages.is_tried(step.node, self._underway.roots):
             return False
         return not self._underway.is_in_the_way_of(step)
 
-    def _is_held(self, step: Step) -> bool:
-        if self._guard.covers(step.node):
-            return True
-        return isinstance(step, Remove) and self._restraint.holds(step.node)
-
-    def _is_read(self, node: Node) -> bool:
-        """Tell whether a program has a node, or what was found to go with it, still open."""
-        going = {node.ino, *self._readers.get(node.ino, ())}
-        return any(self._residents.is_open(ino) for ino in going)
-
-    async def _find_readers(self, folder: Node) -> bool:
-        """Look once for what is open in an unlinked folder. Unlinked itself, nothing in it is opened anew."""
-        found: set[Ino] = set()
-        level = [folder.ino]
-        while level:
-            for ino, is_folder in self._store.nodes.synced_member_inos(level.pop()):
-                if is_folder:
-                    level.append(ino)
-                elif self._residents.is_open(ino):
-                    found.add(ino)
-            await trio.lowlevel.checkpoint()
-        if found:
-            self._readers[folder.ino] = found
-        else:
-            self._readers.pop(folder.ino, None)
-        return bool(found)
-
     async def _carry_out(self, step: Step) -> None:
         try:
             removed = isinstance(step, Remove) and step.node.folder and step.node.tombstone
-            if removed and await self._find_readers(step.node):
+            if removed and await self._obstacles.find_readers(step.node):
                 return
             if self._executor.is_current(step):
                 await self._executor.run(step)
