@@ -330,7 +330,8 @@ def _hands(
 ) -> Hands:
     """Make those who carry out steps."""
     collect = tree.collect
-    doubts, new_folders, conflicts = Doubts(store.nodes), NewFolders(), Conflicts(store, takeover, sink)
+    doubts, new_folders = Doubts(store.nodes), NewFolders()
+    conflicts = Conflicts(store, takeover, sink, met=new_folders.forget)
     lister.sole_use = new_folders
     packer = Packer(store, contents, residents, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)

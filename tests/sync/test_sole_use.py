@@ -88,3 +88,22 @@ def test_listings_of_what_we_put_there_ourselves_change_nothing(tmp_path: Path) 
 
     tell(tmp_path, story, remote)
     assert kinds(remote) == {"make_folder": 1, "put_bulk": 3, "put": 0}
+
+
+def test_a_file_of_others_that_one_of_ours_has_met_ends_it(tmp_path: Path) -> None:
+    """By then it is known, so that no look finds anything new."""
+    remote = Watched(features=WITH_BULK)
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        remote.other.write("/new/large", THEIRS)
+        await world.save("new/large", bytes(200_000))
+        await is_kept(world, "/new/large", bytes(200_000))
+        for number in range(10):
+            await world.save(f"new/{number}", b"x")
+        await world.drain()
+        assert len(remote.other.tree()) == 13
+
+    tell(tmp_path, story, remote, poll_s=0)
+    assert kinds(remote)["put_bulk"] == 0
