@@ -55,6 +55,7 @@ from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.gate import GatedRemote
 from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.moving import Mover
+from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents, Packer
 from cloudfs.sync.pushing import Pusher
@@ -110,6 +111,7 @@ class Engine:
     fetcher: Fetcher
     filesystem: FileSystem
     worker: Worker
+    obstacles: Obstacles
     connectivity: Connectivity
     resolver: Resolver
     deletions: Deletions
@@ -251,16 +253,18 @@ async def _compose(
     contents = Contents(files, outgoing, fetcher)
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
+    obstacles = Obstacles(
+        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard
+    )
     worker = Worker(
         store,
         inbox,
         executor,
-        residents,
         connectivity,
         config.worker,
         written_at=files.written_at,
         restraint=restraint,
-        guard=guard,
+        obstacles=obstacles,
     )
     resolver = Resolver(store, remote, tree, lister, fetcher, files, outgoing, worker, sink=sink)
     filesystem = FileSystem(
@@ -305,6 +309,7 @@ async def _compose(
         fetcher,
         filesystem,
         worker,
+        obstacles,
         connectivity,
         resolver,
         deletions,
@@ -332,10 +337,12 @@ def _hands(
 ) -> Hands:
     """Make those who carry out steps."""
     collect = tree.collect
-    doubts, new_folders, conflicts = Doubts(store.nodes), NewFolders(), Conflicts(store, takeover, sink)
+    doubts, new_folders = Doubts(store.nodes), NewFolders()
+    conflicts = Conflicts(store, takeover, sink, met=new_folders.forget)
+    lister.sole_use = new_folders
     packer = Packer(store, contents, residents, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
-    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.known, lister.refresh_later, collect)
+    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
     remover = Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts)
     return Hands(

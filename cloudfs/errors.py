@@ -138,6 +138,9 @@ class BaseLost(CloudfsError):
 class RemoteError(CloudfsError):
     """A request failed. `subject` is the remote path or host it was about."""
 
+    unsent: bool = False
+    """Certainly nothing of what was asked for reached the server; False: perhaps all of it did."""
+
     def __init__(
         self,
         message: str,

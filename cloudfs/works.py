@@ -285,7 +285,7 @@ class _EngineWorks:
             reason=engine.connectivity.reason,
             pending=engine.store.nodes.count_dirty(),
             in_flight=len(engine.worker.in_flight()),
-            blocked=[self._blocked(trouble) for trouble in engine.worker.all_blocked()],
+            blocked=[self._blocked(trouble) for trouble in engine.obstacles.all_blocked()],
             conflicts=len(engine.resolver.pairs()),
             cache_bytes=engine.blocks.statistics().bytes,
             pending_bytes=engine.store.nodes.bytes_to_send(),
@@ -306,8 +306,8 @@ class _EngineWorks:
 
     def pending_below(self, path: str) -> int:
         """Count the changes that are to go up; a file that was removed and is still open goes when it is closed."""
-        worker, dirty = self._engine.worker, self._engine.store.nodes.dirty()
-        return sum(self._concerns(node.ino, path) and not worker.waits_for_program(node) for node in dirty)
+        obstacles, dirty = self._engine.obstacles, self._engine.store.nodes.dirty()
+        return sum(self._concerns(node.ino, path) and not obstacles.waits_for_program(node) for node in dirty)
 
     def conflicts(self) -> list[ConflictPair]:
         return [self._conflict(pair) for pair in self._engine.resolver.pairs()]

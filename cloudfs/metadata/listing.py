@@ -32,7 +32,7 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, RemoteEntry, RemotePath
 
-__all__ = ["Ahead", "Lister"]
+__all__ = ["Ahead", "Lister", "SoleUse"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,18 @@ class Ahead(Protocol):
 
     def was_read(self, ino: Ino) -> None:
         """A program reads a folder, and has got its members."""
+        ...
+
+
+class SoleUse(Protocol):
+    """Whoever takes some folders to hold nothing of others."""
+
+    def covers(self, ino: Ino) -> bool:
+        """Tell whether it takes a folder to be such a one."""
+        ...
+
+    def forget(self, ino: Ino) -> None:
+        """Others use the folder, too."""
         ...
 
 
@@ -82,6 +94,8 @@ class Lister:
         """Whoever watches the account needs us first, and comes here afterwards."""
         self.ahead: Ahead | None = None
         """It needs us first, and comes here afterwards."""
+        self.sole_use: SoleUse | None = None
+        """Nobody, until it comes here."""
         self._flight: SingleFlight[Ino, None] = SingleFlight(nursery)
         self._follower = Follower(store, remote, takeover.vanished, self._list_alone)
         self._asked_at: dict[Ino, float] = {}
@@ -348,6 +362,7 @@ class Lister:
         if self._replaced(folder, own):
             await self._vanished(ino, alone=coming is not None)
             return True
+        self._tell_of_others(ino, members)
         if coming is None:
             await self._leave(ino, members)
         kept = await self._follow(ino, members, self._merge(ino, members, touched), coming)
@@ -368,6 +383,18 @@ class Lister:
         for change in changes:
             if isinstance(change, Adopt):
                 self.refresh_later(change.node.ino)
+
+    def _tell_of_others(self, ino: Ino, members: Sequence[RemoteEntry]) -> None:
+        """Tell where a listing has a name that is neither known nor one that a request of ours may have put there.
+
+        Not left out is what a step touches that has sent nothing yet: there it would be in the way.
+        """
+        if self.sole_use is None or not self.sole_use.covers(ino):
+            return
+        nodes = self._store.nodes
+        ours = nodes.synced_names(ino) | nodes.names_in_doubt(ino)
+        if any(entry.name not in ours for entry in members):
+            self.sole_use.forget(ino)
 
     def _left_out(self, ino: Ino, touched: Mapping[Ino, set[str]]) -> set[str]:
         """Return the names of which a listing that is under way says nothing."""

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cloudfs.errors import ProtocolViolation
+from cloudfs.errors import ProtocolViolation, RemoteError
 from cloudfs.remote import dialect, values
 from cloudfs.remote.connect import Site
+from cloudfs.remote.failures import UNCONNECTED
 from cloudfs.remote.home import home_path
 from cloudfs.remote.protocol import NewFile
 from cloudfs.remote.session import Session
@@ -52,7 +53,13 @@ async def send(session: Session, site: Site, files: Sequence[NewFile]) -> Sequen
         lane=Lane.BULK,
         silence_s=session.transport.limits.change_s + _FILE_S * len(files),
     )
-    reply = await session.fetch(request, 200, 400)
+    try:
+        reply = await session.fetch(request, 200, 400)
+    except RemoteError as error:
+        error.unsent = isinstance(
+            error.__cause__, UNCONNECTED
+        )  # it is one request, never followed by another
+        raise
     results = _results(reply, request.subject)
     return [_stored(results.get(name), file) for name, file in zip(names, files, strict=True)]
 

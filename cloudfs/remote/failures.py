@@ -41,7 +41,7 @@ from cloudfs.errors import (
 from cloudfs.remote.multistatus import parse_error
 from cloudfs.remote.values import http_date_s, whole_number
 
-__all__ = ["NETWORK_ERRORS", "Failure", "error_of_exception", "error_of_reply"]
+__all__ = ["NETWORK_ERRORS", "UNCONNECTED", "Failure", "error_of_exception", "error_of_reply"]
 
 NETWORK_ERRORS = (
     httpx.HTTPError,
@@ -138,6 +138,9 @@ _EXCEPTIONS: tuple[tuple[type[Exception], type[RemoteError], str], ...] = (
     (httpx.StreamError, Unreachable, "the connection was closed"),
 )
 """First match wins; tested against every subclass of httpx's tree."""
+
+UNCONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
+"""There was no connection yet, or no TLS on it: nothing of the request was sent."""
 
 _IN_MAINTENANCE = "X-Nextcloud-Maintenance-Mode"
 """29.0.1 says so on OCS and pages, newer servers everywhere."""

@@ -50,17 +50,29 @@ _MOST_REMEMBERED = 10_000
 
 
 class NewFolders:
-    """Folders made by this process on the server, and when they were last known to hold nothing of others."""
+    """Folders made by this process on the server, and when they were last known to hold nothing of others.
+
+    A `metadata.listing.SoleUse`: also a listing for another reason may show somebody else's things.
+    """
 
     def __init__(self) -> None:
         self._known_at: dict[Ino, float] = {}
 
-    def known(self, ino: Ino) -> None:
-        """It was made, or looked at, just now."""
+    def made(self, ino: Ino) -> None:
+        """It was made just now."""
         self._known_at.pop(ino, None)
         self._known_at[ino] = trio.current_time()
         if len(self._known_at) > _MOST_REMEMBERED:
             del self._known_at[next(iter(self._known_at))]
+
+    def looked(self, ino: Ino) -> None:
+        """A look found nothing of others; it may be older than what had the folder forgotten meanwhile."""
+        if self.covers(ino):
+            self.made(ino)
+
+    def covers(self, ino: Ino) -> bool:
+        """Tell whether nobody else was seen to use it."""
+        return ino in self._known_at
 
     def forget(self, ino: Ino) -> None:
         """Somebody else has put something into it."""
@@ -109,16 +121,18 @@ class BulkUploader:
         folder = self._nodes.synced_path(node.parent)
         if folder is None or not NewFile(join(folder, node.name), b"", 0).fits_bulk:
             return False
-        return math.isfinite(self._new_folders.age_s(node.parent)) and not self._store.attempts(node.ino)
+        return self._new_folders.covers(node.parent) and not self._store.attempts(node.ino)
 
-    async def send(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError]:
-        """Send what belongs to the steps and commit what the server made of it; return what went wrong with which file.
+    async def send(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError | None]:
+        """Send what belongs to the steps and commit what the server made of it; return what came of each file.
 
-        Raises RemoteError where the request failed. Then nothing is lost, and the next plan says what is still to do.
+        None: the server has it. Of what is left out nothing is known to have been answered: there was nothing to send
+        any more, or it goes by itself next time. Raises RemoteError where the request failed. Then nothing is lost, and
+        the next plan says what is still to do.
         """
-        failed: dict[Ino, CloudfsError] = {}
+        outcome: dict[Ino, CloudfsError | None] = {}
         async with AsyncExitStack() as stack:
-            packages = await self._pack(stack, steps, failed)
+            packages = await self._pack(stack, steps, outcome)
             files = [await self._file(package) for package in packages]
             await self._look(packages)
             # NO CHECKPOINT until the tries are noted: from then on nothing else is done about these files.
@@ -129,17 +143,18 @@ class BulkUploader:
             ]
             if chosen:
                 await self._send(*zip(*chosen, strict=True))
-        return failed
+            outcome |= {it.parcel.node.ino: None for it in packages if it.delivered is not None}
+        return outcome
 
     async def _pack(
-        self, stack: AsyncExitStack, steps: Sequence[Upload], failed: dict[Ino, CloudfsError]
+        self, stack: AsyncExitStack, steps: Sequence[Upload], outcome: dict[Ino, CloudfsError | None]
     ) -> list[Package]:
         packages = []
         for step in steps:
             try:
                 package = await stack.enter_async_context(self._packer.packed(step))
             except CloudfsError as error:
-                failed[step.node.ino] = error
+                outcome[step.node.ino] = error
             else:
                 packages += [] if package is None or package.parcel.size > _SMALL_BYTES else [package]
         return packages
@@ -158,7 +173,7 @@ class BulkUploader:
             if self._new_folders.age_s(folder) < _CERTAIN_S or len(inside) < _WORTH_A_LOOK or path is None:
                 continue
             if await self._holds_only_ours(folder, path):
-                self._new_folders.known(folder)
+                self._new_folders.looked(folder)
             else:
                 self._new_folders.forget(folder)
 
@@ -193,6 +208,8 @@ class BulkUploader:
                 stored = await self._remote.put_bulk(files)
                 await self._prove(packages, stored)
         except RemoteError as error:
+            if error.unsent or isinstance(error, NotAuthenticated):
+                self._undo_attempts(packages)
             self._failed(packages, error)
             raise
         self._failures = 0
@@ -202,6 +219,12 @@ class BulkUploader:
                     package.delivered = self._uploader.commit_new(package.parcel, made)
         # Of what was refused it stays in doubt whether any of it was stored.
         self._send_singly([it for it, made in zip(packages, stored, strict=True) if made is None])
+
+    def _undo_attempts(self, packages: Sequence[Package]) -> None:
+        """The server has taken nothing. There are no attempts of before: of such a file nothing goes in bulk."""
+        with self._store.transaction():
+            for package in packages:
+                self._store.end_attempts(package.parcel.node.ino)
 
     async def _prove(self, packages: Sequence[Package], stored: Sequence[Stored | None]) -> None:
         """Look once whether the server has what it says that it has stored."""
@@ -226,7 +249,7 @@ class BulkUploader:
         self._proved = any(made is not None for made in stored)
 
     def _failed(self, packages: Sequence[Package], error: RemoteError) -> None:
-        if isinstance(error, (NotAuthenticated, Unavailable)):
+        if error.unsent or isinstance(error, (NotAuthenticated, Unavailable)):
             return
         # A firewall in between may refuse such requests in any way, for ever (nextcloud/desktop#10300).
         self._send_singly(packages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.placing import free_copy_name
@@ -17,10 +18,16 @@ _log = logging.getLogger(__name__)
 
 
 class Conflicts:
-    """Carries out the rules of design.md §2. NO CHECKPOINT: each method is one transaction."""
+    """Carries out the rules of design.md §2. NO CHECKPOINT: each method is one transaction.
 
-    def __init__(self, store: Store, takeover: Takeover, sink: ChangeSink) -> None:
+    `met` hears of folders in which something of others stood in the way.
+    """
+
+    def __init__(
+        self, store: Store, takeover: Takeover, sink: ChangeSink, met: Callable[[Ino], None] = lambda _: None
+    ) -> None:
         self._store = store
+        self._met = met
         self._nodes = store.nodes
         self._takeover = takeover
         self._sink = sink
@@ -32,6 +39,7 @@ class Conflicts:
         server's version appears as a new node under the old name.
         """
         folder, name = place
+        self._met(folder)
         current = self._nodes.get(node.ino)
         if current is None:
             return
@@ -61,6 +69,7 @@ class Conflicts:
             return  # it went on to another name while we asked
         assert node.parent is not None  # noqa: S101  # only linked nodes are sent
         parent = node.parent
+        self._met(parent)
         copy = free_copy_name(self._nodes, parent, node.name)
         with self._store.transaction():
             self._nodes.update(node.ino, name=copy)

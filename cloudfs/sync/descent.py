@@ -5,7 +5,9 @@ The ETag of a Nextcloud folder changes with everything below it, before the answ
 it. INVARIANT: what has yet to be looked at is never remembered as work, but follows from the ETags in the database
 (`Nodes.stale_folders`); a look that breaks off is gone on with by the next one, also after a restart.
 
-Our own changes give folders new ETags too. That is not told apart: it costs a listing of the folder at most.
+Our own changes give folders new ETags too. That is not told apart: it costs a listing of the folder at most, at each
+look while files go up into it. An ETag does not say whose change it comes from, and the looks do not wait for the end
+of the uploads: there may be no moment without one for minutes, and what others do beside them is to be seen.
 """
 
 from __future__ import annotations

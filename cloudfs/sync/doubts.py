@@ -58,12 +58,19 @@ class Doubts:
     def trying(self, ino: Ino, place: tuple[Ino, str], size: int = 0) -> Iterator[None]:
         """Note a request of so many bytes for its duration; who commits its success ends the try with it.
 
-        After an error that only a look can explain the doubt stays, until `settle` is called.
+        After an error that only a look can explain the doubt stays, until `settle` is called. Of what was not sent
+        there is none, but for that of an earlier request about the node.
         """
+        node = self._nodes.get(ino)
+        in_doubt = node is not None and node.tried is not None
         self._nodes.begin_try(ino, place)
         try:
             yield
         except RemoteError as error:
+            if error.unsent:
+                if not in_doubt:
+                    self.settle(ino)
+                raise
             if isinstance(error, _LOST):
                 self._until[ino] = _end_of(trio.current_time(), size)
             if not _leaves_doubt(error):

@@ -87,8 +87,8 @@ class Executor:
         """Tell whether a step can be carried out together with others of which this is said."""
         return self._hands.bulk.takes(step)
 
-    async def run_together(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError]:
-        """Carry out uploads in one request; return what went wrong with which file. Raises RemoteError."""
+    async def run_together(self, steps: Sequence[Upload]) -> dict[Ino, CloudfsError | None]:
+        """Carry out uploads in one request; return what came of each: see `BulkUploader.send`. Raises RemoteError."""
         places = [place for step in steps for place in self._places(step)]
         with self._touches.step(places):
             outcome = await self._hands.bulk.send(steps)

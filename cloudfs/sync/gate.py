@@ -179,18 +179,27 @@ class GatedRemote:
     async def _prove_login(self, size: int) -> None:
         """Before a large upload have a small request go ahead, where one has to: nobody is to wait for the other."""
         if size > _SMALL_BYTES and self._connectivity.unproven:
-            await self.stat(ROOT_PATH)
+            try:
+                await self.stat(ROOT_PATH)
+            except RemoteError as error:
+                error.unsent = True  # what it was to go ahead of
+                raise
 
     async def _changed(self, request: Awaitable[T]) -> T:
         """Send a change: no program waits for it."""
         return await self._told(request, patient=True)
 
     async def _told(self, request: Awaitable[T], *, patient: bool = False) -> T:
+        begun = False
         try:
             async with self._connectivity.asking(patient=patient) as answered:
+                begun = True
                 result = await request
                 answered()
                 reached(f"{getattr(request, '__name__', '')} answered")
+        except RemoteError as error:
+            error.unsent = error.unsent or not begun
+            raise
         finally:
             # A coroutine that the login check kept from starting must not warn that nobody awaited it.
             getattr(request, "close", lambda: None)()

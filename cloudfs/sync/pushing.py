@@ -8,8 +8,9 @@ server does not tell of everything.
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -38,6 +39,8 @@ _STEADY_S = 60.0
 _REFUSED_S = 3600.0
 """Each failed login slows down everybody behind our address; and who has no push server will not have one soon."""
 _GATHER_S = 0.1
+_COMING_S = 1.0
+"""How often to see whether the answers have come to which our own requests' echoes belong."""
 _MOST_TOLD = 1000
 """So many changes at once are looked for from the root down: that takes no more requests."""
 
@@ -48,6 +51,8 @@ class Concerned(msgspec.Struct, frozen=True):
     folders: frozenset[Ino]
     elsewhere: bool
     """Something changed that cannot be told to be in one of these."""
+    coming: Mapping[str, tuple[Ino, str]]
+    """What nobody knows, by its id, in places to which a request of ours is just bringing something."""
 
 
 def concerned(
@@ -61,15 +66,23 @@ def concerned(
 
     What a step of ours changed lately, and what is as we know it, is that step's echo. A folder that is just being
     listed for the first time is among the known: its listing may show what was there before. Changes nothing.
+
+    What is new in a place that a request of ours has tried is most likely that request's echo, come before its answer:
+    a listing would leave the name out until then.
     """
     folders: set[Ino] = set()
+    coming: dict[str, tuple[Ino, str]] = {}
     for entry in entries:
         known = nodes.by_file_id(entry.file_id or "")
         here = next((node for node in known if nodes.synced_path(node.ino) == entry.path), None)
         if here is not None and is_ours(entry.file_id or "") and _is_as_known(here, entry):
             continue
+        above = _by_synced_path(nodes, parent_of(entry.path))
+        if not known and entry.file_id and above is not None and nodes.tried_child(above, entry.name):
+            coming[entry.file_id] = above, entry.name
+            continue
         folders |= {node.s_parent for node in known if node.s_parent and node is not here}
-        if (above := _by_synced_path(nodes, parent_of(entry.path))) is not None:
+        if above is not None:
             folders.add(above)
         if here is not None and here.folder:
             folders.add(here.ino)
@@ -80,7 +93,7 @@ def concerned(
         folders |= {node.s_parent for node in known if node.s_parent}
         elsewhere = elsewhere or not (known or is_ours(file_id))
     known_ones = (ino for ino in folders if _is_listed(nodes, ino) or is_under_way(ino))
-    return Concerned(frozenset(known_ones), elsewhere)
+    return Concerned(frozenset(known_ones), elsewhere, coming)
 
 
 def _is_as_known(node: Node, entry: RemoteEntry) -> bool:
@@ -127,6 +140,8 @@ class Pusher:
         self._connection = trio.CancelScope()
         self._connected_at: float | None = None
         self._told: set[str] = set()
+        self._coming: dict[str, tuple[Ino, str]] = {}
+        """Told, too, but not worth a look before the answer of the request that has tried this place."""
         self._untold = False
         """Something changed, and the server did not say what."""
         self._bell = trio.Event()
@@ -188,8 +203,10 @@ class Pusher:
 
     async def _take_in_all(self) -> None:
         while True:
-            await self._bell.wait()
+            with trio.move_on_after(_COMING_S if self._coming else math.inf):
+                await self._bell.wait()
             await trio.sleep(_GATHER_S)
+            self._told |= self._answered()
             told, untold = sorted(self._told), self._untold
             self._told, self._untold, self._bell = set(), False, trio.Event()
             if len(told) > _MOST_TOLD:
@@ -202,6 +219,13 @@ class Pusher:
             if untold:
                 self._watcher.wake()
 
+    def _answered(self) -> set[str]:
+        """Take from what waits for a request's answer that of which the outcome is known."""
+        answered = {file_id for file_id, place in self._coming.items() if not self._nodes.tried_child(*place)}
+        for file_id in answered:
+            del self._coming[file_id]
+        return answered
+
     async def _take_in(self, ids: Sequence[str]) -> bool:
         """List the folders in which these have changed; True when others may have, too."""
         folders: set[Ino] = set()
@@ -211,6 +235,7 @@ class Pusher:
             entries = await self._remote.identify(some)
             found = concerned(some, entries, self._nodes, self._echoes.is_ours, self._descent.is_under_way)
             folders |= found.folders
+            self._coming |= found.coming
             elsewhere = elsewhere or found.elsewhere
         await self._descent.look_into(folders)
         return elsewhere

@@ -7,7 +7,8 @@ counts as online.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 import msgspec
 import trio
@@ -36,7 +37,7 @@ class Storages:
 
     def failed(self, node: Node) -> None:
         """What a node lies in is down: have it left alone, longer each time."""
-        down = self._down.setdefault(self._root_of(node), _Down(0, 0.0))
+        down = self._down.setdefault(self.root_of(node), _Down(0, 0.0))
         if trio.current_time() < down.due:
             return  # of many in one request, each tells the same
         down.tries += 1
@@ -46,7 +47,7 @@ class Storages:
     def answered(self, node: Node) -> None:
         """A step about a node succeeded."""
         if self._down:
-            self._down.pop(self._root_of(node), None)
+            self._down.pop(self.root_of(node), None)
 
     def retry_all(self) -> None:
         """Somebody waits: each is tried now."""
@@ -55,17 +56,17 @@ class Storages:
 
     def due(self, node: Node) -> float:
         """Return the trio time before which a node is left alone."""
-        down = self._down.get(self._root_of(node)) if self._down else None
+        down = self._down.get(self.root_of(node)) if self._down else None
         return 0.0 if down is None else down.due
 
-    def is_tried(self, node: Node, running: Iterable[Node]) -> bool:
-        """Tell whether a node's storage is down, and one of these nodes is finding out about it already."""
+    def is_tried(self, node: Node, tried: Callable[[], AbstractSet[Ino]]) -> bool:
+        """Tell whether a node's storage is down, and is one of those in which something is under way already."""
         if not self._down:
             return False
-        root = self._root_of(node)
-        return root in self._down and any(self._root_of(other) == root for other in running)
+        root = self.root_of(node)
+        return root in self._down and root in tried()
 
-    def _root_of(self, node: Node) -> Ino:
+    def root_of(self, node: Node) -> Ino:
         """Return the nearest mount root above a node; without one, as servers do not always tell, its folder."""
         if node.mount_root:
             return node.ino

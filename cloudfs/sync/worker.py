@@ -2,8 +2,7 @@
 
 Everything it knows about tries and refusals is in memory: after a restart each step is simply tried again.
 
-LOCK ORDER: none. Two steps never run on one node, and a step that moves or removes a folder runs while no other
-step works below that folder (`_fits`), because it changes the server's paths of everything in it.
+LOCK ORDER: none. Which steps must not run together `underway` knows.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ import msgspec
 import trio
 
 from cloudfs.errors import BaseLost, CloudfsError, LocalDamage, RemoteError, StorageAway
-from cloudfs.metadata.guard import VanishGuard
-from cloudfs.metadata.residents import Residents
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.bulk import MOST_BYTES, MOST_FILES
 from cloudfs.sync.connectivity import Connectivity, State, is_outage
 from cloudfs.sync.execute import Executor
 from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.storages import Storages
-from cloudfs.sync.troubles import Trouble, withheld
+from cloudfs.sync.troubles import Trouble
+from cloudfs.sync.underway import Underway
 from cloudfs.types import Ino
 
 __all__ = ["Worker", "WorkerConfig"]
@@ -64,29 +63,26 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Worker:
     """Brings every local change to the server; the floors below tell of changes through `inbox`."""
 
-    def __init__(  # noqa: PLR0913  # all that decides when something may be sent comes together here
+    def __init__(  # all that decides when something may be sent comes together here
         self,
         store: Store,
         inbox: Inbox,
         executor: Executor,
-        residents: Residents,
         connectivity: Connectivity,
         config: WorkerConfig,
         *,
         written_at: Callable[[Ino], float | None],
         restraint: Restraint,
-        guard: VanishGuard,
+        obstacles: Obstacles,
     ) -> None:
         self._store = store
         self._inbox = inbox
         self._executor = executor
-        self._residents = residents
         self._connectivity = connectivity
         self._config = config
         self._written_at = written_at
         self._restraint = restraint
-        self._guard = guard
-        self._running: dict[Ino, Step] = {}
+        self._obstacles = obstacles
         self._requests = self._together = 0
         """Under way: of all kinds, and those that carry out several steps at once."""
         self._reserved: set[Ino] = set()
@@ -94,8 +90,8 @@ class Worker:
         self._progress = trio.Event()
         self._queue: deque[Step] = deque()
         """Found to be due and runnable, the next one first."""
-        self._readers: dict[Ino, set[Ino]] = {}
-        """Files found open in a folder that is to be removed."""
+        self._aside: dict[Ino, Step] = {}
+        """Such that go together with others, in a request more than may be under way now."""
         self._plan_at = 0.0
         self._planned_to = Ino(0)
         """How far the present pass over the backlog has come, 0 before it; and what was found in it:"""
@@ -108,20 +104,13 @@ class Worker:
         """The last pass found nothing to start, but steps that wait: maybe for each other, across parts."""
         self.troubles = inbox.troubles
         self._storages = Storages(store.nodes)
+        self._underway = Underway(store.nodes, self._storages.root_of)
 
     # What others call
 
     def in_flight(self) -> list[Node]:
         """Return the nodes whose steps are under way."""
-        return [step.node for step in self._running.values()]
-
-    def all_blocked(self) -> list[Trouble]:
-        """Return every trouble that needs somebody to act, of those that are about one node each."""
-        blocked = {trouble.ino: trouble for trouble in self.troubles.all_blocked()}
-        if self._guard.held():
-            found = (self._withheld(node) for node in self._store.nodes.dirty())
-            blocked |= {trouble.ino: trouble for trouble in found if trouble is not None}
-        return list(blocked.values())
+        return [step.node for step in self._underway]
 
     def try_all_now(self) -> None:
         """Somebody waits, or the machine woke up: what was put off after a failure is due."""
@@ -135,7 +124,7 @@ class Worker:
         """Have nodes to oneself: no step works on them within the block. Waits for those under way."""
         self._reserved.update(inos)
         try:
-            while any(node.ino in inos for step in self._running.values() for node in step.involved):
+            while any(ino in self._underway for ino in inos):
                 await self._progress.wait()
             yield
         finally:
@@ -165,14 +154,14 @@ class Worker:
 
     async def _stopped(self, concerns: Callable[[Ino], bool]) -> list[Trouble] | None:
         """Return why each node that is left cannot go up, None as soon as one is found that may."""
-        if any(concerns(ino) for ino in self._running):
+        if any(concerns(step.node.ino) for step in self._underway):
             return None
         found: list[Trouble] = []
-        last, waiting = Ino(0), self._waiting()
+        last, waiting = Ino(0), self._obstacles.waiting()
         while part := self._store.nodes.dirty_after(last, _PART):
             for node in part:
-                if concerns(node.ino) and not self.waits_for_program(node):
-                    trouble = self._blocked(node)
+                if concerns(node.ino) and not self._obstacles.waits_for_program(node):
+                    trouble = self._obstacles.blocked(node)
                     if trouble is None and node.ino not in waiting:
                         return None
                     if trouble is not None and trouble not in found[-1:]:
@@ -180,49 +169,6 @@ class Worker:
             last = part[-1].ino
             await trio.lowlevel.checkpoint()
         return found
-
-    def waits_for_program(self, node: Node) -> bool:
-        """Tell whether a node was removed, and it, or a folder that it goes along with, is still held open."""
-        if not node.tombstone:
-            return False
-        going = (node, *map(self._store.nodes.get, self._store.nodes.synced_ancestors(node.ino)))
-        return any(it is not None and it.tombstone and self._is_read(it) for it in going)
-
-    def _waiting(self) -> set[Ino]:
-        """Return what waits, however far, for a program or for what is blocked; nothing where there is much to do."""
-        dirty = self._store.nodes.dirty_after(Ino(0), _PART)
-        waiting = {node.ino for node in dirty if self._waits_for_somebody(node)}
-        if len(dirty) == _PART or not waiting:
-            return set()
-        steps = plan(dirty, self._store.nodes)
-        found = -1
-        while found != len(waiting):
-            found = len(waiting)
-            waiting |= {step.node.ino for step in steps if step.after & waiting}
-        return waiting
-
-    def _waits_for_somebody(self, node: Node) -> bool:
-        return self.waits_for_program(node) or self._blocked(node) is not None
-
-    def _blocked(self, node: Node) -> Trouble | None:
-        if self._connectivity.state is State.NEEDS_LOGIN:
-            return self.troubles.needs_login(node, self._connectivity.reason)
-        return (
-            self._withheld(node)
-            or self._restraint.trouble(node)
-            or self.troubles.blocked(node.ino)
-            or self._blocked_successor(node)
-        )
-
-    def _withheld(self, node: Node) -> Trouble | None:
-        return withheld(node) if self._guard.covers(node) else None
-
-    def _blocked_successor(self, node: Node) -> Trouble | None:
-        """Return the trouble of the file that takes the place of a removed one, which has no step of its own then."""
-        if not node.tombstone or node.s_parent is None or node.s_name is None:
-            return None
-        successor = self._store.nodes.child(node.s_parent, node.s_name)
-        return None if successor is None or not successor.dirty else self.troubles.blocked(successor.ino)
 
     # The loop
 
@@ -236,12 +182,17 @@ class Worker:
                 self._rang = self._rang or bell.is_set()
 
     def _round(self, nursery: trio.Nursery) -> float:
-        """Start what can be started now; return after how many seconds to look again without being woken."""
+        """Start what can be started now; return after how many seconds to look again without being woken.
+
+        NO CHECKPOINT: what is found about the steps under way holds to its end.
+        """
         now = trio.current_time()
+        self._underway.look_again()
         if self._connectivity.state is State.NEEDS_LOGIN:
             return _IDLE_S
         if now < self._connectivity.next_try:
             return self._connectivity.next_try - now
+        self._bring_back()
         self._start(nursery, self._is_still_right)
         if self._free() <= 0:
             return _IDLE_S
@@ -261,9 +212,15 @@ class Worker:
         while self._queue and self._free() > 0:
             step = self._queue.popleft()
             # What is dropped here is found again by a later plan.
-            if not (self._due(step) <= now and self._fits(step) and is_right(step)):
+            if not (self._due(step) <= now and self._fits(step)):
                 continue
-            if self._executor.takes_together(step):
+            together = self._executor.takes_together(step)
+            if together and self._together >= _MOST_TOGETHER:
+                self._put_aside(step)
+                continue
+            if not is_right(step):
+                continue
+            if together:
                 self._start_together(nursery, step, is_right)
                 continue
             if isinstance(step, Remove):
@@ -273,14 +230,23 @@ class Worker:
     def _begin(self, nursery: trio.Nursery, carry_out: Callable[..., Awaitable[None]], *steps: Step) -> None:
         for step in steps:
             _log.debug("%s: %s begins", step.node.name, type(step).__name__)
-        self._running.update({step.node.ino: step for step in steps})
+        self._underway.begin(steps)
         self._requests += 1
         nursery.start_soon(carry_out, *steps)
 
+    def _put_aside(self, step: Step) -> None:
+        if len(self._aside) < _PART:  # more is found again by a later plan
+            self._aside[step.node.ino] = step
+
+    def _bring_back(self) -> None:
+        """Queue what was put aside, once there is room for it. A plan may have found and queued the same again."""
+        if self._aside and self._together < _MOST_TOGETHER:
+            others = [step for step in self._queue if step.node.ino not in self._aside]
+            self._queue = deque([*self._aside.values(), *others])
+            self._aside.clear()
+
     def _start_together(self, nursery: trio.Nursery, first: Step, is_right: Callable[[Step], bool]) -> None:
-        """Start small uploads in one request, unless enough of those are under way, or it is only a few."""
-        if self._together >= _MOST_TOGETHER:
-            return
+        """Start small uploads in one request, unless it is only a few."""
         now, chosen, left = trio.current_time(), [first], deque[Step]()
         size = first.node.size
         while self._queue and len(chosen) < MOST_FILES:
@@ -319,7 +285,7 @@ class Worker:
         if any(isinstance(step, Remove) for step in steps):
             self._restraint.review()
         for step in steps:
-            if self._is_held(step):
+            if self._obstacles.is_held(step):
                 continue
             due = self._due(step)
             if due <= began:
@@ -335,7 +301,7 @@ class Worker:
             self._planned_to = part[-1].ino
             return self._plan_at - now
         # The end of a pass. What it started may be over by now, its end unheard while other parts were planned.
-        alone = bool(self._planned_to) and not self._running
+        alone = bool(self._planned_to) and not self._underway
         self._everything = alone and self._held and not self._found
         again = self._everything or (alone and self._found) or self._rang
         soonest = self._plan_at if again else self._soonest
@@ -357,102 +323,55 @@ class Worker:
 
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
-        if self._is_held(step):
+        if self._obstacles.is_held(step):
             return False
-        involved = {node.ino for node in step.involved}
-        if involved & self._reserved or involved & {
-            node.ino for other in self._running.values() for node in other.involved
-        }:
+        if any(node.ino in self._reserved for node in step.involved):
             return False
-        if isinstance(step, Remove) and step.node.tombstone and self._is_read(step.node):
+        if isinstance(step, Remove) and step.node.tombstone and self._obstacles.is_read(step.node):
             # Unlinked but open: its readers still need the server's copy.
             return False
-        if self._storages.is_tried(step.node, (other.node for other in self._running.values())):
+        if self._storages.is_tried(step.node, self._underway.roots):
             return False
-        return self._clear_of(step)
-
-    def _is_held(self, step: Step) -> bool:
-        if self._guard.covers(step.node):
-            return True
-        return isinstance(step, Remove) and self._restraint.holds(step.node)
-
-    def _is_read(self, node: Node) -> bool:
-        """Tell whether a program has a node, or what was found to go with it, still open."""
-        going = {node.ino, *self._readers.get(node.ino, ())}
-        return any(self._residents.is_open(ino) for ino in going)
-
-    async def _find_readers(self, folder: Node) -> bool:
-        """Look once for what is open in an unlinked folder. Unlinked itself, nothing in it is opened anew."""
-        found: set[Ino] = set()
-        level = [folder.ino]
-        while level:
-            for ino, is_folder in self._store.nodes.synced_member_inos(level.pop()):
-                if is_folder:
-                    level.append(ino)
-                elif self._residents.is_open(ino):
-                    found.add(ino)
-            await trio.lowlevel.checkpoint()
-        if found:
-            self._readers[folder.ino] = found
-        else:
-            self._readers.pop(folder.ino, None)
-        return bool(found)
-
-    def _clear_of(self, step: Step) -> bool:
-        for other in self._running.values():
-            if step.structural and self._is_below(other, step.node.ino):
-                return False
-            if other.structural and self._is_below(step, other.node.ino):
-                return False
-        return True
-
-    def _is_below(self, step: Step, folder: Ino) -> bool:
-        return any(
-            folder in self._store.nodes.synced_ancestors(node.ino)
-            or folder in self._store.nodes.ancestors(node.ino)
-            or (
-                node.t_parent
-                and folder in (node.t_parent, *self._store.nodes.synced_ancestors(node.t_parent))
-            )
-            for node in step.involved
-        )
+        return not self._underway.is_in_the_way_of(step)
 
     async def _carry_out(self, step: Step) -> None:
-        ino = step.node.ino
         try:
             removed = isinstance(step, Remove) and step.node.folder and step.node.tombstone
-            if removed and await self._find_readers(step.node):
+            if removed and await self._obstacles.find_readers(step.node):
                 return
             if self._executor.is_current(step):
                 await self._executor.run(step)
-                self.troubles.forget(ino)
-                self._storages.answered(step.node)
+                self._conclude(step, None)
         except Exception as error:  # noqa: BLE001  # one step that breaks must not stop the others
             self._note(step, error)
         finally:
             self._requests -= 1
-            del self._running[ino]
+            self._underway.end((step,))
             self._settle(step)
 
     async def _carry_out_together(self, *steps: Upload) -> None:
-        failed: Mapping[Ino, Exception] = {}
+        outcome: Mapping[Ino, Exception | None] = {}
+        current = list(steps)
         try:
-            failed = await self._executor.run_together([it for it in steps if self._executor.is_current(it)])
+            current = [step for step in steps if self._executor.is_current(step)]
+            outcome = await self._executor.run_together(current)
         except Exception as error:  # noqa: BLE001  # steps that break must not stop the others
-            failed = {step.node.ino: error for step in steps}
-        else:
-            for step in steps:
-                if step.node.ino not in failed:
-                    self.troubles.forget(step.node.ino)
-                    self._storages.answered(step.node)
+            outcome = {step.node.ino: error for step in current}
         finally:
             self._together -= 1
             self._requests -= 1
+            self._underway.end(steps)
             for step in steps:
-                del self._running[step.node.ino]
-                if step.node.ino in failed:
-                    self._note(step, failed[step.node.ino])
+                if step.node.ino in outcome:
+                    self._conclude(step, outcome[step.node.ino])
                 self._settle(step)
+
+    def _conclude(self, step: Step, error: Exception | None) -> None:
+        if error is not None:
+            self._note(step, error)
+            return
+        self.troubles.forget(step.node.ino)
+        self._storages.answered(step.node)
 
     def _note(self, step: Step, error: Exception) -> None:
         """Say why a step failed, and when it is tried again."""

@@ -217,12 +217,12 @@ def test_what_was_changed_inside_waits_for_the_answer(
     told = said(stage)
     assert set(told) == {"7", "new", "eight", "single"}
     assert all("`cloudfs deletions accept`" in step for step in told.values())
-    assert {it.name for it in stage.call_sync(stage.engine.worker.all_blocked)} == set(told)
+    assert {it.name for it in stage.call_sync(stage.engine.obstacles.all_blocked)} == set(told)
     assert there.tree() == {"single": b"single", "elsewhere": b"elsewhere"}
 
     stage.call(stage.engine.deletions.accept_vanished)
     stage.sync()
-    assert stage.call_sync(stage.engine.worker.all_blocked) == []
+    assert stage.call_sync(stage.engine.obstacles.all_blocked) == []
     assert there.tree() == tree(here)
     assert read(here, "big/inner/7") == b"mine"
     assert read(here, "big/inner/single") == b"single"

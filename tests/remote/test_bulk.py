@@ -6,7 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cloudfs.errors import NotAuthenticated, ProtocolViolation, ServerFault, Unreachable, Unsupported
+from cloudfs.errors import (
+    NotAuthenticated,
+    ProtocolViolation,
+    RemoteError,
+    ServerFault,
+    Unreachable,
+    Unsupported,
+)
 from cloudfs.paths import join
 from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
@@ -127,5 +134,13 @@ class TestStandIn:
         ]
         for fault, error in cases:
             standin.faults.add(fault, method="POST")
-            with pytest.raises(error):
+            with pytest.raises(error) as failed:
                 await bulk.put_bulk([new(RemotePath("/f"))])
+            assert isinstance(failed.value, RemoteError)
+            assert not failed.value.unsent
+
+    async def test_without_a_connection_nothing_was_sent(self, standin: StandIn, bulk: WebdavRemote) -> None:
+        standin.stop()
+        with pytest.raises(Unreachable) as failed:
+            await bulk.put_bulk([new(RemotePath("/f"))])
+        assert failed.value.unsent

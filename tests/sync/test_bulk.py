@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,20 +11,15 @@ import pytest
 import trio
 
 from cloudfs.types import Stored
-from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
+from tests.model.fake_remote import FakeRemote, FaultKind
+from tests.sync.bulk import WITH_BULK, Watched, fill_older_folders, kinds
 from tests.sync.mount import World, tell
 
-WITH_BULK = msgspec.structs.replace(NEXTCLOUD, bulk=True)
 CONTENTS = {f"/new/file {n}": f"content {n}".encode() * (n % 7) for n in range(120)}
 
 
 def server() -> FakeRemote:
     return FakeRemote(features=WITH_BULK, latency_s=0.05)
-
-
-def kinds(remote: FakeRemote) -> dict[str, int]:
-    lines = [line.split()[0] for line in remote.methods()]
-    return {kind: lines.count(kind) for kind in ("make_folder", "put", "put_bulk")}
 
 
 async def save_all(world: World) -> None:
@@ -223,3 +220,108 @@ def test_what_was_recognised_after_a_lost_reply_can_be_written_again(tmp_path: P
         await check_all(world, CONTENTS | {"/new/file 1": b"again"})
 
     tell(tmp_path, story, server())
+
+
+def test_what_was_not_sent_tells_nothing_about_its_storage(tmp_path: Path) -> None:
+    """Of one that is down one batch finds out whether it is back: not one whose files all went on meanwhile."""
+    remote = Watched(features=WITH_BULK)
+
+    async def story(world: World) -> None:
+        async def go_on() -> None:
+            for number in range(10):
+                await world.rename(f"a/{number}", f"a/renamed {number}")
+                await world.rename(f"b/{number}", f"b/renamed {number}")
+
+        await fill_older_folders(world)
+        storages, nodes = world.engine.worker._storages, world.engine.store.nodes
+        inside = [node for ino in ("a", "b") for node in nodes.children((await world.lookup(ino)).ino)]
+        for node in inside:
+            storages.failed(node)
+        remote.after_look["/b"] = go_on
+        while remote.after_look or world.engine.worker.in_flight():
+            await trio.sleep(0.01)
+        assert kinds(remote)["put_bulk"] == 0
+        assert all(storages.due(node) > 0 for node in inside)
+        await world.drain()
+        assert not any(storages.due(node) for node in inside)
+        assert len(remote.other.tree()) == 22
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+def test_a_third_request_begins_as_soon_as_one_of_two_is_over(tmp_path: Path) -> None:
+    """What two leave waits for them, and not for another plan."""
+    remote = Watched(features=WITH_BULK)
+
+    async def story(world: World) -> None:
+        worker = world.engine.worker
+
+        async def plan_no_more() -> None:
+            worker._plan_at = math.inf
+            assert len(worker._aside) == 20
+            worker._queue.extend(
+                worker._aside.values()
+            )  # as after a plan that found them again, and no free slot
+
+        remote.between = plan_no_more
+        await save_all(world)
+        with trio.move_on_after(60):
+            while remote.bulks < 3:
+                await trio.sleep(0.01)
+        assert remote.bulks == 3
+        worker._plan_at = 0.0
+        await check_all(world)
+
+    tell(tmp_path, story, remote)
+
+
+def test_moves_of_many_folders_that_files_go_to_are_weighed_without_walking_for_each_pair(
+    tmp_path: Path,
+) -> None:
+    """Each waits for the files on their way into it; finding that out takes the loop."""
+    remote = Watched(features=WITH_BULK)
+    most = walks = 0
+
+    async def story(world: World) -> None:
+        def count() -> None:
+            nonlocal walks
+            walks += 1
+
+        def measure() -> None:
+            nonlocal most, walks
+            most, walks = max(most, walks), 0
+
+        async def move_all() -> None:
+            assert len(worker.in_flight()) == 100
+            for number in range(50):
+                await world.rename(f"d{number}", f"e{number}")
+            _before(worker, "_round", measure)
+            _before(world.engine.store.nodes, "_ancestors", count)
+            await trio.sleep(3)
+            measure()
+
+        worker = world.engine.worker
+        for number in range(50):
+            await world.mkdir(f"d{number}")
+        await world.drain()
+        for number in range(50):
+            await world.save(f"d{number}/a", b"a")
+            await world.save(f"d{number}/b", b"b")
+        remote.between = move_all
+        await world.drain()
+        assert len(remote.other.tree()) == 150
+        assert remote.other.read("/e49/b") == b"b"
+
+    tell(tmp_path, story, remote, poll_s=0)
+    assert 0 < most < 1000
+
+
+def _before(owner: object, method: str, call: Callable[[], None]) -> None:
+    """Have something called before each call of a method."""
+    original = getattr(owner, method)
+
+    def called(*arguments: object) -> object:
+        call()
+        return original(*arguments)
+
+    setattr(owner, method, called)

@@ -11,6 +11,7 @@ import trio
 from cloudfs.sync.watching import Channel
 from cloudfs.types import ROOT
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
+from tests.sync.bulk import Watched
 from tests.sync.mount import World, tell
 
 SOON_S = 1.0
@@ -182,6 +183,85 @@ def test_what_others_did_to_our_change_is_no_echo(tmp_path: Path) -> None:
         assert await world.read_file("a/b/mine") == b"and theirs"
 
     told(tmp_path, story)
+
+
+def while_a_bulk_upload_is_on_its_way(
+    tmp_path: Path,
+    meanwhile: Callable[[World], Awaitable[None]],
+    afterwards: Callable[[World], Awaitable[None]],
+) -> None:
+    """The server has stored the files, has told of them, and its answer comes a minute later."""
+    remote = Watched(features=msgspec.structs.replace(PUSHING, bulk=True))
+
+    async def story(world: World) -> None:
+        async def stored() -> None:
+            world.remote.log.clear()
+            world.remote.tell(*stored_files(world))
+            await meanwhile(world)
+            await trio.sleep(60)
+
+        remote.between = stored
+        await world.mkdir("new")
+        for number in range(100):
+            await world.save(f"new/{number}", b"mine")
+        await world.drain()
+        await trio.sleep(3 * SOON_S)
+        await afterwards(world)
+
+    told(tmp_path, story, remote)
+
+
+def stored_files(world: World) -> list[str]:
+    return [path for path in world.remote.other.tree() if path.startswith("/new/")]
+
+
+def test_echoes_of_a_request_that_is_still_on_its_way_wait_for_its_answer(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def meanwhile(world: World) -> None:
+        await trio.sleep(30)
+        asked.extend(world.remote.methods())
+
+    async def afterwards(world: World) -> None:
+        assert asked == ["identify /"]
+        methods = world.remote.methods()
+        assert methods.count("identify /") == 2
+        assert methods.count("list_folder /new") == 1  # the proof that the first bulk upload did what it says
+
+    while_a_bulk_upload_is_on_its_way(tmp_path, meanwhile, afterwards)
+
+
+def test_what_others_do_beside_a_request_on_its_way_is_seen_at_once(tmp_path: Path) -> None:
+    seen: set[str] = set()
+
+    async def meanwhile(world: World) -> None:
+        world.remote.other.write("/new/theirs", b"theirs")
+        world.remote.tell("/new/theirs")
+        await trio.sleep(SOON_S)
+        seen.update(shown(world))
+
+    async def afterwards(world: World) -> None:
+        assert "/new/theirs" in seen
+        assert len(world.remote.other.tree()) == 102
+
+    while_a_bulk_upload_is_on_its_way(tmp_path, meanwhile, afterwards)
+
+
+def test_what_others_did_to_a_file_on_its_way_is_seen_after_the_answer(tmp_path: Path) -> None:
+    path: list[str] = []
+
+    async def meanwhile(world: World) -> None:
+        world.engine.worker._executor._hands.bulk._proved = (
+            True  # it would be taken for something else than was sent
+        )
+        path.append(stored_files(world)[5])
+        world.remote.other.write(path[0], b"and theirs")
+
+    async def afterwards(world: World) -> None:
+        assert await world.read_file(path[0][1:]) == b"and theirs"
+        assert len(world.remote.other.tree()) == 101
+
+    while_a_bulk_upload_is_on_its_way(tmp_path, meanwhile, afterwards)
 
 
 def test_a_content_of_the_same_etag_is_no_echo(tmp_path: Path) -> None:
