@@ -55,6 +55,9 @@ log = logging.getLogger("cloudfs.daemon")  # run as a program, __name__ is anoth
 REPORT_S = 1.0
 """How often a waiting client hears of progress; also tells it that we live."""
 
+MOST_SILENT_S = 10.0
+"""It hears less often where the counting takes long, but long before it gives us up (`control.client`, 30 s)."""
+
 
 class Ready:
     """Tells the starting process, once, how it went."""
@@ -126,20 +129,25 @@ class _Handlers:
                 nursery.start_soon(self._report_progress, path, report)
                 try:
                     blocked = await self._works.wait_synced(path)
-                    outcome = SyncOutcome(self._works.pending_below(path), blocked)
+                    outcome = SyncOutcome(await self._works.pending_below(path), blocked)
                 except UserError as error:
                     refused = error  # raised below: the nursery would wrap it in a group
                 nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused
-        return outcome or SyncOutcome(
-            self._works.pending_below(path), self._works.facts().blocked, timed_out=True
-        )
+        if outcome is not None:
+            return outcome
+        left = await self._works.pending_below(path)
+        return SyncOutcome(left, self._works.facts().blocked, timed_out=True)
 
     async def _report_progress(self, path: str, report: server.Report) -> None:
         while True:
-            await report(Progress(self._works.pending_below(path), self._works.facts().in_flight))
-            await trio.sleep(REPORT_S)
+            began_s = trio.current_time()
+            pending = await self._works.pending_below(path)
+            took_s = trio.current_time() - began_s
+            await report(Progress(pending, self._works.in_flight()))
+            # A large backlog is to be sent, and not to be counted again and again.
+            await trio.sleep(min(max(REPORT_S, 10 * took_s), MOST_SILENT_S))
 
     def conflicts(self) -> list[ConflictPair]:
         return self._works.conflicts()

@@ -44,6 +44,7 @@ from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import make_context
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
+from cloudfs.sync.backlog import count_below
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.deletions import Held
 from cloudfs.sync.resolve import Pair
@@ -111,8 +112,12 @@ class Works(Protocol):
         """Return once everything below `path` is on the server or blocked; UserError: no such path."""
         ...
 
-    def pending_below(self, path: str) -> int:
-        """Count what is not on the server yet."""
+    async def pending_below(self, path: str) -> int:
+        """Count what is not on the server yet, in parts: programs go on meanwhile."""
+        ...
+
+    def in_flight(self) -> int:
+        """Count the changes that are being sent; answers at once."""
         ...
 
     def conflicts(self) -> list[ConflictPair]:
@@ -284,7 +289,7 @@ class _EngineWorks:
             state=engine.connectivity.state.value,
             reason=engine.connectivity.reason,
             pending=engine.store.nodes.count_dirty(),
-            in_flight=len(engine.worker.in_flight()),
+            in_flight=self.in_flight(),
             blocked=[self._blocked(trouble) for trouble in engine.obstacles.all_blocked()],
             conflicts=len(engine.resolver.pairs()),
             cache_bytes=engine.blocks.statistics().bytes,
@@ -298,16 +303,18 @@ class _EngineWorks:
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:
-        if self._engine.tree.resolve(path) is None and not self.pending_below(path):
+        if self._engine.tree.resolve(path) is None and not await self.pending_below(path):
             raise UserError(f"There is no {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE)
         self._login.reread_if_refused()
         troubles = await self._engine.worker.wait_synced(lambda ino: self._concerns(ino, path))
         return [self._blocked(trouble) for trouble in troubles]
 
-    def pending_below(self, path: str) -> int:
+    async def pending_below(self, path: str) -> int:
         """Count the changes that are to go up; a file that was removed and is still open goes when it is closed."""
-        obstacles, dirty = self._engine.obstacles, self._engine.store.nodes.dirty()
-        return sum(self._concerns(node.ino, path) and not obstacles.waits_for_program(node) for node in dirty)
+        return await count_below(self._engine.store.nodes, path, self._engine.obstacles.waits_for_program)
+
+    def in_flight(self) -> int:
+        return len(self._engine.worker.in_flight())
 
     def conflicts(self) -> list[ConflictPair]:
         return [self._conflict(pair) for pair in self._engine.resolver.pairs()]

@@ -115,10 +115,6 @@ class DirtyFolder:
         with _writing("folder"):
             os.fsync(self._fd)
 
-    def link(self, name: str, target: Path) -> None:
-        """Give the file a second name, elsewhere on the same disk. Raises OSError."""
-        os.link(name, target, src_dir_fd=self._fd, follow_symlinks=False)
-
     def stat(self, name: str) -> os.stat_result:
         """Return the file's attributes. Raises LocalDamage."""
         with _reading(name):

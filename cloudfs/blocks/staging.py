@@ -78,10 +78,6 @@ class Staging:
         with contextlib.suppress(OSError):
             os.setxattr(self.path / file_name(ino, version), LABEL, text)
 
-    def keep_aside(self, ino: Ino, version: ContentVersion, target: Path) -> None:
-        """Give a staging file another name, outside of the folder, that outlasts it. Blocking. Raises OSError."""
-        self._folder.link(file_name(ino, version), target)
-
     def length(self, ino: Ino, version: ContentVersion) -> int:
         """Return a staging file's size; -1 where there is none. Blocking."""
         try:

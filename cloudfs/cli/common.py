@@ -10,7 +10,7 @@ from cloudfs.config import Folders, account_names, pick_account
 from cloudfs.control.client import Client
 from cloudfs.control.instance import Holder, find_holder
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mount_point import dead_mounts
+from cloudfs.fuse.mount_point import absolute, dead_mounts
 from cloudfs.fuse.mounts import MountEntry
 from cloudfs.paths import is_below
 
@@ -81,7 +81,7 @@ def _dead(entry: MountEntry) -> UserError:
 
 def resolved(path: str) -> str:
     """Return the absolute path without symbolic links; does not fail on what is missing or dead."""
-    return os.path.realpath(Path(path).expanduser())
+    return os.path.realpath(absolute(path))
 
 
 def which_mount(folders: Folders, path: str) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-from pathlib import Path
 
 from cloudfs.cli.common import connect, holder_of, in_units, not_mounted, pick, resolved
 from cloudfs.cli.sync import drain
@@ -59,7 +59,7 @@ def _account_of(folders: Folders, what: str | None) -> str | None:
         holder = holder_of(folders, name)
         if holder and holder.mount_point in {place, resolved(what)}:
             return name
-    if "/" in what or Path(what).is_dir() or mounts_at(place):
+    if "/" in what or mounts_at(place) or os.path.isdir(what):  # noqa: PTH112  # Path's fails on a dead mount
         return None
     return pick(folders, what)  # a mistyped name: say which there are
 

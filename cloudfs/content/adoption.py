@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cloudfs.blocks.staging import LABEL, Staging, file_name, numbers_of
 from cloudfs.content.labels import Label, read
+from cloudfs.content.recovered import keep_in
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
@@ -71,11 +72,8 @@ class Adoption:
             ]
         if path.stat().st_size == 0:
             return False, []
-        self._recovered.mkdir(mode=0o700, exist_ok=True)
         name = "" if found is None else found.path.rpartition("/")[2]
-        target = self._recovered / f"{path.name} {name}".strip()
-        with contextlib.suppress(FileExistsError):
-            os.link(path, target)
+        target = keep_in(self._recovered, path, name)
         what = "changes of a lost database that are no whole file; they are kept, but not sent"
         return False, [f"{target}: {what}"]
 

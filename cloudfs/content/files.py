@@ -270,13 +270,20 @@ class Files:
                 layer.size = size
                 self._wrote(content, layer)
                 return
-            layer.cut(size)
+            was = content.unflushed, content.mtime_ns
+            take_back = layer.cut(size)
             self.hardening.cut(layer.ino, layer.version)
             if size == 0:
                 layer.base = None
             self._wrote(content, layer)
             # The row first: of a killed process's file it must not promise bytes that are cut off already.
-            self.flush(content)
+            try:
+                self.flush(content)
+            except BaseException:
+                # Who is told that it failed, on a full disk, still has all that was there.
+                take_back()
+                content.unflushed, content.mtime_ns = was
+                raise
             if layer.safe is not None:
                 await self._store.make_durable()
             reached("cut noted")

@@ -12,6 +12,7 @@ while programs go on writing into a new layer on top.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -81,8 +82,13 @@ class Layer:
         """What it holds now."""
         return SafeState(self.size, self.present.pack(), self.base_limit)
 
-    def cut(self, size: int) -> None:
-        """Forget everything beyond `size`."""
+    def cut(self, size: int) -> Callable[[], None]:
+        """Forget everything beyond `size`; returns what takes that back, and a base given up since."""
+        before = self.size, self.present.copy(), self.base, self.base_limit, self.safe
+
+        def take_back() -> None:
+            self.size, self.present, self.base, self.base_limit, self.safe = before
+
         self.cuts += 1
         self.present.discard_from(size)
         self.base_limit = min(self.base_limit, size)
@@ -92,6 +98,7 @@ class Layer:
             present.discard_from(size)
             limit = min(self.safe.base_limit, size)
             self.safe = SafeState(min(self.safe.size, size), present.pack(), limit)
+        return take_back
 
     def row(self) -> StagedRow:
         """Return what the store must know so that nothing is lost when the process dies."""

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from cloudfs.blocks.staging import Staging
+from cloudfs.blocks.staging import Staging, file_name
+from cloudfs.content.recovered import keep_in
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
 
 __all__ = ["after_power_cut", "boot_id"]
-
-_NAME_BYTES = 180
 
 
 def boot_id() -> str:
@@ -103,7 +102,5 @@ def _without_content(store: Store, node: Node) -> None:
 
 
 def _keep_aside(staging: Staging, recovered: Path, node: Node, row: StagedRow) -> None:
-    with contextlib.suppress(OSError):  # not there, or kept by an earlier try
-        recovered.mkdir(mode=0o700, exist_ok=True)
-        name = node.name.encode()[:_NAME_BYTES].decode(errors="ignore")
-        staging.keep_aside(row.ino, row.version, recovered / f"{row.ino}.{row.version} {name}")
+    with contextlib.suppress(OSError):  # not there
+        keep_in(recovered, staging.path / file_name(row.ino, row.version), node.name)

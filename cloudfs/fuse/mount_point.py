@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, fusermount, mounts_at, probe
 
-__all__ = ["DEAD", "check_fuse", "claim", "dead_mounts", "locate"]
+__all__ = ["DEAD", "absolute", "check_fuse", "claim", "dead_mounts", "locate"]
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,29 @@ def locate(path: str) -> str:
             hint="Mount on a folder whose path is.",
             code=ExitCode.MOUNT_POINT,
         ) from error
-    place = Path(path).expanduser()
+    place = absolute(path)
     if place.name in {"", ".."}:
-        return str(place.resolve())
-    return str(place.parent.resolve() / place.name)
+        return os.path.realpath(place)
+    return str(Path(os.path.realpath(place.parent)) / place.name)
+
+
+def absolute(path: str) -> Path:
+    """Return the path from the root on, with ~ replaced where there is such a user; nothing is looked at.
+
+    Raises UserError USAGE where the working folder, on which it depends, was removed.
+    """
+    # Not Path.expanduser and Path.resolve: they raise RuntimeError for an unknown user and for links in a circle.
+    place = Path(os.path.expanduser(path))  # noqa: PTH111
+    if place.is_absolute():
+        return place
+    try:
+        return Path.cwd() / place
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be found: the folder that you are in does not exist any more.",
+            hint="Change to another folder, or name the path from / on.",
+            code=ExitCode.USAGE,
+        ) from error
 
 
 def claim(path: str) -> str:

@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 _MOVED_TRIES = 3
 _MOST_ORIGINS = 8
 """So many other folders are listed for one listing; what came from further ones gets new inodes."""
+_AT_ONCE = 256
+"""So many file ids are looked up between two checkpoints: 5 ms."""
 _CONFIRM_S = 2.0
 _DOUBT_S, _DOUBT_LOOK_S = 10.0, 0.1
 _LETTERS_S = 300.0
@@ -365,9 +367,12 @@ class Lister:
         self._tell_of_others(ino, members)
         if coming is None:
             await self._leave(ino, members)
-        kept = await self._follow(ino, members, self._merge(ino, members, touched), coming)
-        left_out = self._left_out(ino, touched)
         changes = self._merge(ino, members, touched)
+        kept: set[Ino] = set()
+        if gone := movable(changes, self._store.nodes.holds_work):
+            kept = await self._follow(ino, members, gone, coming)
+            changes = self._merge(ino, members, touched)
+        left_out = self._left_out(ino, touched)
         fitted = await self._takeover.apply(ino, changes, kept=kept)
         self._list_adopted(changes)
         whole = fitted and not kept and not left_out and self._has_all(ino, members)
@@ -411,7 +416,7 @@ class Lister:
         return merge_folder(
             members,
             nodes.synced_children(ino),
-            {child.name: child for child in nodes.children(ino)},
+            {child.name: child for child in nodes.unplaced_children(ino)},
             self._left_out(ino, touched),
         )
 
@@ -419,13 +424,10 @@ class Lister:
         self,
         ino: Ino,
         members: Sequence[RemoteEntry],
-        changes: Sequence[Change],
+        gone: Sequence[Node],
         coming: Collection[str] | None,
     ) -> set[Ino]:
         """Have what holds work for the server follow its moves; return what is not to be dropped now."""
-        gone = movable(changes, self._store.nodes.holds_work)
-        if not gone:
-            return set()
         if coming is None:
             there = frozenset(entry.file_id for entry in members if entry.file_id is not None)
             return await self._follower.follow(ino, gone, there)
@@ -443,10 +445,14 @@ class Lister:
     async def _leave(self, ino: Ino, members: Sequence[RemoteEntry]) -> None:
         """List the folders first that members, by their file ids, seem to have come from: they vanish there."""
         nodes = self._store.nodes
-        known = {node.s_file_id for node in nodes.synced_children(ino)}
+        known = nodes.synced_file_ids(ino)
         new = [entry.file_id for entry in members if entry.file_id is not None and entry.file_id not in known]
-        origins = {node.s_parent for file_id in new for node in nodes.by_file_id(file_id)} - {None, ino}
-        for origin in sorted(filter(None, origins))[:_MOST_ORIGINS]:
+        origins: set[Ino | None] = set()
+        for number, file_id in enumerate(new, 1):
+            origins |= {node.s_parent for node in nodes.by_file_id(file_id)}
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        for origin in sorted(filter(None, origins - {ino}))[:_MOST_ORIGINS]:
             await self._list_alone(origin, frozenset(new))
 
     async def _expire(self) -> None:

@@ -53,6 +53,10 @@ class Nodes:
         """Return what the mount shows in a folder, by name."""
         return self._many("parent = ? ORDER BY name", (parent,))
 
+    def unplaced_children(self, parent: Ino) -> list[Node]:
+        """Return what the mount shows in a folder and the server has elsewhere, under another name, or not at all."""
+        return self._many("parent = ? AND (s_parent IS NOT parent OR s_name IS NOT name)", (parent,))
+
     def child_inos(self, parent: Ino) -> array[int]:
         """Return the inodes that the mount shows in a folder, by name; 8 bytes each."""
         rows = self._db.execute("SELECT ino FROM nodes WHERE parent = ? ORDER BY name", (parent,))
@@ -75,6 +79,14 @@ class Nodes:
             " UNION ALL SELECT ino, folder FROM nodes WHERE moved AND s_parent = ?"
         )
         return self._db.execute(sql, (parent, parent)).fetchall()
+
+    def synced_file_ids(self, parent: Ino) -> set[str | None]:
+        """Return the file ids of what the server has in a folder, as far as we know."""
+        sql = (
+            "SELECT s_file_id FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name"
+            " UNION ALL SELECT s_file_id FROM nodes WHERE moved AND s_parent = ?"
+        )
+        return {file_id for (file_id,) in self._db.execute(sql, (parent, parent))}
 
     def synced_names(self, parent: Ino) -> set[str]:
         """Return the names of what the server has in a folder, as far as we know."""

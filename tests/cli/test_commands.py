@@ -92,6 +92,19 @@ def test_a_path_outside_every_mount(run: Run, folders: Folders, tmp_path: Path) 
     assert run("unmount", "wrok").said == ["There is no account wrok.", "The accounts are: work."]
 
 
+def test_a_working_folder_that_is_gone(
+    run: Run, folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(folders)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for words in (("mount", "Cloud"), ("sync", "--wait", "Cloud"), ("unmount", "./Cloud")):
+        result = run(*words)
+        assert result.code == ExitCode.USAGE
+        assert "the folder that you are in does not exist any more" in result.said[0]
+
+
 def test_a_broken_account_file_names_the_place(run: Run, folders: Folders, mount_point: Path) -> None:
     add_account(folders)
     path = folders.account_file("work")

@@ -189,6 +189,18 @@ def test_a_dead_mount_is_found_by_its_place(
     assert run("unmount", mount_point).code == ExitCode.OK
 
 
+def test_a_dead_mount_is_found_by_its_name_in_the_working_folder(
+    mounted: Mount, run: Run, mount_point: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.kill(mounted(), signal.SIGKILL)
+    wait_for(lambda: find_holder(folders.state / "work") is None)
+    # Until then the kernel answers by itself.
+    wait_for(lambda: not os.path.exists(mount_point), 30)
+    monkeypatch.chdir(mount_point.parent)
+    assert run("unmount", mount_point.name).out.startswith("Cleared the dead mount of work")
+    assert not is_mounted(mount_point)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_cleanly(mounted: Mount, mount_point: Path, folders: Folders, number: int) -> None:
     os.kill(mounted(), number)

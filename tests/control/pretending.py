@@ -65,8 +65,11 @@ class PretendedWorks:
     async def decide_deletions(self, wanted: Decide) -> Decided:
         raise UserError("No deletions wait for an answer.", hint=wanted.side, code=ExitCode.NOT_DONE)
 
-    def pending_below(self, path: str) -> int:
+    async def pending_below(self, path: str) -> int:
         return self._pending if path == "/" else 0
+
+    def in_flight(self) -> int:
+        return 0
 
 
 @asynccontextmanager

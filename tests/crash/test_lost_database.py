@@ -9,8 +9,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
+import trio
 
+from cloudfs.blocks.staging import LABEL, Staging
+from cloudfs.content.adoption import Adoption
+from cloudfs.content.labels import Label
 from cloudfs.errors import LocalDamage
 from cloudfs.store.db import DatabaseDamaged
 from cloudfs.store.store import Store
@@ -143,3 +148,37 @@ def test_a_foreign_database_is_set_aside_like_a_damaged_one(tmp_path: Path) -> N
         db.execute("CREATE TABLE nodes (x)")
     with pytest.raises(DatabaseDamaged):
         Store(path)
+
+
+def lose(home: Path, number: int, content: bytes, label: Label | None) -> None:
+    """Have a database lost with one staging file in its folder, and what is left adopted by a new one."""
+    lost = home / f"staging-{number}"
+    lost.mkdir()
+    staged = lost / "5.4294967300"
+    staged.write_bytes(content)
+    if label is not None:
+        os.setxattr(staged, LABEL, msgspec.json.encode(label))
+    store = Store(home / f"{number}.sqlite")
+    try:
+        staging = Staging(home / f"staging-of-{number}")
+        Adoption(store, staging, home / "recovered", lambda *_: False).adopt(lost)
+        trio.run(staging.aclose)
+    finally:
+        store.close()
+
+
+def recovered(home: Path) -> set[bytes]:
+    return {path.read_bytes() for path in (home / "recovered").iterdir()}
+
+
+def test_what_an_earlier_loss_left_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
+    """A new database gives the same files the same inodes, and the same versions to the first edits."""
+    for number, content in enumerate((b"first", b"second", b"third")):
+        lose(tmp_path, number, content, None)
+    assert recovered(tmp_path) == {b"first", b"second", b"third"}
+
+
+def test_parts_of_a_file_with_the_longest_name_are_kept(tmp_path: Path) -> None:
+    """The mount could not be started again, ever."""
+    lose(tmp_path, 1, b"part", Label(f"/{'ä' * 125}", 10, 10, [(0, 4)]))
+    assert recovered(tmp_path) == {b"part"}

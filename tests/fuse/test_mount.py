@@ -57,6 +57,23 @@ def test_places_are_found_without_touching_them(tmp_path: Path, monkeypatch: pyt
     assert locate("cloud") == str(tmp_path / "cloud")
     assert locate("~/Cloud") == "/home/me/Cloud"
     assert locate("/") == "/"
+    assert locate(".") == str(tmp_path)
+    assert locate("~nobody-of-this-name/Cloud") == str(tmp_path / "~nobody-of-this-name" / "Cloud")
+
+
+def test_links_in_a_circle_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    assert "cannot be used: Too many levels" in refusal(tmp_path / "circle").message
+    assert "cannot be used: Too many levels" in refusal(tmp_path / "circle" / "below").message
+
+
+def test_a_working_folder_that_is_gone_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UserError, match="Cloud cannot be found: the folder that you are in does not exist"):
+        locate("Cloud")
+    assert locate(str(tmp_path / "cloud")) == str(tmp_path / "cloud")
 
 
 def test_unfit_mount_points(tmp_path: Path) -> None:

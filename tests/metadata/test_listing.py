@@ -9,6 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from cloudfs.errors import NotFound, PosixError, Unreachable
+from cloudfs.store import nodes
+from cloudfs.store.records import Node
 from cloudfs.types import ROOT, Ino
 from tests.metadata.world import file, folder, open_metadata
 
@@ -345,3 +347,57 @@ async def test_a_hanging_listing_makes_only_the_first_denial_wait(
             with pytest.raises(PosixError):
                 await room.tree.lookup(ROOT, b"none %d" % number)
         assert trio.current_time() - begun_s == pytest.approx(2.0)
+
+
+async def test_a_listing_again_reads_each_row_of_its_folder_once(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the loop: read five times over, 100,000 files held up every program for seconds."""
+    del autojump_clock
+    read = 0
+
+    def counted(*row: object) -> Node:
+        nonlocal read
+        read += 1
+        return Node(*row)  # type: ignore[arg-type]  # a row as it comes from the database
+
+    async with open_metadata(tmp_path) as room:
+        members = [file(f"/{number}", file_id=f"{number}") for number in range(1000)]
+        room.remote.set("/", *members)
+        await room.lister.refresh(ROOT)
+        members[7] = file("/7", "other", size=11, file_id="7")
+        room.remote.set("/", *members)
+        monkeypatch.setattr(nodes, "Node", counted)
+        await room.lister.refresh(ROOT)
+        monkeypatch.undo()
+        assert room.shown()["7"].size == 11
+        assert 1000 <= read < 1100
+
+
+async def test_others_run_while_it_is_looked_up_where_many_new_members_came_from(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del autojump_clock
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with open_metadata(tmp_path) as room, trio.open_nursery() as nursery:
+        room.remote.set("/", *(file(f"/{number}", file_id=f"{number}") for number in range(2000)))
+        room.remote.latency_s = 0
+        look_up = room.nodes.by_file_id
+        looked_up_at: list[int] = []
+
+        def by_file_id(file_id: str) -> list[Node]:
+            looked_up_at.append(turns)
+            return look_up(file_id)
+
+        monkeypatch.setattr(room.nodes, "by_file_id", by_file_id)
+        nursery.start_soon(take_turns)
+        await room.lister.refresh(ROOT)
+        nursery.cancel_scope.cancel()
+        assert looked_up_at[1999] - looked_up_at[0] >= 5

@@ -68,6 +68,25 @@ def test_a_handle_is_closed_also_when_its_bytes_cannot_be_kept(tmp_path: Path) -
     tell(tmp_path, story)
 
 
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_file_that_cannot_be_cut_keeps_its_bytes(tmp_path: Path, size: int) -> None:
+    """A program that is told so has not lost what it saved before."""
+
+    async def story(world: World) -> None:
+        handle = await world.create("new")
+        await world.write(handle, 0, b"0123456789")
+        await world.fs.flush(handle)
+        ino = (await world.lookup("new")).ino
+        with full_disk(world), pytest.raises(PosixError):
+            await world.fs.setattr(ino, size=size, handle=handle)
+        assert await world.fs.read(handle, 0, 100) == b"0123456789"
+        await world.fs.release(handle)
+        await world.drain()
+        assert world.remote.other.tree()["/new"] == b"0123456789"
+
+    tell(tmp_path, story)
+
+
 def test_a_failed_close_is_said_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(world: World) -> None:
         handle = await world.create("new")
