@@ -49,7 +49,7 @@ class Ahead(Protocol):
         """A folder never listed is needed, `reading`: by a program that reads it. Wait for it if it is on its way."""
         ...
 
-    def was_read(self, ino: Ino) -> None:
+    def was_read(self, ino: Ino, *, first: bool) -> None:
         """A program reads a folder, and has got its members."""
         ...
 
@@ -107,7 +107,7 @@ class Lister:
             else:
                 self.refresh_later(ino)
         if reading and self.ahead is not None:
-            self.ahead.was_read(ino)
+            self.ahead.was_read(ino, first=node.listed_at is None)
 
     async def _bring(self, ino: Ino, *, reading: bool) -> None:
         if self.ahead is not None:
