@@ -101,6 +101,9 @@ class Lister:
             return
         if node.listed_at is None:
             await self._bring(ino, reading=reading)
+        elif not node.listed_at:
+            # Made here and met there: what is in it here is shown, whether or not the server tells what else there is.
+            await self.confirm_absence(ino)
         elif self._is_old(node) and not self._flight.running(ino):
             if self._is_watched(ino):
                 self.watch.used()

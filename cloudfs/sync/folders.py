@@ -113,7 +113,7 @@ class FolderMaker:
         with self._store.transaction():
             self._nodes.update(node.ino, **columns, s_version=0, s_mtime_ns=s_mtime_ns)
             if not known:
-                self._nodes.update(node.ino, listed_at=None)
+                self._nodes.update(node.ino, listed_at=0.0, listed_etag=None)
 
 
 def _has_own_time(node: Node) -> bool:
