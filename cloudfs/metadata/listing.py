@@ -54,7 +54,7 @@ class Ahead(Protocol):
         """A folder never listed is needed, `reading`: by a program that reads it. Wait for it if it is on its way."""
         ...
 
-    def was_read(self, ino: Ino) -> None:
+    def was_read(self, ino: Ino, *, first: bool) -> None:
         """A program reads a folder, and has got its members."""
         ...
 
@@ -120,13 +120,16 @@ class Lister:
             return
         if node.listed_at is None:
             await self._bring(ino, reading=reading)
+        elif not node.listed_at:
+            # Made here and met there: what is in it here is shown, whether or not the server tells what else there is.
+            await self.confirm_absence(ino)
         elif self._is_old(node) and not self._flight.running(ino):
             if self._is_watched(ino) and not self._may_allow_otherwise(node):
                 self.watch.used()
             else:
                 self.refresh_later(ino)
         if reading and self.ahead is not None:
-            self.ahead.was_read(ino)
+            self.ahead.was_read(ino, first=node.listed_at is None)
 
     async def _bring(self, ino: Ino, *, reading: bool) -> None:
         if self.ahead is not None:

@@ -165,7 +165,8 @@ class Takeover:
                 self._nodes.update(
                     node.ino, **synced_columns(folder, entry), s_version=0, s_mtime_ns=node.mtime_ns
                 )
-                self._nodes.update(node.ino, listed_at=None)
+                # What is in it here is known; what the server has in it is asked for before its next use.
+                self._nodes.update(node.ino, listed_at=0.0, listed_etag=None)
                 return [lambda: self._sink.node_changed(node.ino, content=False)]
             case Refresh(node, entry, content):
                 return self._refresh(node, entry, content=content)

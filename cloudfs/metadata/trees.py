@@ -121,9 +121,12 @@ class Trees:
         self._rests_until = 0.0
         """Until when no tree is asked for at all."""
 
-    def was_read(self, ino: Ino) -> None:
-        """A program reads a folder, and has got its members."""
+    def was_read(self, ino: Ino, *, first: bool) -> None:
+        """A program reads a folder, and has got its members, which nobody had seen before where it is the `first`."""
         self._read.note(ino)
+        if first:
+            # Again: what it waited for the server is no pause of the program.
+            self._was_entered(ino)
 
     async def bring(self, ino: Ino, *, reading: bool) -> None:
         """Have the members of a folder never seen come along with a whole tree, if a walk needs them.
@@ -133,12 +136,15 @@ class Trees:
         request = self._covering(ino)
         if reading:
             request = request or self._follow(ino)
-            node = self._nodes.get(ino)
-            if node is not None and node.s_parent:
-                self._entered.note(node.s_parent)
+            self._was_entered(ino)
         path = self._nodes.synced_path(ino)
         if request is not None and path is not None:
             await request.wait_for(ino, path)
+
+    def _was_entered(self, ino: Ino) -> None:
+        node = self._nodes.get(ino)
+        if node is not None and node.s_parent:
+            self._entered.note(node.s_parent)
 
     def _covering(self, ino: Ino) -> _Request | None:
         if not self._requests:

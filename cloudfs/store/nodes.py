@@ -208,8 +208,8 @@ class Nodes:
 
     def is_all_listed(self) -> bool:
         """Tell whether the members of all folders that the mount shows and the server has are known."""
-        sql = "SELECT 1 FROM nodes WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL AND listed_at IS NULL"
-        return self._db.execute(f"{sql} LIMIT 1").fetchone() is None
+        sql = "SELECT 1 FROM nodes WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL"
+        return self._db.execute(f"{sql} AND NOT ifnull(listed_at, 0) LIMIT 1").fetchone() is None
 
     def listed_folders(self) -> list[Ino]:
         """Return the folders of the server whose members are known, in the order of their inodes."""

@@ -34,6 +34,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     permissions: str | None
     mount_root: int
     listed_at: float | None
+    """Unix s; None: nobody has seen into the folder; 0: made here, and nobody has seen what else the server has."""
     t_parent: Ino | None
     t_name: str | None
     dirty: int

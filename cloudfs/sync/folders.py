@@ -116,7 +116,7 @@ class FolderMaker:
         with self._store.transaction():
             self._nodes.update(node.ino, **columns, s_version=0, s_mtime_ns=s_mtime_ns)
             if not known:
-                self._nodes.update(node.ino, listed_at=None)
+                self._nodes.update(node.ino, listed_at=0.0, listed_etag=None)
         if not known:
             # The kernel may have been told of names that they do not exist, when the folder was ours alone.
             self._met(node.ino)

@@ -35,7 +35,7 @@ class Mover:
         Raises RemoteError; then nothing was committed but perhaps that the outcome is in doubt.
         """
         self._doubts.require_over(node.ino, node.name)
-        source, target = self._path(node), self._path_in(place)
+        source, target = self._path(node, place), self._path_in(place)
         expect = None if node.folder else node.remote_version
         if node.folder:
             await self._require_same(node, source)
@@ -66,11 +66,11 @@ class Mover:
         self._commit(node.ino, place, Stored(etag=entry.version.etag, file_id=entry.file_id))
         return True
 
-    def _path(self, node: Node) -> RemotePath:
+    def _path(self, node: Node, place: tuple[Ino, str]) -> RemotePath:
         path = self._nodes.synced_path(node.ino)
         if path is None:
-            if node.tried is not None:
-                self._nodes.begin_try(node.ino, node.tried)  # not to be tried again: found out, and given up
+            # Its folder went while a request about it was under way. Not to be tried again: found out, and given up.
+            self._nodes.begin_try(node.ino, node.tried or place)
             raise NotFound("it is not on the server any more", subject=node.name)
         return path
 

@@ -198,7 +198,7 @@ async def test_an_adopted_folder_is_asked_for_its_members(room: Metadata) -> Non
     room.nodes.update(ino, listed_at=1.0)
     await room.merge(folder("/a", file_id="7"))
     node = room.shown()["a"]
-    assert (node.ino, node.s_file_id, node.listed_at, node.dirty) == (ino, "7", None, 0)
+    assert (node.ino, node.s_file_id, node.listed_at, node.dirty) == (ino, "7", 0.0, 0)
 
 
 async def test_a_change_that_no_longer_fits_is_left_to_the_next_listing(room: Metadata) -> None:

@@ -131,6 +131,21 @@ async def test_a_program_that_reads_folders_one_beside_the_other_walks(
         assert room.remote.asked == ["/bench", "/bench/d00", "tree /bench"]
 
 
+async def test_a_walk_is_one_however_slow_the_server_is(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A slow listing is not the program's pause: where each takes seconds, a whole tree is worth most."""
+    del autojump_clock
+    async with walked(tmp_path, *(path.removeprefix("bench/") for path in BENCH)) as room:
+        room.remote.latency_s = room.remote.tree_s = 5
+        assert len(await walk(room)) == 200
+        # The root is looked at again by itself meanwhile.
+        assert [asked for asked in room.remote.asked if asked != "/"] == [
+            "tree /d00",
+            "/d00",
+            "tree /",
+            "/d01",
+        ]
+
+
 async def test_programs_that_read_many_folders_at_once_walk(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -595,3 +595,33 @@ def test_a_folder_whose_move_lost_its_answer_can_be_looked_into(tmp_path: Path) 
 
     tell(tmp_path, story, remote)
     assert remote.other.tree() == {"/moved": None, "/moved/inside": b"content"}
+
+
+@pytest.mark.parametrize("theirs", ["moved", "removed"])
+def test_a_move_from_a_folder_that_goes_meanwhile_is_given_up(tmp_path: Path, theirs: str) -> None:
+    """It is tried again, and before the answer comes a listing shows that the folder it comes from is gone."""
+    remote = FakeRemote()
+    for path in ("/old", "/old/sub", "/new"):
+        remote.other.mkdir(path)
+    remote.other.write("/old/sub/inside", b"content")
+    remote.faults.next("move", [FaultKind.REFUSE, FaultKind.SLOW])
+
+    async def moves(number: int) -> None:
+        while len([line for line in remote.methods() if line.startswith("move ")]) < number:
+            await trio.sleep(0.01)
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("old/sub", "new/sub")
+        await moves(2)
+        if theirs == "moved":
+            remote.other.move("/old", "/new/old")
+        else:
+            remote.other.delete("/old")
+        await world.refresh_all()
+        await world.drain()
+        await world.refresh_all()
+        assert not world.engine.store.nodes.dirty()
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote)
