@@ -237,6 +237,8 @@ def test_what_was_not_sent_tells_nothing_about_its_storage(tmp_path: Path) -> No
         inside = [node for ino in ("a", "b") for node in nodes.children((await world.lookup(ino)).ino)]
         for node in inside:
             storages.failed(node)
+        for down in storages._down.values():
+            down.due = trio.current_time() + 3.0  # both are tried in one batch
         remote.after_look["/b"] = go_on
         while remote.after_look or world.engine.worker.in_flight():
             await trio.sleep(0.01)
