@@ -25,6 +25,7 @@ from cloudfs.content.fetch import Fetcher, MemoryBudget
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.powercut import after_power_cut, boot_id
+from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.source import Locate, Source, Whereabouts
 from cloudfs.errors import Changed, RemoteError
 from cloudfs.metadata.changes import ChangeSink
@@ -108,6 +109,7 @@ class Engine:
     lister: Lister
     files: Files
     fetcher: Fetcher
+    prefetcher: Prefetcher
     filesystem: FileSystem
     worker: Worker
     connectivity: Connectivity
@@ -200,10 +202,12 @@ async def _compose(
         nursery,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
+    prefetcher = Prefetcher(store.nodes, fetcher, nursery)
     files = Files(
         store,
         staging,
         fetcher,
+        prefetcher,
         changed=inbox.notify,
         begun=displaced.readmit,
         outdated=lambda ino: lister.outdated(ino),  # noqa: PLW0108  # it is made below
@@ -301,6 +305,7 @@ async def _compose(
         lister,
         files,
         fetcher,
+        prefetcher,
         filesystem,
         worker,
         connectivity,
