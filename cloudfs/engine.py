@@ -221,7 +221,7 @@ async def _compose(
         displaced,
         sink,
         keeps_mtime=lambda: remote.features.sets_mtime,
-        discard=files.discard,
+        discard=files.disposal.discard,
         guard=guard,
         setback=setback,
     )
@@ -248,7 +248,7 @@ async def _compose(
         displaced,
         rules=lambda: remote.features.name_rules,
         changed=changed,
-        discard=files.discard,
+        discard=files.disposal.discard,
     )
     contents = Contents(files, outgoing, fetcher)
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
@@ -288,7 +288,7 @@ async def _compose(
         ("memory upkeep", fetcher.run),
         ("verification", fetcher.verifier.run),
         ("database upkeep", store.run),
-        ("staging upkeep", files.run),
+        ("staging upkeep", files.disposal.run),
         ("hardening", files.hardening.run),
         ("deletion guard", deletions.run),
         ("changes of others", watcher.run),
@@ -360,10 +360,10 @@ def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGua
 
 async def _put_right(files: Files) -> None:
     """Bring rows and staging files together as they are after whatever ended the last life."""
-    for complaint in await files.repair():
+    for complaint in await files.disposal.repair():
         _log.error("%s", complaint)
     files.hardening.note_all()
-    await files.prune_all()
+    await files.disposal.prune_all()
 
 
 def _watching(

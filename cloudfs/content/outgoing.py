@@ -93,7 +93,7 @@ class Outgoing:
         if self._is_known(layer):
             label(self._store, self._staging, layer.row())
             self._store.put_staged(layer.row())
-        await self._files.prune(layer.ino)
+        await self._files.disposal.prune(layer.ino)
 
     def _is_known(self, layer: Layer) -> bool:
         """Tell whether a layer still has its row: one that was written over meanwhile may be given up already."""
@@ -169,7 +169,7 @@ class Outgoing:
                 content.top = Source(layer.ino, layer.version, remote)
             else:
                 self._name_base(content, layer, remote)
-        await self._files.prune(layer.ino)
+        await self._files.disposal.prune(layer.ino)
 
     def _name_base(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
         """Note in the row of what was written on top how the server names the version that it stands on."""

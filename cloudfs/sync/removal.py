@@ -186,5 +186,5 @@ class Remover:
                 self._store.clear_observed(gone.ino)
                 self._store.end_attempts(gone.ino)
                 if not current.linked and not self._residents.is_held(gone.ino):
-                    self._files.discard(gone.ino)
+                    self._files.disposal.discard(gone.ino)
                     self._nodes.delete(gone.ino)
