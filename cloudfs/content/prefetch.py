@@ -61,7 +61,7 @@ _NO_ARCHIVES_S, _FAILED_S, _OUTAGE_S = 3600.0, 120.0, 30.0
 could not be asked."""
 _LEFT_S = 5.0
 """A walk that has read nothing for so long gets no more files one by one."""
-_LOOK_AT = 1000
+_LOOK_AT = 500
 """So many members of a folder are looked at for its next folders."""
 _COUNT_AMONG = 5000
 _MOST_ASKED = 256
@@ -183,6 +183,7 @@ class Prefetcher:
     def _look_ahead(self, walk: Walk, node: Node, now: float) -> None:
         ahead = list(self._next_files(walk, node, walk.ahead_files))
         walk.plan_at = walk.files + max(1, len(ahead) // 2)
+        walk.covered = frozenset(it.parent for it in ahead if it.parent is not None)
         for folder, members in groupby(ahead, key=lambda it: it.parent):
             if folder is None:
                 continue

@@ -23,6 +23,8 @@ _MIB = 1024 * 1024
 
 CREDIT_BYTES = 4 * _MIB
 USED_PER_WASTED = 4
+LEAST_BYTES = 4096
+"""What a file counts for at least: it has its place in a zip, on the disk and in memory."""
 MOST_AHEAD_BYTES = 32 * _MIB
 """On credit at any time: what the block cache may have to give up for it."""
 UNREAD_S = 60.0
@@ -95,6 +97,7 @@ class Ledger:
     def take(self, ino: Ino, folder: Ino, size: int, now: float) -> None:
         """A file is being fetched ahead."""
         self.cancel(ino)
+        size = max(size, LEAST_BYTES)
         self._ahead[ino] = _Ahead(folder, size, now)
         self._ahead_bytes += size
         self._minute_bytes += size

@@ -55,6 +55,8 @@ class Walk:
         self.last_s = now
         self.plan_at = 0
         """With so many files read it is time to look ahead again."""
+        self.covered: frozenset[Ino] = frozenset()
+        """The next folders that were looked at then: coming to one of these is no reason to look again."""
         self.last_name = ""
         """The file of this folder that was begun last."""
         self.ordered = True
@@ -95,7 +97,9 @@ class Walk:
         """The same program reads in another folder now."""
         self.folder, self.above = folder, tuple(above)
         self.folders += 1
-        self.plan_at, self.last_name, self.ordered = 0, "", True
+        self.last_name, self.ordered = "", True
+        if folder not in self.covered:
+            self.plan_at = 0
         self._whole.setdefault(folder, set())
         self._whole.move_to_end(folder)
         if len(self._whole) > _MOST_FOLDERS:

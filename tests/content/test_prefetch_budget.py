@@ -30,6 +30,10 @@ def test_nothing_is_on_credit_beyond_the_first_bytes() -> None:
     assert fetch(ledger, 10, 1000, 100 * KIB, 0) == budget.CREDIT_BYTES // (100 * KIB)
 
 
+def test_the_tiniest_files_cost_something() -> None:
+    assert fetch(Ledger(), 0, 10_000, 1, 0) <= budget.CREDIT_BYTES // budget.LEAST_BYTES
+
+
 def test_what_is_read_earns_more() -> None:
     ledger = Ledger()
     assert fetch(ledger, 0, 40, 100 * KIB, 0) == 40
@@ -49,19 +53,19 @@ def test_never_more_than_the_cache_can_give_up() -> None:
 
 def test_what_nobody_reads_is_wasted_and_its_folder_left_alone_for_a_while() -> None:
     ledger = Ledger()
-    fetch(ledger, 0, 10, KIB, 0)
+    fetch(ledger, 0, 10, 4 * KIB, 0)
     for ino in range(7):
         ledger.read(Ino(ino), here=True)
     assert ledger.room_bytes(A, budget.UNREAD_S) > 0
     assert ledger.room_bytes(A, budget.UNREAD_S + 1) == 0
-    assert ledger.wasted_bytes == 3 * KIB
+    assert ledger.wasted_bytes == 12 * KIB
     assert ledger.room_bytes(B, budget.UNREAD_S + 1) > 0
     assert ledger.room_bytes(A, budget.UNREAD_S + 2 + budget.REST_S) > 0
 
 
 def test_a_fifth_may_be_wasted() -> None:
     ledger = Ledger()
-    fetch(ledger, 0, 10, KIB, 0)
+    fetch(ledger, 0, 10, 4 * KIB, 0)
     for ino in range(8):
         ledger.read(Ino(ino), here=True)
     assert ledger.room_bytes(A, budget.UNREAD_S + 1) > 0
@@ -69,27 +73,27 @@ def test_a_fifth_may_be_wasted() -> None:
 
 def test_what_came_in_vain_is_waste() -> None:
     ledger = Ledger()
-    fetch(ledger, 0, 3, KIB, 0)
+    fetch(ledger, 0, 3, 4 * KIB, 0)
     ledger.lost(Ino(0))
     ledger.read(Ino(1), here=False)
     ledger.cancel(Ino(2))
-    assert (ledger.wasted_bytes, ledger.used_bytes, ledger.fetched_bytes) == (2 * KIB, 0, 2 * KIB)
+    assert (ledger.wasted_bytes, ledger.used_bytes, ledger.fetched_bytes) == (8 * KIB, 0, 8 * KIB)
     assert (ledger.files, ledger.unread_bytes) == (2, 0)
 
 
 def test_each_minute_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "MOST_BYTES_A_MINUTE", 10 * KIB)
+    monkeypatch.setattr(budget, "MOST_BYTES_A_MINUTE", 40 * KIB)
     monkeypatch.setattr(budget, "MOST_REQUESTS_A_MINUTE", 2)
     ledger = Ledger()
-    assert fetch(ledger, 0, 100, KIB, 0) == 10
+    assert fetch(ledger, 0, 100, 4 * KIB, 0) == 10
     for ino in range(10):
         ledger.read(Ino(ino), here=True)
     assert ledger.room_bytes(A, 59) == 0
-    assert ledger.room_bytes(A, 61) == 10 * KIB
+    assert ledger.room_bytes(A, 61) == 40 * KIB
     ledger.requested()
     ledger.requested()
     assert ledger.room_bytes(A, 62) == 0
-    assert ledger.room_bytes(A, 122) == 10 * KIB
+    assert ledger.room_bytes(A, 122) == 40 * KIB
 
 
 STEPS = st.lists(

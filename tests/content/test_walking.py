@@ -153,6 +153,15 @@ class TestGoingOn:
         program.reads(B, 0)
         assert program.walks.begun(Ino(400), C, "0", program.now).ahead_files == 2 * AHEAD
 
+    def test_what_was_looked_at_already_is_not_looked_at_again(self) -> None:
+        """A thousand folders with one file each would be gone through for each of them."""
+        for covered, plan_at in ((frozenset({B}), 50), (frozenset({C}), 0)):
+            program = Program()
+            walk = program.reads(A, *ALL)
+            walk.plan_at, walk.covered = 50, covered
+            assert program.reads(B, 0) is walk
+            assert walk.plan_at == plan_at
+
     def test_two_programs_in_two_folders_do_not_disturb_each_other(self) -> None:
         program = Program()
         for number in range(4):
