@@ -15,6 +15,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 import trio
@@ -42,6 +43,8 @@ __all__ = ["PrefetchStatistics", "Prefetcher"]
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _ARCHIVE_FILES = 100
 """0.6 s of the server (protocol.md §5.1); as `FetchConfig.archive_files`."""
 _FEWEST_FILES = 4
@@ -64,7 +67,7 @@ _LEFT_S = 5.0
 _LOOK_AT = 500
 """So many members of a folder are looked at for its next folders."""
 _COUNT_AMONG = 5000
-_MOST_ASKED = 256
+_MOST_NOTED = 256
 
 _OUTAGES = Unreachable, Unavailable, NotAuthenticated
 _OF_ONE_FILE = Changed, NotFound, ChecksumMismatch
@@ -131,6 +134,8 @@ class Prefetcher:
         """Files that are to come one by one, and were not asked for yet."""
         self._asked: OrderedDict[Ino, float] = OrderedDict()
         """Since when readers wait for files of which nothing was here."""
+        self._outdated: OrderedDict[Ino, str] = OrderedDict()
+        """ETags of folders that have another one by now, it seems: they are listed before the next archive."""
         self._rests_until = -math.inf
 
     def statistics(self) -> PrefetchStatistics:
@@ -301,7 +306,12 @@ class Prefetcher:
         for source in {*batch.sources} - {*wanted}:
             self._ledger.cancel(source.ino)
         seen = folder.listed_etag if folder is not None and folder.listed_etag == folder.s_etag else None
-        return await self._fetcher.prefetch_archive(wanted, listed_etag=seen or "")
+        if seen is None or self._outdated.get(batch.folder) == seen:
+            seen = ""
+        brought = await self._fetcher.prefetch_archive(wanted, listed_etag=seen)
+        if seen and len(brought) < len(wanted):
+            _note(self._outdated, batch.folder, seen)
+        return brought
 
     async def _one_by_one(self, batch: _Batch) -> None:
         inos = {source.ino for source in batch.sources}
@@ -344,8 +354,8 @@ def _source(node: Node) -> Source | None:
     return Source(node.ino, node.version, node.remote_version) if 0 < node.size <= BLOCK_SIZE else None
 
 
-def _note(times: OrderedDict[Ino, float], ino: Ino, at: float) -> None:
-    """Note a time; the oldest notes go, so that memory stays bounded."""
-    times[ino] = at
-    if len(times) > _MOST_ASKED:
-        times.popitem(last=False)
+def _note(notes: OrderedDict[Ino, T], ino: Ino, value: T) -> None:
+    """Keep a note; the oldest ones go, so that memory stays bounded."""
+    notes[ino] = value
+    if len(notes) > _MOST_NOTED:
+        notes.popitem(last=False)

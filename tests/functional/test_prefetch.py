@@ -274,6 +274,15 @@ def test_another_clients_change_meanwhile_brings_no_wrong_bytes(stage: VfsStage,
         assert read(stage.root(), name) == (now if name == names(0)[5] else CONTENTS[name])
 
 
+def test_a_folder_that_has_changed_is_listed_before_the_next_archive(
+    stage: VfsStage, server: StandIn
+) -> None:
+    """Its ETag proves nothing any more, and we have not heard of that yet."""
+    server.account(USER).write("/small/d0/new.txt", b"new")
+    walk(stage.root(), 0)
+    assert gets(server, "/d0/.*txt") <= 25
+
+
 def test_a_listing_that_brings_another_version_meanwhile(stage: VfsStage, server: StandIn) -> None:
     """The archive has the new bytes, and the folder the ETag of its last listing: these are not the old version's."""
     account, now = server.account(USER), os.urandom(SIZE)
