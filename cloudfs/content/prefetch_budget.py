@@ -5,7 +5,7 @@ Every byte that is fetched ahead is on credit until a program reads it:
     wasted + not yet read  <=  4 MiB  +  a quarter of what was read of it
 
 so however programs behave, no more than a fifth is wasted in the long run, and 4 MiB to begin with. A folder in which
-more than a fifth was wasted is left alone for a while.
+more than a fifth was wasted, and not just a few files, is left alone for a while.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ UNREAD_S = 60.0
 """What nobody has read after so long is wasted. A program that reads it later finds it all the same."""
 FORGET_S = 600.0
 """Half of what was read and wasted is forgotten each time: a program of an hour ago says little about the next one."""
-REST_S = 600.0
-"""A folder in which too much was wasted is left alone for so long."""
+REST_S, REST_FROM_BYTES = 600.0, 256 * 1024
+"""A folder in which a fifth was wasted, and more than so much, is left alone for so long; three files opened by
+somebody in a hurry waste twenty."""
 MINUTE_S = 60.0
 MOST_BYTES_A_MINUTE = 512 * _MIB
 MOST_REQUESTS_A_MINUTE = 3000
@@ -160,7 +161,7 @@ class Ledger:
             self._pop(ino)
             self._waste(ahead)
             record = self._record(ahead.folder)
-            if record.wasted * USED_PER_WASTED > record.used:
+            if record.wasted > max(record.used // USED_PER_WASTED, REST_FROM_BYTES):
                 record.rests_until = now + REST_S
         if now - self._forgot_at > FORGET_S:
             self._used //= 2

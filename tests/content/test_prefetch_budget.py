@@ -53,22 +53,24 @@ def test_never_more_than_the_cache_can_give_up() -> None:
 
 def test_what_nobody_reads_is_wasted_and_its_folder_left_alone_for_a_while() -> None:
     ledger = Ledger()
-    fetch(ledger, 0, 10, 4 * KIB, 0)
+    fetch(ledger, 0, 10, 100 * KIB, 0)
     for ino in range(7):
         ledger.read(Ino(ino), here=True)
     assert ledger.room_bytes(A, budget.UNREAD_S) > 0
     assert ledger.room_bytes(A, budget.UNREAD_S + 1) == 0
-    assert ledger.wasted_bytes == 12 * KIB
+    assert ledger.wasted_bytes == 300 * KIB
     assert ledger.room_bytes(B, budget.UNREAD_S + 1) > 0
     assert ledger.room_bytes(A, budget.UNREAD_S + 2 + budget.REST_S) > 0
 
 
-def test_a_fifth_may_be_wasted() -> None:
+@pytest.mark.parametrize(("size", "read"), [(200 * KIB, 8), (4 * KIB, 0)])
+def test_a_fifth_may_be_wasted_and_a_few_files(size: int, read: int) -> None:
     ledger = Ledger()
-    fetch(ledger, 0, 10, 4 * KIB, 0)
-    for ino in range(8):
+    assert fetch(ledger, 0, 10, size, 0) == 10
+    for ino in range(read):
         ledger.read(Ino(ino), here=True)
     assert ledger.room_bytes(A, budget.UNREAD_S + 1) > 0
+    assert ledger.wasted_bytes > 0
 
 
 def test_what_came_in_vain_is_waste() -> None:
