@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
@@ -52,7 +52,7 @@ _FEWEST_FILES = 4
 _TELLING_FILES = 20
 """What a file costs in an archive is taken from archives of so many on: of small ones the request is the most."""
 _AT_ONCE = 2
-"""Files that are fetched one by one at the same time."""
+"""Archives at the same time, and files of a batch that come one by one; the line has two places for all of it."""
 _LEAST_PATIENCE_S = 2.0
 """It pays to wait for an archive as long as GETs of all its files would take, and at least so long."""
 _MOST_PATIENCE_S = 5.0
@@ -130,6 +130,9 @@ class Prefetcher:
         self._speeds = Speeds()
         self._coming: dict[Ino, _Batch] = {}
         """Files that an archive on its way will bring. Those that come one by one are found by their transfers."""
+        self._queue: deque[tuple[_Batch, bool]] = deque()
+        """What is to be brought, and whether by an archive."""
+        self._running = 0
         self._queued: set[Ino] = set()
         """Files that are to come one by one, and were not asked for yet."""
         self._asked: OrderedDict[Ino, float] = OrderedDict()
@@ -206,31 +209,44 @@ class Prefetcher:
                 it for it in first if not it.folder and it.name < node.name and not walk.has_read(it.ino)
             ]
         yield from here
-        most -= len(here)
-        if walk.folders == 1:
-            return  # nothing tells that it will go on there
+        looks = 2 * most
+        most -= self._count_missing(here)
+        if walk.folders == 1 or most <= 0:
+            return  # nothing tells that it will go on there, or there is enough to fetch
         own = self._nodes.get(folder)
         if own is None or own.parent is None:
             return
         for beside in self._nodes.children_after(own.parent, own.name, _LOOK_AT):
             if not beside.folder:
                 continue
-            there = self._nodes.children_after(beside.ino, "", most)
-            if len(there) >= most:
+            there = self._nodes.children_after(beside.ino, "", most + 1)
+            missing = self._count_missing(there)
+            looks -= max(1, len(there))
+            if missing > most or looks < 0:
                 return  # it is for later: a part of it now is a request more then
-            most -= max(1, len(there))
+            most -= missing
             yield from (it for it in there if not it.folder)
 
     def _wanted(self, nodes: Iterator[Node], room_bytes: int) -> Iterator[Source]:
-        """Leave out what is here, on its way or changed here, and what there is no room for."""
+        """Leave out what need not be fetched, and what there is no room for."""
         for node in nodes:
-            source = _source(node)
-            if source is None or node.ino in self._coming or self._fetcher.comes(source):
+            source = self._missing(node)
+            if source is None:
                 continue
             room_bytes -= source.size
             if room_bytes < 0:
                 return
             yield source
+
+    def _count_missing(self, nodes: Sequence[Node]) -> int:
+        return sum(self._missing(node) is not None for node in nodes)
+
+    def _missing(self, node: Node) -> Source | None:
+        """Return the version of a small file that would have to be fetched; None where there is no need, or no way."""
+        source = _source(node)
+        if source is None or node.ino in self._coming or self._fetcher.comes(source):
+            return None
+        return source
 
     def _send_for(self, batch: _Batch, now: float) -> None:
         for source in batch.sources:
@@ -240,11 +256,23 @@ class Prefetcher:
             single_s = self._speeds.seconds(Way.SINGLE, now) or 0.0
             batch.by_get_s = len(batch.sources) * single_s * _AT_ONCE
             self._coming |= dict.fromkeys((source.ino for source in batch.sources), batch)
-        self._nursery.start_soon(self._bring, batch, by_archive)
+        self._queue.append((batch, by_archive))
+        if self._running < _AT_ONCE:
+            self._running += 1
+            self._nursery.start_soon(self._bring_all)
 
     # --- bringing it
 
-    async def _bring(self, batch: _Batch, by_archive: bool) -> None:  # noqa: FBT001  # start_soon takes no names
+    async def _bring_all(self) -> None:
+        """Bring what is wanted, in the order in which it is needed: tasks alone would run in any."""
+        try:
+            while self._queue:
+                batch, by_archive = self._queue.popleft()
+                await self._bring(batch, by_archive=by_archive)
+        finally:
+            self._running -= 1
+
+    async def _bring(self, batch: _Batch, *, by_archive: bool) -> None:
         try:
             if not (by_archive and await self._by_archive(batch)):
                 self._arrived(batch)
