@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from cloudfs.content.fetch import Fetcher, MemoryBudget
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.powercut import after_power_cut, boot_id
+from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.source import Locate, Source, Whereabouts
 from cloudfs.errors import Changed, RemoteError
 from cloudfs.metadata.changes import ChangeSink
@@ -109,6 +110,7 @@ class Engine:
     lister: Lister
     files: Files
     fetcher: Fetcher
+    prefetcher: Prefetcher
     filesystem: FileSystem
     worker: Worker
     obstacles: Obstacles
@@ -155,9 +157,10 @@ async def open_engine(
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
                 )
-                _keep(nursery, "clocks", watch)
+                _keep(nursery, [("clocks", watch)])
                 if network is not None:
-                    _keep(nursery, "networks", partial(network, partial(_moved, engine, reconnect, nursery)))
+                    moved = partial(_moved, engine, reconnect, nursery)
+                    _keep(nursery, [("networks", partial(network, moved))])
                 try:
                     yield engine
                 finally:
@@ -196,18 +199,12 @@ async def _compose(
     remote, quota = gate, Quota(gate, nursery)
     gate.spent, gate.freed = quota.spent, quota.freed
     displaced = Displaced(store, residents, sink)
-    fetcher = Fetcher(
-        blocks,
-        remote,
-        _locator(store),
-        MemoryBudget(config.memory_bytes),
-        nursery,
-        dropped=lambda ino: sink.node_changed(ino, content=True),
-    )
+    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery)
     files = Files(
         store,
         staging,
         fetcher,
+        prefetcher,
         changed=inbox.notify,
         begun=displaced.readmit,
         outdated=lambda ino: lister.outdated(ino),  # noqa: PLW0108  # it is made below
@@ -297,8 +294,7 @@ async def _compose(
         ("messages of the server", pusher.run),
         *([("outages", outages.run)] if outages else []),
     ]
-    for name, run in workers:
-        _keep(nursery, name, run)
+    _keep(nursery, workers)
     nursery.start_soon(attempt, "the first request", greet)
     return Engine(
         store,
@@ -307,6 +303,7 @@ async def _compose(
         lister,
         files,
         fetcher,
+        prefetcher,
         filesystem,
         worker,
         obstacles,
@@ -320,9 +317,30 @@ async def _compose(
     )
 
 
-def _keep(nursery: trio.Nursery, name: str, run: Callable[[], Awaitable[object]]) -> None:
-    """Have a worker run for as long as the engine does."""
-    nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
+def _reading(
+    config: EngineConfig,
+    store: Store,
+    remote: Remote,
+    blocks: BlockStore,
+    sink: ChangeSink,
+    nursery: trio.Nursery,
+) -> tuple[Fetcher, Prefetcher]:
+    """Make those who bring what is read, and what will be."""
+    fetcher = Fetcher(
+        blocks,
+        remote,
+        _locator(store),
+        MemoryBudget(config.memory_bytes),
+        nursery,
+        dropped=lambda ino: sink.node_changed(ino, content=True),
+    )
+    return fetcher, Prefetcher(store.nodes, fetcher, nursery)
+
+
+def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:
+    """Have workers run for as long as the engine does."""
+    for name, run in workers:
+        nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
 
 
 def _hands(

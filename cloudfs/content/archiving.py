@@ -5,7 +5,8 @@ that is wanted. Either of two will do; without one it is not kept, and comes by 
 
     its checksum   the bytes have the checksum that the server names for this very version
     its folder     lists it as this version before the request, and has the same ETag after it: on Nextcloud that of a
-                   folder changes with every change in it, also where a file's own does not (protocol.md §3.1)
+                   folder changes with every change in it, also where a file's own does not (protocol.md §3.1).
+                   The listing may be any earlier one whose ETag is known
 """
 
 from __future__ import annotations
@@ -63,11 +64,14 @@ class Archivist:
         self._budget = budget
         self._config = config
 
-    async def prefetch(self, sources: Sequence[Source]) -> list[Source]:
+    async def prefetch(self, sources: Sequence[Source], listed_etag: str = "") -> list[Source]:
         """See `Fetcher.prefetch_archive`."""
         brought: list[Source] = []
-        for folder, wanted in self._by_folder(sources).items():
-            brought += await self._from_folder(folder, wanted)
+        folders = self._by_folder(sources)
+        if len(folders) > 1:
+            listed_etag = ""
+        for folder, wanted in folders.items():
+            brought += await self._from_folder(folder, wanted, listed_etag)
         return brought
 
     def _by_folder(self, sources: Sequence[Source]) -> dict[RemotePath, dict[str, _Wanted]]:
@@ -85,9 +89,10 @@ class Archivist:
             folders.setdefault(parent_of(place.path), {})[name] = _Wanted(source, place.remote)
         return folders
 
-    async def _from_folder(self, folder: RemotePath, wanted: Mapping[str, _Wanted]) -> list[Source]:
-        etag = ""
-        if not all(checksums.can_check(it.source.remote.checksum) for it in wanted.values()):
+    async def _from_folder(
+        self, folder: RemotePath, wanted: Mapping[str, _Wanted], etag: str
+    ) -> list[Source]:
+        if not etag and not all(checksums.can_check(it.source.remote.checksum) for it in wanted.values()):
             own, members = await self._remote.list_folder(folder)
             etag = own.version.etag
             listed = {member.name: member.version for member in members}

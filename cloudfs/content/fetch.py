@@ -180,14 +180,21 @@ class Fetcher:
                     )
         raise PosixError(errno.EAGAIN, f"prefetch of inode {source.ino}")
 
-    async def prefetch_archive(self, sources: Sequence[Source]) -> list[Source]:
+    def comes(self, source: Source) -> bool:
+        """Tell whether the first block of a version is here, or on its way by a request of its own. NO CHECKPOINT."""
+        return self._presence.comes(source, 0)
+
+    async def prefetch_archive(self, sources: Sequence[Source], *, listed_etag: str = "") -> list[Source]:
         """Bring small files (up to 1 MiB) of one folder into the block cache, many in one request.
 
         Gives way to readers, and to our own uploads of the files. Returns those that are there now by this; the others
         are cached already, or have to be read one by one: changed, gone, or not proved to be the version that is
         wanted. Raises Unsupported where the server makes no archives, and what requests raise; then some may be there.
+
+        `listed_etag` spares a listing: the ETag under which the folder was last seen whole, with just these versions.
+        Only for sources of one folder, and no checkpoint may lie between looking these up and calling this.
         """
-        return await self._archivist.prefetch(sources)
+        return await self._archivist.prefetch(sources, listed_etag)
 
     async def quiesce(self, ino: Ino) -> None:
         """Stop all transfers of a file; returns when their connections are closed, or after 3 s.

@@ -23,6 +23,7 @@ from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
 from cloudfs.content.labels import label
 from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
 from cloudfs.content.source import Source
 from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
@@ -62,6 +63,7 @@ class Files:
         store: Store,
         staging: Staging,
         fetcher: Fetcher,
+        ahead: Prefetcher,
         *,
         changed: Callable[[Ino], None],
         begun: Callable[[Ino], None] = _no_matter,
@@ -71,6 +73,7 @@ class Files:
         self._store = store
         self._staging = staging
         self._fetcher = fetcher
+        self._ahead = ahead
         self._changed = changed
         self._begun = begun
         self._outdated = outdated
@@ -189,7 +192,12 @@ class Files:
                 return b""
             bottom = _bottom(top)
             try:
-                return await self.read_version(top, offset, stop, pattern)
+                if not isinstance(top, Source):
+                    return await self.read_version(top, offset, stop, pattern)
+                await self._ahead.before_read(top, offset)
+                data = await self._fetcher.read(top, offset, stop, pattern)
+                self._ahead.after_read(top, stop)
+                return data
             except Changed:
                 # Our own upload may have replaced the version below; before it did, its bytes were copied up.
                 if _bottom(content.top) == bottom:

@@ -57,6 +57,19 @@ class Nodes:
         """Return what the mount shows in a folder and the server has elsewhere, under another name, or not at all."""
         return self._many("parent = ? AND (s_parent IS NOT parent OR s_name IS NOT name)", (parent,))
 
+    def children_after(self, parent: Ino, name: str, count: int) -> list[Node]:
+        """Return up to so many of what the mount shows in a folder behind a name, by name; 8 µs each."""
+        return self._many("parent = ? AND name > ? ORDER BY name LIMIT ?", (parent, name, count))
+
+    def count_small_files(self, parent: Ino, most_bytes: int, *, among: int) -> int:
+        """Count the files of 1 to so many bytes among the first so many members of a folder."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM (SELECT folder, size FROM nodes WHERE parent = ? LIMIT ?)"
+            " WHERE NOT folder AND size BETWEEN 1 AND ?",
+            (parent, among, most_bytes),
+        ).fetchone()
+        return int(count)
+
     def child_inos(self, parent: Ino) -> array[int]:
         """Return the inodes that the mount shows in a folder, by name; 8 bytes each."""
         rows = self._db.execute("SELECT ino FROM nodes WHERE parent = ? ORDER BY name", (parent,))

@@ -79,15 +79,23 @@ class GatedRemote:
     async def list_tree(
         self, path: RemotePath, *, most: int
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
-        """PROPFIND with depth infinity. That it takes too long, or too much, says nothing about smaller questions."""
-        async with self._connectivity.asking() as answered:
-            try:
-                folders = await self._remote.list_tree(path, most=most)
-            except (Unreachable, Unavailable) as error:
-                failure = error
-            else:
-                answered()
-                return folders
+        """PROPFIND with depth infinity."""
+        return await self._large(self._remote.list_tree(path, most=most))
+
+    async def _large(self, request: Awaitable[T]) -> T:
+        """Ask a large question. That it takes too long, or too much, says nothing about smaller ones."""
+        try:
+            async with self._connectivity.asking() as answered:
+                try:
+                    result = await request
+                except (Unreachable, Unavailable) as error:
+                    failure = error
+                else:
+                    answered()
+                    return result
+        finally:
+            # A coroutine that the login check kept from starting must not warn that nobody awaited it.
+            getattr(request, "close", lambda: None)()
         raise failure
 
     async def find(self, file_id: str) -> Sequence[RemotePath]:
@@ -106,7 +114,7 @@ class GatedRemote:
 
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         """GET a zip of small files."""
-        return await self._told(self._remote.read_archive(folder, sizes))
+        return await self._large(self._remote.read_archive(folder, sizes))
 
     async def put(
         self,

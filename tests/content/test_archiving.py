@@ -262,3 +262,28 @@ async def test_how_many_is_a_matter_of_configuration(fetching: Fetching) -> None
     async with fetching(shelf.world, config=config) as fetcher:
         # The last one by itself is left to a GET.
         assert await fetcher.prefetch_archive(shelf.sources) == shelf.sources[:8]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_listing_of_before_is_proof_enough(fetching: Fetching, changed: bool) -> None:
+    """Without a request: its ETag, and no change of the folder until after the archive."""
+    shelf = Shelf(4, checksum=False)
+    etag = shelf.remote._etag(RemotePath("/d"))
+    if changed:
+        shelf.put(1, some_bytes(4 * KIB, 99))
+    async with fetching(shelf.world) as fetcher:
+        brought = await fetcher.prefetch_archive(shelf.sources, listed_etag=etag)
+    assert shelf.kept == ({} if changed else shelf.contents)
+    assert len(brought) == len(shelf.kept)
+    assert (shelf.remote.listings, shelf.remote.stats) == (0, 1)
+
+
+async def test_the_etag_of_one_folder_proves_nothing_about_another(fetching: Fetching) -> None:
+    shelf = Shelf(3, checksum=False)
+    for ino in (8, 9):
+        shelf.world.paths[Ino(ino)] = RemotePath(f"/other/{ino}")
+    others = [shelf.world.file(some_bytes(KIB, ino), ino) for ino in (8, 9)]
+    async with fetching(shelf.world) as fetcher:
+        brought = await fetcher.prefetch_archive([*shelf.sources, *others], listed_etag="e")
+    assert brought == [*shelf.sources, *others]
+    assert shelf.remote.listings == 2

@@ -150,7 +150,18 @@ def _program(command: list[str], environ: dict[str, str], **more: Any) -> Iterat
 def _x_server(environ: dict[str, str]) -> Iterator[str]:
     """Run an X server without a screen; yields its DISPLAY, a free one, when it answers."""
     reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-nolisten", "tcp", "-screen", "0", "1000x700x24"]
+    # Without -noreset it begins anew when its only client goes, and turns away who comes meanwhile.
+    command = [
+        "Xvfb",
+        "-displayfd",
+        str(writing),
+        "-noreset",
+        "-nolisten",
+        "tcp",
+        "-screen",
+        "0",
+        "1000x700x24",
+    ]
     with os.fdopen(reading) as number, contextlib.ExitStack() as ending:
         with os.fdopen(writing):
             ending.enter_context(_program(command, environ, pass_fds=[writing], stderr=subprocess.DEVNULL))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from trio.testing import MockClock
 
 from cloudfs.errors import (
     Changed,
@@ -17,7 +18,10 @@ from cloudfs.errors import (
     Unreachable,
 )
 from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.gate import GatedRemote
+from cloudfs.types import RemotePath
 from tests.functional.stages import MountStage
+from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.servers import Answer, StandIn
 
 
@@ -104,3 +108,27 @@ def test_status_says_so(tmp_path: Path, status: int) -> None:
             assert (stage.status()["state"], stage.status()["since"]) == ("online", None)
         finally:
             stage.close()
+
+
+@pytest.mark.parametrize("kind", [FaultKind.REFUSE, FaultKind.HANG])
+async def test_a_large_question_without_an_answer_is_no_outage(
+    kind: FaultKind, autojump_clock: MockClock
+) -> None:
+    """Archives and trees may take too long, or too much; what is asked about one file tells."""
+    del autojump_clock
+    remote = FakeRemote()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/a", b"a")
+    connectivity = Connectivity(returned=lambda: None)
+    gate = GatedRemote(remote, connectivity)
+    remote.faults.next("read_archive", [kind])
+    remote.faults.next("list_tree", [kind])
+    with pytest.raises(Unreachable):
+        await gate.read_archive(RemotePath("/d"), {"a": 1, "b": 1})
+    with pytest.raises(Unreachable):
+        await gate.list_tree(RemotePath("/d"), most=10)
+    assert state(connectivity) is State.ONLINE
+    remote.faults.next("stat", [kind])
+    with pytest.raises(Unreachable):
+        await gate.stat(RemotePath("/d/a"))
+    assert state(connectivity) is State.OFFLINE

@@ -1,0 +1,389 @@
+"""Fetches the small files of a folder ahead of a program that walks through them.
+
+    a read begins -> a walk? (`walking`) -> what comes next -> as much as the credit allows (`prefetch_budget`)
+                  -> many in one archive, or each by itself -> the block cache
+                  -> its own file is in an archive on its way? then wait for that
+
+All of it happens in the background; whoever reads a file that no archive on its way has waits for nothing here. Who
+reads one of an archive's files waits for that: GETs for all of them would take the server many times as long.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from cloudfs.content.fetch import Fetcher
+from cloudfs.content.prefetch_budget import Ledger, Speeds, Way
+from cloudfs.content.source import Source
+from cloudfs.content.walking import Walk, Walks
+from cloudfs.errors import (
+    Changed,
+    ChecksumMismatch,
+    CloudfsError,
+    NotAuthenticated,
+    NotFound,
+    RemoteError,
+    Unavailable,
+    Unreachable,
+    Unsupported,
+)
+from cloudfs.store.nodes import Nodes
+from cloudfs.store.records import Node
+from cloudfs.types import BLOCK_SIZE, Ino
+
+__all__ = ["PrefetchStatistics", "Prefetcher"]
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ARCHIVE_FILES = 100
+"""0.6 s of the server (protocol.md §5.1); as `FetchConfig.archive_files`."""
+_FEWEST_FILES = 4
+"""Fewer come one by one: an archive costs two requests where there are no checksums."""
+_TELLING_FILES = 20
+"""What a file costs in an archive is taken from archives of so many on: of small ones the request is the most."""
+_AT_ONCE = 2
+"""Archives at the same time, and files of a batch that come one by one; the line has two places for all of it."""
+_LEAST_PATIENCE_S = 2.0
+"""It pays to wait for an archive as long as GETs of all its files would take, and at least so long."""
+_MOST_PATIENCE_S = 5.0
+"""No reader waits longer: it has to be answered within 15 s, with a GET of its own by then."""
+_ARCHIVE_S = 20.0
+"""An archive that takes longer, and longer than GETs would, is given up."""
+_NO_ARCHIVES_S, _FAILED_S, _OUTAGE_S = 3600.0, 120.0, 30.0
+"""How long archives are left alone where the server makes none, and after one failed; and all of it where the server
+could not be asked."""
+_LEFT_S = 5.0
+"""A walk that has read nothing for so long gets no more files one by one."""
+_LOOK_AT = 500
+"""So many members of a folder are looked at for its next folders."""
+_COUNT_AMONG = 5000
+_MOST_NOTED = 256
+
+_OUTAGES = Unreachable, Unavailable, NotAuthenticated
+_OF_ONE_FILE = Changed, NotFound, ChecksumMismatch
+
+
+class PrefetchStatistics(msgspec.Struct, frozen=True):
+    """What was fetched ahead since the start, and what became of it."""
+
+    files: int
+    fetched_bytes: int
+    used_bytes: int
+    """Programs have read it since."""
+    wasted_bytes: int
+    """Nobody has read it within a minute, or it could not be kept."""
+    unread_bytes: int
+    """Of this moment: it is here, or on its way, and may still be read."""
+
+
+class _Batch:
+    """Some files of one folder, on their way."""
+
+    def __init__(self, walk: Walk, folder: Ino, sources: Sequence[Source]) -> None:
+        self.walk = walk
+        self.folder = folder
+        self.sources = sources
+        self.done = trio.Event()
+        self.by_get_s = 0.0
+        """So long GETs for all of them would take, one after the other, as far as is known."""
+        self._begun_at = trio.current_time()
+
+    async def wait(self) -> None:
+        """Wait until it is here, as long as that pays."""
+        until = self._begun_at + max(self.by_get_s, _LEAST_PATIENCE_S)
+        with trio.move_on_at(min(until, trio.current_time() + _MOST_PATIENCE_S)):
+            await self.done.wait()
+
+
+class _Known:
+    """The folders as the database has them."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    def above(self, folder: Ino) -> Sequence[Ino]:
+        return self._nodes.ancestors(folder)
+
+    def count_small(self, folder: Ino) -> int:
+        return self._nodes.count_small_files(folder, BLOCK_SIZE, among=_COUNT_AMONG)
+
+
+class Prefetcher:
+    """Stands before the reads of an account's files. Made and used on the loop's thread only."""
+
+    def __init__(self, nodes: Nodes, fetcher: Fetcher, nursery: trio.Nursery) -> None:
+        self._nodes = nodes
+        self._fetcher = fetcher
+        self._nursery = nursery
+        self._walks = Walks(_Known(nodes))
+        self._ledger = Ledger()
+        self._speeds = Speeds()
+        self._coming: dict[Ino, _Batch] = {}
+        """Files that an archive on its way will bring. Those that come one by one are found by their transfers."""
+        self._queue: deque[tuple[_Batch, bool]] = deque()
+        """What is to be brought, and whether by an archive."""
+        self._running = 0
+        self._queued: set[Ino] = set()
+        """Files that are to come one by one, and were not asked for yet."""
+        self._asked: OrderedDict[Ino, float] = OrderedDict()
+        """Since when readers wait for files of which nothing was here."""
+        self._outdated: OrderedDict[Ino, str] = OrderedDict()
+        """ETags of folders that have another one by now, it seems: they are listed before the next archive."""
+        self._rests_until = -math.inf
+
+    def statistics(self) -> PrefetchStatistics:
+        """Return the counts of this moment."""
+        ledger = self._ledger
+        return PrefetchStatistics(
+            ledger.files, ledger.fetched_bytes, ledger.used_bytes, ledger.wasted_bytes, ledger.unread_bytes
+        )
+
+    async def before_read(self, source: Source, start: int) -> None:
+        """A program is about to read a file from `start` on.
+
+        Returns at once unless an archive brings the file; then after some seconds at the latest. Raises nothing.
+        """
+        if not 0 < source.size <= BLOCK_SIZE:
+            return
+        if start == 0:
+            self._begin(source)
+        batch = self._coming.get(source.ino)
+        if batch is not None:
+            await batch.wait()
+        if start == 0:
+            here = self._fetcher.comes(source)
+            if source.ino in self._queued:
+                self._ledger.cancel(source.ino)
+            self._ledger.read(source.ino, here=here)
+            if not here:
+                _note(self._asked, source.ino, trio.current_time())
+
+    def after_read(self, source: Source, stop: int) -> None:
+        """A program has read a file up to `stop`."""
+        if not 0 < source.size <= stop or source.size > BLOCK_SIZE:
+            return
+        now = trio.current_time()
+        self._walks.ended(source.ino, now)
+        asked_at = self._asked.pop(source.ino, None)
+        if asked_at is not None:
+            self._speeds.note(Way.SINGLE, (now - asked_at) / _AT_ONCE, 1, now)
+
+    # --- what comes next
+
+    def _begin(self, source: Source) -> None:
+        node, now = self._nodes.get(source.ino), trio.current_time()
+        if node is None or node.parent is None:
+            return
+        walk = self._walks.begun(source.ino, node.parent, node.name, now)
+        if walk.ahead_files and walk.files >= walk.plan_at and now >= self._rests_until:
+            self._look_ahead(walk, node, now)
+
+    def _look_ahead(self, walk: Walk, node: Node, now: float) -> None:
+        ahead = list(self._next_files(walk, node, walk.ahead_files))
+        walk.plan_at = walk.files + max(1, len(ahead) // 2)
+        walk.covered = frozenset(it.parent for it in ahead if it.parent is not None)
+        for folder, members in groupby(ahead, key=lambda it: it.parent):
+            if folder is None:
+                continue
+            wanted = list(self._wanted(members, self._ledger.room_bytes(folder, now)))
+            for start in range(0, len(wanted), _ARCHIVE_FILES):
+                self._send_for(_Batch(walk, folder, wanted[start : start + _ARCHIVE_FILES]), now)
+
+    def _next_files(self, walk: Walk, node: Node, most: int) -> Iterator[Node]:
+        """Give the files that a walk is likely to read after one: of its folder, then of the next ones beside it."""
+        folder = walk.folder
+        here = [it for it in self._nodes.children_after(folder, node.name, most) if not it.folder]
+        if not walk.ordered and len(here) < most:
+            first = self._nodes.children_after(folder, "", most - len(here))
+            here += [
+                it for it in first if not it.folder and it.name < node.name and not walk.has_read(it.ino)
+            ]
+        yield from here
+        looks = 2 * most
+        most -= self._count_missing(here)
+        if walk.folders == 1 or most <= 0:
+            return  # nothing tells that it will go on there, or there is enough to fetch
+        own = self._nodes.get(folder)
+        if own is None or own.parent is None:
+            return
+        for beside in self._nodes.children_after(own.parent, own.name, _LOOK_AT):
+            if not beside.folder:
+                continue
+            there = self._nodes.children_after(beside.ino, "", most + 1)
+            missing = self._count_missing(there)
+            looks -= max(1, len(there))
+            if missing > most or looks < 0:
+                return  # it is for later: a part of it now is a request more then
+            most -= missing
+            yield from (it for it in there if not it.folder)
+
+    def _wanted(self, nodes: Iterator[Node], room_bytes: int) -> Iterator[Source]:
+        """Leave out what need not be fetched, and what there is no room for."""
+        for node in nodes:
+            source = self._missing(node)
+            if source is None:
+                continue
+            room_bytes -= source.size
+            if room_bytes < 0:
+                return
+            yield source
+
+    def _count_missing(self, nodes: Sequence[Node]) -> int:
+        return sum(self._missing(node) is not None for node in nodes)
+
+    def _missing(self, node: Node) -> Source | None:
+        """Return the version of a small file that would have to be fetched; None where there is no need, or no way."""
+        source = _source(node)
+        if source is None or node.ino in self._coming or self._fetcher.comes(source):
+            return None
+        return source
+
+    def _send_for(self, batch: _Batch, now: float) -> None:
+        for source in batch.sources:
+            self._ledger.take(source.ino, batch.folder, source.size, now)
+        by_archive = len(batch.sources) >= _FEWEST_FILES and self._speeds.best(now) is Way.ARCHIVE
+        if by_archive:
+            single_s = self._speeds.seconds(Way.SINGLE, now) or 0.0
+            batch.by_get_s = len(batch.sources) * single_s * _AT_ONCE
+            self._coming |= dict.fromkeys((source.ino for source in batch.sources), batch)
+        self._queue.append((batch, by_archive))
+        if self._running < _AT_ONCE:
+            self._running += 1
+            self._nursery.start_soon(self._bring_all)
+
+    # --- bringing it
+
+    async def _bring_all(self) -> None:
+        """Bring what is wanted, in the order in which it is needed: tasks alone would run in any."""
+        try:
+            while self._queue:
+                batch, by_archive = self._queue.popleft()
+                await self._bring(batch, by_archive=by_archive)
+        finally:
+            self._running -= 1
+
+    async def _bring(self, batch: _Batch, *, by_archive: bool) -> None:
+        try:
+            if not (by_archive and await self._by_archive(batch)):
+                self._arrived(batch)
+                await self._one_by_one(batch)
+        except _OUTAGES as error:
+            self._rests_until = trio.current_time() + _OUTAGE_S
+            _log.debug("nothing is fetched ahead for now: %s", error)
+        except CloudfsError as error:
+            _log.debug("small files were not fetched ahead: %s", error)
+        except Exception:  # noqa: BLE001  # logged
+            # In the background nobody else is there to meet it, and it must not end the mount.
+            _log.exception("small files could not be fetched ahead")
+        finally:
+            self._arrived(batch)
+
+    def _arrived(self, batch: _Batch) -> None:
+        """Nobody need wait for it any more."""
+        for source in batch.sources:
+            if self._coming.get(source.ino) is batch:
+                del self._coming[source.ino]
+        batch.done.set()
+
+    async def _by_archive(self, batch: _Batch) -> bool:
+        """Bring a batch in one archive; False where it is better fetched file by file. Raises where nothing can be."""
+        began = trio.current_time()
+        brought: list[Source] | None = None
+        with trio.move_on_after(max(_ARCHIVE_S, batch.by_get_s)):
+            try:
+                brought = await self._ask(batch)
+            except Unsupported:
+                self._speeds.refuse_archives(trio.current_time(), _NO_ARCHIVES_S)
+                return False
+            except (Unavailable, NotAuthenticated):
+                raise
+            except _OF_ONE_FILE:
+                return True  # the folder itself is not what it was: its next listing will tell
+            except RemoteError as error:
+                _log.debug("archives are left alone for a while: %s", error)
+        now = trio.current_time()
+        if brought is None:
+            self._speeds.refuse_archives(now, _FAILED_S)
+            return False
+        if len(brought) >= _TELLING_FILES:
+            self._speeds.note(Way.ARCHIVE, now - began, len(brought), now)
+        for source in {*batch.sources} - {*brought}:
+            self._ledger.lost(source.ino)
+        return True
+
+    async def _ask(self, batch: _Batch) -> list[Source]:
+        # NO CHECKPOINT before the archivist has looked at the versions, which are those of this very ETag.
+        self._ledger.requested()
+        folder, nodes = (
+            self._nodes.get(batch.folder),
+            self._nodes.get_many([it.ino for it in batch.sources]),
+        )
+        wanted = [
+            it for it in batch.sources if (node := nodes.get(it.ino)) is not None and _source(node) == it
+        ]
+        for source in {*batch.sources} - {*wanted}:
+            self._ledger.cancel(source.ino)
+        seen = folder.listed_etag if folder is not None and folder.listed_etag == folder.s_etag else None
+        if seen is None or self._outdated.get(batch.folder) == seen:
+            seen = ""
+        brought = await self._fetcher.prefetch_archive(wanted, listed_etag=seen)
+        if seen and len(brought) < len(wanted):
+            _note(self._outdated, batch.folder, seen)
+        return brought
+
+    async def _one_by_one(self, batch: _Batch) -> None:
+        inos = {source.ino for source in batch.sources}
+        self._queued |= inos
+        left = iter(batch.sources)
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(_AT_ONCE):
+                    nursery.start_soon(self._fetch_some, batch.walk, left, nursery.cancel_scope)
+        finally:
+            for ino in inos & self._queued:
+                self._ledger.cancel(ino)
+            self._queued -= inos
+
+    async def _fetch_some(self, walk: Walk, left: Iterator[Source], scope: trio.CancelScope) -> None:
+        for source in left:
+            began = trio.current_time()
+            if began - walk.last_s > _LEFT_S or began < self._rests_until:
+                return
+            if self._fetcher.comes(source):
+                continue
+            self._queued.discard(source.ino)
+            self._ledger.requested()
+            try:
+                await self._fetcher.prefetch_whole(source)
+            except _OUTAGES:
+                self._rests_until = trio.current_time() + _OUTAGE_S
+                scope.cancel()
+            except _OF_ONE_FILE:
+                self._ledger.lost(source.ino)
+            else:
+                now = trio.current_time()
+                self._speeds.note(Way.SINGLE, (now - began) / _AT_ONCE, 1, now)
+
+
+def _source(node: Node) -> Source | None:
+    """Return a small file's version on the server; None where what the mount shows is another one, or elsewhere."""
+    if node.folder or node.dirty or not node.placed or node.version != node.s_version:
+        return None
+    return Source(node.ino, node.version, node.remote_version) if 0 < node.size <= BLOCK_SIZE else None
+
+
+def _note(notes: OrderedDict[Ino, T], ino: Ino, value: T) -> None:
+    """Keep a note; the oldest ones go, so that memory stays bounded."""
+    notes[ino] = value
+    if len(notes) > _MOST_NOTED:
+        notes.popitem(last=False)
