@@ -43,6 +43,7 @@ from cloudfs.metadata.trees import Trees
 from cloudfs.remote.protocol import Outspoken, Remote, Spelling
 from cloudfs.store.db import DatabaseDamaged, set_aside
 from cloudfs.store.store import Store
+from cloudfs.sync.appending import FROM_BYTES, Appending
 from cloudfs.sync.bulk import BulkUploader, NewFolders
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.connectivity import Connectivity, State
@@ -97,6 +98,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """So many nodes may vanish on the server at once without anybody being asked; 0: any number."""
     delete_guard_server: int = 1000
     """So many nodes may be deleted on the server at once without anybody being asked; 0: any number."""
+    append_bytes: int = FROM_BYTES
+    """Of a file that was at least so large and only grew at its end, the tail alone is sent."""
     worker: WorkerConfig = WorkerConfig()
 
 
@@ -247,7 +250,7 @@ async def _compose(
         changed=changed,
         discard=files.disposal.discard,
     )
-    contents = Contents(files, outgoing, fetcher)
+    contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
     obstacles = Obstacles(
@@ -486,7 +489,8 @@ def _locator(store: Store) -> Locate:
             raise Changed("the version that was opened is not on the server any more", subject=subject)
         current = node.s_version == source.version
         remote = node.remote_version if current else source.remote
-        return Whereabouts(path, remote, store.nodes.is_in_doubt(source.ino))
+        in_doubt = store.nodes.is_in_doubt(source.ino) or store.has_tail_attempt(source.ino)
+        return Whereabouts(path, remote, in_doubt)
 
     return locate
 

@@ -26,6 +26,7 @@ from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
 from cloudfs.content.source import Source
+from cloudfs.content.tails import bottom
 from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
@@ -190,7 +191,7 @@ class Files:
             top, stop = content.top, min(offset + size, content.size)
             if offset >= stop or top is None:
                 return b""
-            bottom = _bottom(top)
+            stands_on = bottom(top)
             try:
                 if not isinstance(top, Source):
                     return await self.read_version(top, offset, stop, pattern)
@@ -200,7 +201,7 @@ class Files:
                 return data
             except Changed:
                 # Our own upload may have replaced the version below; before it did, its bytes were copied up.
-                if _bottom(content.top) == bottom:
+                if bottom(content.top) == stands_on:
                     self._outdated(content.ino)
                     raise
             except LocalDamage:
@@ -227,9 +228,9 @@ class Files:
 
     async def _read_base(self, layer: Layer, start: int, stop: int, pattern: ReadPattern | None) -> bytes:
         middle = max(start, min(stop, layer.base_limit))
-        below = b""
-        if layer.base is not None and start < middle:
-            below = await self.read_version(layer.base, start, middle, pattern)
+        below, base = b"", layer.below
+        if base is not None and start < middle:
+            below = await self.read_version(base, start, middle, pattern)
         return below + bytes(stop - start - len(below))
 
     # Writing
@@ -439,10 +440,3 @@ class Files:
         with contextlib.suppress(CloudfsError, OSError):  # the next start does what is left
             await self.hardening.harden()
             await self.disposal.bury()
-
-
-def _bottom(top: Layer | Source | None) -> Source | None:
-    """Return the server's version that a content stands on."""
-    while isinstance(top, Layer):
-        top = top.base
-    return top

@@ -6,7 +6,8 @@
 
 A layer holds the bytes that were written since it was begun. Those it does not hold are its base's below
 `base_limit` and zero above it. A sealed layer is never written again, so an upload reads one exact content
-while programs go on writing into a new layer on top.
+while programs go on writing into a new layer on top. Once the server has exactly a layer's content, what the layer
+does not hold is there under its own version: its base is gone from the server.
 """
 
 from __future__ import annotations
@@ -71,6 +72,13 @@ class Layer:
         """How often it was shortened: what it held before is not what it holds."""
         self.remote: RemoteVersion | None = None
         """Set once the server has exactly this content."""
+
+    @property
+    def below(self) -> Layer | Source | None:
+        """Where the bytes below `base_limit` are that it does not hold."""
+        if self.remote is None or self.complete:
+            return self.base
+        return Source(self.ino, self.version, self.remote)
 
     @property
     def complete(self) -> bool:

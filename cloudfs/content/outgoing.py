@@ -17,11 +17,12 @@ from cloudfs.content.files import Files
 from cloudfs.content.labels import label
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
+from cloudfs.content.tails import TailProof, is_tail_proof
 from cloudfs.errors import BaseLost, Changed, LocalDamage
 from cloudfs.ranges import RangeSet, block_span, blocks_of
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
-from cloudfs.types import RemoteVersion
+from cloudfs.types import BLOCK_SIZE, ContentVersion, RemoteVersion
 
 __all__ = ["Outgoing"]
 
@@ -117,27 +118,40 @@ class Outgoing:
                 at += len(chunk)
 
     async def _base_chunks(self, layer: Layer, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        if isinstance(layer.base, Source):
-            async with aclosing(self._fetcher.chunks(layer.base, start, stop)) as chunks:
+        base = layer.below
+        if isinstance(base, Source):
+            async with aclosing(self._fetcher.chunks(base, start, stop)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
-        assert layer.base is not None  # noqa: S101  # make_whole asks only for layers with a base
+        assert base is not None  # noqa: S101  # make_whole asks only for layers with a base
         for at in range(start, stop, _CHUNK):
-            yield await self._files.read_version(layer.base, at, min(at + _CHUNK, stop))
+            yield await self._files.read_version(base, at, min(at + _CHUNK, stop))
 
     async def checksum(self, layer: Layer) -> str:
         """Return SHA1:hex of a whole layer, computed once, and remember it: the proof that an upload was ours."""
-        if layer.checksum is None:
-            digest = hashlib.sha1(usedforsecurity=False)
-            async with aclosing(self.chunks(layer)) as chunks:
-                async for chunk in chunks:
-                    await trio.to_thread.run_sync(digest.update, chunk)
-                    self._require_wanted(layer)
-            layer.checksum = f"SHA1:{digest.hexdigest()}"
-            if self._is_known(layer):
-                self._store.put_staged(layer.row())
-        return layer.checksum
+        if layer.checksum is None or is_tail_proof(layer.checksum):
+            self._remember(layer, await self._hash(layer))
+        return layer.checksum or ""
+
+    async def tail_proof(self, layer: Layer, start: int, mtime_s: int) -> str:
+        """Return, and remember, the proof of an upload of which only the bytes from `start` on are sent."""
+        proof = str(TailProof(start, mtime_s, await self._hash(layer, start)))
+        self._remember(layer, proof)
+        return proof
+
+    async def _hash(self, layer: Layer, start: int = 0) -> str:
+        digest = hashlib.sha1(usedforsecurity=False)
+        async with aclosing(self.chunks(layer, start)) as chunks:
+            async for chunk in chunks:
+                await trio.to_thread.run_sync(digest.update, chunk)
+                self._require_wanted(layer)
+        return f"SHA1:{digest.hexdigest()}"
+
+    def _remember(self, layer: Layer, checksum: str) -> None:
+        changed, layer.checksum = layer.checksum != checksum, checksum
+        if changed and self._is_known(layer):
+            self._store.put_staged(layer.row())
 
     def _require_wanted(self, layer: Layer) -> None:
         """Raise Changed once nothing is to be sent any more: of 4 TiB of zeros that were removed none need be read."""
@@ -146,30 +160,62 @@ class Outgoing:
             raise Changed("it was removed here before it was sent", subject=f"inode {layer.ino}")
 
     async def chunks(self, layer: Layer | None, start: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield a whole layer's bytes from `start` on, in order; none of an empty content, which has no layer."""
+        """Yield a layer's bytes from `start` on, in order; none of an empty content, which has no layer.
+
+        They are all here: the layer was made whole, or it has from `start` on nothing of the server's.
+        """
         if layer is None:
             return
         for at in range(start, layer.size, _CHUNK):
-            yield await layer.file.pread(at, min(_CHUNK, layer.size - at))
+            yield await self._files.read_version(layer, at, min(at + _CHUNK, layer.size))
 
     async def settle(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
         """The server has exactly this layer: keep its bytes as clean blocks and give up the staging file.
 
         Where something was written on top meanwhile, the layer stays as that one's base.
         """
-        layer.remote = remote
+        base, layer.remote = layer.base, remote
         if layer.size <= self._import_limit and content.top is layer:
             for index in blocks_of(0, layer.size):
-                start, stop = block_span(index, layer.size)
-                await self._blocks.put(
-                    layer.ino, layer.version, index, await layer.file.pread(start, stop - start)
-                )
+                data = await self._block(layer, base, *block_span(index, layer.size))
+                if data is not None:
+                    await self._blocks.put(layer.ino, layer.version, index, data)
         async with content.lock:
             if content.top is layer:
                 content.top = Source(layer.ino, layer.version, remote)
             else:
                 self._name_base(content, layer, remote)
         await self._files.disposal.prune(layer.ino)
+
+    async def _block(self, layer: Layer, base: Layer | Source | None, start: int, stop: int) -> bytes | None:
+        """Return a block of a layer that was sent, None where not all of it is here.
+
+        A base of which the server made the whole was that version for sure, so its blocks are the layer's.
+        """
+        data = b""
+        for first, last, present in layer.present.pieces(start, stop):
+            limit = max(first, min(last, layer.base_limit))
+            if present:
+                data += await layer.file.pread(first, last - first)
+                continue
+            if first < limit:
+                below = await self._cached(base, first, limit)
+                if below is None:
+                    return None
+                data += below
+            data += bytes(last - limit)
+        return data
+
+    async def _cached(self, base: Layer | Source | None, start: int, stop: int) -> bytes | None:
+        """Return the bytes [start, stop) of one block, if the block cache has that block."""
+        if base is None:
+            return None
+        index = start // BLOCK_SIZE
+        if not self._blocks.has(base.ino, base.version, index):
+            return None
+        block = await self._blocks.get(base.ino, base.version, index)
+        found = b"" if block is None else block[start - index * BLOCK_SIZE : stop - index * BLOCK_SIZE]
+        return found if len(found) == stop - start else None
 
     def _name_base(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
         """Note in the row of what was written on top how the server names the version that it stands on."""
@@ -179,6 +225,21 @@ class Outgoing:
         row = self._store.staged(layer.ino, top.version) if isinstance(top, Layer) else None
         if row is not None:
             self._store.put_staged(msgspec.structs.replace(row, base_remote=remote))
+
+    def rebase(self, content: FileContent, old: ContentVersion | None, new: Source) -> None:
+        """What stands on the version `old` stands on `new` from now on, which begins with the same bytes.
+
+        In the transaction that notes `new` as the server's. NO CHECKPOINT.
+        """
+        for row in self._store.staged_of(content.ino):
+            if row.base == old:
+                self._store.put_staged(msgspec.structs.replace(row, base=new.version, base_remote=new.remote))
+        at = content.top
+        while isinstance(at, Layer):
+            if at.base is not None and at.base.version == old:
+                at.base = new
+                return
+            at = at.base
 
     async def keep(self, node: Node) -> None:
         """Make a file's content independent of the server: all of it into staging.

@@ -10,6 +10,20 @@ connection that breaks leaves it cut (§6).
 
 The requests are those of version 2, which servers without it take as version 1. The ID is made of everything that
 the bytes and their place depend on, so pieces of two contents cannot meet.
+
+What only grew at its end goes up as its tail: the server copies the file that it has as the first piece (§7.1).
+
+    MKCOL  uploads/USER/ID
+    COPY   files/USER/PATH            Destination: …/00001, If-Match, Overwrite: F
+    PROPFIND files/USER/PATH          still the version that the tail belongs to?
+    PUT    uploads/USER/ID/00002 …
+    PROPFIND uploads/USER/ID          every piece there, with its length, and nothing else?
+    MOVE   uploads/USER/ID/.file      Destination, OC-Total-Length, If
+
+These are requests of version 1. In version 2 (primary storage on S3) the storage would put together what it was given
+by PUT alone, without the copy, and OC-Total-Length is not looked at: the file would be cut down to its tail. It begins
+with the Destination of the MKCOL, which is left out here, and what the folder lists tells.
+SOURCE: apps/dav/lib/Upload/ChunkingV2Plugin.php and UploadFolder.php of nextcloud/server, by reading.
 """
 
 from __future__ import annotations
@@ -21,15 +35,21 @@ from contextlib import suppress
 import msgspec
 import trio
 
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import (
     AlreadyExists,
     Changed,
     ContentRefused,
+    Forbidden,
     NotFound,
     ParentMissing,
+    ProtocolViolation,
     RemoteError,
     ServerFault,
+    StorageAway,
     TooLarge,
+    Unavailable,
+    Unsupported,
 )
 from cloudfs.paths import encode, parent_of
 from cloudfs.remote import conditions, dialect, etags, queries
@@ -52,6 +72,8 @@ _QUICK_S, _SLOW_S = 10.0, 40.0
 """A piece that took less makes the next one twice as long, one that took more half: little is lost with a connection,
 and few requests are made, each of which costs the server 50 ms (measured on 29.0.1)."""
 _GIGABYTE = 1024**3
+_WHOLE = ".file"
+"""All pieces as one file; listed among them."""
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -65,13 +87,16 @@ class Parcel(msgspec.Struct, frozen=True):
     checksum: str | None
     name: str
     """The caller's name for exactly these bytes, the same at every try."""
+    base_bytes: int = 0
+    """So many at the beginning are all of the version that `condition` names: the server copies them."""
 
 
 async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
     """Send what the server does not have yet, then have it put together; return the reply to that.
 
     Raises Changed or AlreadyExists (the condition failed; the pieces stay), TooLarge, QuotaExceeded, ParentMissing and
-    what requests raise. After any error the same call goes on. After Unreachable the file may be there: look first.
+    what requests raise; Unsupported where the server makes no piece of a file that it has, then nothing was changed.
+    After any error the same call goes on. After Unreachable the file may be there: look first.
     """
     upload = _Upload(session, site, parcel)
     await upload.send_pieces()
@@ -84,14 +109,20 @@ class _Upload:
         self._parcel = parcel
         self._target_url = session.place.url_of(parcel.path)
         identity = f"{parcel.name}\0{self._target_url}\0{parcel.size}\0{parcel.checksum}"
+        if parcel.base_bytes and parcel.condition.version is not None:
+            identity += f"\0{parcel.base_bytes}\0{parcel.condition.version.etag}"
         name = "cloudfs-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
         self._url = f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{name}/"
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         self._piece_bytes = max(session.transport.limits.piece_bytes, -(-parcel.size // _MOST_PIECES))
+        self._pieces: dict[str, int] = {}
+        """Name and length of what the server has by now."""
 
     async def send_pieces(self) -> None:
         """Send one piece after the other, from where an earlier try stopped."""
         number, position = await self._begin()
+        if self._parcel.base_bytes:
+            await self._copy_base()
         while position < self._parcel.size:
             stop = min(position + self._piece_bytes, self._parcel.size)
             began_s = trio.current_time()
@@ -104,18 +135,65 @@ class _Upload:
                 self._piece_bytes = max((stop - position) // 2, _SMALLEST_PIECE_BYTES)
                 continue
             self._adapt(trio.current_time() - began_s)
+            self._pieces[_name(number)] = stop - position
             number, position = number + 1, stop
+        if self._parcel.base_bytes:
+            await self._require_pieces()
+            reached("tail sent")
+
+    async def _copy_base(self) -> None:
+        """Have the first piece made of the file that is there, and be sure of which version it is.
+
+        Its ETag alone says too little: another content of the same second has the same one (protocol.md §3.2). So it is
+        looked at after the copy. What was there before the copy and is no longer would have had to be written twice
+        in between, with its old time set and its old checksum sent.
+        """
+        parcel, version = self._parcel, self._parcel.condition.version
+        assert version is not None  # noqa: S101  # see Parcel
+        headers = {
+            "Destination": self._url + _name(1),
+            "Overwrite": "F",
+            "If-Match": etags.if_match(version.etag),
+        }
+        limits = self._session.transport.limits
+        silence_s = limits.change_s * (1 + parcel.base_bytes / _GIGABYTE)
+        request = self._session.request("COPY", parcel.path, headers, silence_s=silence_s)
+        try:
+            await self._session.fetch(request, 201)
+        except AlreadyExists:
+            pass  # 412: copied by an earlier try, or another version, or gone: the look tells
+        except ParentMissing as error:
+            raise await self._what_is_missing(error) from error
+        except (Forbidden, NotFound, ProtocolViolation, ServerFault) as error:
+            if isinstance(error, (StorageAway, Unavailable)) or error.status in {502, 504}:
+                raise
+            raise Unsupported(
+                f"the server makes no piece of a file that it has: {error.message}", subject=parcel.path
+            ) from error
+        reached("base copied")
+        await conditions.compare(self._session, parcel.path, parcel.condition)
+        self._pieces[_name(1)] = parcel.base_bytes
+
+    async def _require_pieces(self) -> None:
+        """Raise unless the server lists exactly the pieces that make the file; then it is begun anew."""
+        listed = await self._listed()
+        if listed == self._pieces:
+            return
+        await self._forget()
+        if listed.keys() == self._pieces.keys():
+            raise ServerFault("a piece has not the length that it should have", subject=self._parcel.path)
+        raise Unsupported("the server keeps pieces in another way", subject=self._parcel.path)
 
     async def put_together(self) -> WholeReply:
         """Have the server make the file of the pieces, under the parcel's condition."""
         parcel = self._parcel
         headers = (
-            self._headers()
+            self._totals()
             | self._condition
             | dialect.upload_headers(self._session.features, parcel.mtime_s, parcel.checksum)
         )
         silence_s = self._session.transport.limits.change_s * (1 + parcel.size / _GIGABYTE)
-        request = Request("MOVE", self._url + ".file", parcel.path, headers, silence_s=silence_s)
+        request = Request("MOVE", self._url + _WHOLE, parcel.path, headers, silence_s=silence_s)
         try:
             return await self._session.fetch(request, 201, 204)
         except AlreadyExists as error:
@@ -137,19 +215,24 @@ class _Upload:
         try:
             await self._session.fetch(request, 201)
         except AlreadyExists:
-            return self._next_piece(await self._sent_lengths())
-        return 1, 0
+            return self._next_piece(await self._listed())
+        return self._next_piece({})
 
-    def _next_piece(self, lengths: Mapping[int, int]) -> tuple[int, int]:
+    def _next_piece(self, lengths: Mapping[str, int]) -> tuple[int, int]:
         # Without the last one: it may be cut, or still grow from a connection that only we know to be dead.
-        number, position = 1, 0
-        while number in lengths and number + 1 in lengths and position + lengths[number] < self._parcel.size:
-            position += lengths[number]
+        number, position = (2, self._parcel.base_bytes) if self._parcel.base_bytes else (1, 0)
+        while (
+            (length := lengths.get(_name(number))) is not None
+            and _name(number + 1) in lengths
+            and position + length < self._parcel.size
+        ):
+            self._pieces[_name(number)] = length
+            position += length
             number += 1
         return number, position
 
-    async def _sent_lengths(self) -> dict[int, int]:
-        """Return the length in bytes of every piece that the server has, by number."""
+    async def _listed(self) -> dict[str, int]:
+        """Return the length in bytes of everything that the server has of this upload, by name."""
         headers = dialect.query_headers(self._session.features, "1")
         question = queries.propfind(("d:getcontentlength",))
         request = Request("PROPFIND", self._url, self._parcel.path, headers, question)
@@ -157,12 +240,12 @@ class _Upload:
             reply = await self._session.fetch(request, 207)
         except NotFound as error:
             raise await self._what_is_missing(error) from error
-        lengths: dict[int, int] = {}
+        lengths: dict[str, int] = {}
         for member in parse_members(reply.body):
             name = member.href.rstrip("/").rpartition("/")[2]
             length = member.properties.get("d:getcontentlength", "")
-            if name.isdecimal() and length.isdecimal() and not member.collection:
-                lengths[int(name)] = int(length)
+            if name != _WHOLE and length.isdecimal() and not member.collection:
+                lengths[name] = int(length)
         return lengths
 
     async def _send_piece(self, number: int, start: int, stop: int) -> None:
@@ -173,7 +256,7 @@ class _Upload:
         }
         request = Request(
             "PUT",
-            f"{self._url}{number:05}",
+            self._url + _name(number),
             self._parcel.path,
             headers,
             lambda: Upload(body, stop - start),
@@ -219,6 +302,10 @@ class _Upload:
             await self._session.fetch(Request("DELETE", self._url, self._parcel.path), 204, 404)
 
     def _headers(self) -> dict[str, str]:
+        """Return what announces the whole; nothing where the server must not put it together by version 2."""
+        return {} if self._parcel.base_bytes else self._totals()
+
+    def _totals(self) -> dict[str, str]:
         return {"Destination": self._target_url, "OC-Total-Length": str(self._parcel.size)}
 
     def _precondition(self) -> dict[str, str]:
@@ -231,6 +318,10 @@ class _Upload:
                 "the server names its version in a way that no condition takes", subject=self._parcel.path
             )
         return {"Overwrite": "T", "If": f'<{self._target_url}> (["{version.etag}"])'}
+
+
+def _name(number: int) -> str:
+    return f"{number:05}"
 
 
 def _slice(body: Body, start: int, stop: int) -> Body:

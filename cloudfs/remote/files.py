@@ -243,10 +243,13 @@ class WebdavRemote:
         mtime_s: int | None = None,
         checksum: str | None = None,
         name: str | None = None,
+        base_bytes: int = 0,
     ) -> Stored:
         """PUT a whole file, or send it in pieces; not repeated, except where the server proved that it did nothing."""
-        if name is not None and self._goes_in_pieces(size, condition):
-            parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name)
+        if base_bytes and (name is None or self._site.base_url is None or not self.features.appends):
+            raise Unsupported("the server takes no tails of files", subject=path)
+        if name is not None and (base_bytes or self._goes_in_pieces(size, condition)):
+            parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
             reply = await chunked.send(self._session, self._site, parcel)
             return await self._stored_file(reply, path, size, mtime_s)
         limits = self._session.transport.limits
@@ -270,6 +273,22 @@ class WebdavRemote:
             raise
         _refuse_page(reply, "PUT", path)
         return await self._stored_file(reply, path, size, mtime_s)
+
+    async def have_hashed(self, path: RemotePath, expect: RemoteVersion) -> str | None:
+        """PATCH with X-Recalculate-Hash (protocol.md §9).
+
+        It keeps the ETag, and If-Match holds (measured on 29.0.1). 64 MiB take 0.2 s.
+        """
+        limits = self._session.transport.limits
+        headers = {"X-Recalculate-Hash": "sha1", "If-Match": etags.if_match(expect.etag)}
+        silence_s = limits.change_s * (1 + expect.size / _GIGABYTE)
+        request = self._session.request("PATCH", path, headers, silence_s=silence_s)
+        try:
+            reply = await self._session.fetch(request, 204)
+        except Unsupported:
+            return None
+        checksum = reply.headers.get("OC-Checksum", "")
+        return checksum if checksum.upper().startswith("SHA1:") else None
 
     def _goes_in_pieces(self, size: int, condition: Condition) -> bool:
         if not self.features.chunking or self._site.base_url is None:

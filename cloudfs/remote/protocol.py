@@ -70,6 +70,11 @@ class Features(msgspec.Struct, frozen=True):
     """The websocket on which the server tells of changes, on the origin of the account; "" where it has none."""
     name_rules: NameRules = NameRules()
 
+    @property
+    def appends(self) -> bool:
+        """What only grew may go up as its tail (`put` with `base_bytes`): the version it grew from is surely named."""
+        return self.chunking and self.checksums and self.nextcloud
+
 
 class Pushed(msgspec.Struct, frozen=True):
     """The server says that something has changed."""
@@ -246,14 +251,26 @@ class Remote(Protocol):
         mtime_s: int | None = None,
         checksum: str | None = None,
         name: str | None = None,
+        base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file of `size` bytes, always with Content-Length.
 
         With `name`, which must stand for exactly these bytes for ever, a large upload may go in pieces, of which a
         later call with the same name sends only those that are missing; and the file changes in one step.
 
+        With `base_bytes` the file is the whole version that `condition` names, of so many bytes and with a checksum,
+        and what follows them in the body: only that is sent. Raises Unsupported where the server cannot do that; then
+        nothing was changed. The server keeps no checksum of it: see `have_hashed`.
+
         Raises Changed or AlreadyExists (the condition failed, nothing done), Locked, QuotaExceeded, ParentMissing,
         NameRefused, Forbidden, TooLarge. After Unreachable the file may or may not be there: look before retrying.
+        """
+        ...
+
+    async def have_hashed(self, path: RemotePath, expect: RemoteVersion) -> str | None:
+        """Have the server read a file and keep its SHA-1; return that as a checksum, None where it does not.
+
+        The ETag stays. Raises Changed when the server has another version, and what requests raise.
         """
         ...
 

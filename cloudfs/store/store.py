@@ -164,6 +164,13 @@ class Store:
         rows = self.db.execute("SELECT ino, version, size, checksum FROM attempts WHERE ino = ?", (ino,))
         return [Attempt(*row) for row in rows]
 
+    def has_tail_attempt(self, ino: Ino) -> bool:
+        """Tell whether one of them was of a tail alone, whose base is on the server (`content.tails`)."""
+        row = self.db.execute(
+            "SELECT 1 FROM attempts WHERE ino = ? AND checksum GLOB 'TAIL-*' LIMIT 1", (ino,)
+        ).fetchone()
+        return row is not None
+
     def end_attempts(self, ino: Ino) -> None:
         """The outcome is known."""
         self.db.execute("DELETE FROM attempts WHERE ino = ?", (ino,))

@@ -126,14 +126,28 @@ class GatedRemote:
         mtime_s: int | None = None,
         checksum: str | None = None,
         name: str | None = None,
+        base_bytes: int = 0,
     ) -> Stored:
-        """Send a whole file."""
-        await self._prove_login(size)
+        """Send a whole file, or its tail."""
+        await self._prove_login(size - base_bytes)
         stored = await self._changed(
-            self._remote.put(path, body, size, condition, mtime_s=mtime_s, checksum=checksum, name=name)
+            self._remote.put(
+                path,
+                body,
+                size,
+                condition,
+                mtime_s=mtime_s,
+                checksum=checksum,
+                name=name,
+                base_bytes=base_bytes,
+            )
         )
         self.spent(size - (0 if condition.version is None else condition.version.size))
         return stored
+
+    async def have_hashed(self, path: RemotePath, expect: RemoteVersion) -> str | None:
+        """PATCH."""
+        return await self._changed(self._remote.have_hashed(path, expect))
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
         """POST many new files."""

@@ -1,6 +1,7 @@
 """Makes a file's present content ready to be sent: exactly these bytes, to exactly this place.
 
-The order that makes it safe: seal the content (later writes go elsewhere) → make it whole → hash it. Whoever holds a
+The order that makes it safe: seal the content (later writes go elsewhere) → make it whole → hash it. What only grew at
+its end is not made whole: its tail is hashed. Whoever holds a
 package sends it and commits what the server made of it; then the staging file is given up.
 """
 
@@ -21,8 +22,10 @@ from cloudfs.errors import ParentMissing
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.takeover import NS
 from cloudfs.paths import join
+from cloudfs.remote.dialect import clamp_mtime
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
+from cloudfs.sync.appending import Appending
 from cloudfs.sync.steps import Upload
 from cloudfs.types import ContentVersion, Ino, RemotePath, RemoteVersion
 
@@ -38,6 +41,7 @@ class Contents:
     files: Files
     outgoing: Outgoing
     fetcher: Fetcher
+    appending: Appending
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -52,6 +56,8 @@ class Parcel(msgspec.Struct, frozen=True):
     checksum: str
     mtime_ns: int
     mtime_s: int
+    base_bytes: int = 0
+    """So many at the beginning the server has; then `checksum` is the proof of the others."""
 
     @property
     def base(self) -> Node | None:
@@ -80,6 +86,7 @@ class Packer:
         collect: Callable[[Ino], None],
     ) -> None:
         self._nodes = store.nodes
+        self._appending = contents.appending
         self._files = contents.files
         self._outgoing = contents.outgoing
         self._residents = residents
@@ -129,18 +136,26 @@ class Packer:
         return self._outgoing.chunks(package.layer, start)
 
     async def _parcel(self, step: Upload, node: Node, layer: Layer | None) -> Parcel:
-        checksum = _EMPTY_SHA1
-        if layer is not None:
-            await self._outgoing.make_whole(layer)
-            checksum = await self._outgoing.checksum(layer)
-        place, path = self._place(step)
         base = step.onto or (node if node.synced else None)
-        size = 0 if layer is None else layer.size
         mtime_s = node.mtime_ns // NS
         if base is not None:
             mtime_s = apart(mtime_s, base.remote_version)
+        checksum, base_bytes = _EMPTY_SHA1, 0
+        if layer is not None:
+            base_bytes = self._appending.base_bytes(node, step.onto, layer)
+            checksum = await self._proof(layer, base_bytes, mtime_s)
+        place, path = self._place(step)
+        size = 0 if layer is None else layer.size
         version = node.version if layer is None else layer.version
-        return Parcel(step.node, step.onto, place, path, version, size, checksum, node.mtime_ns, mtime_s)
+        return Parcel(
+            step.node, step.onto, place, path, version, size, checksum, node.mtime_ns, mtime_s, base_bytes
+        )
+
+    async def _proof(self, layer: Layer, base_bytes: int, mtime_s: int) -> str:
+        if base_bytes:
+            return await self._outgoing.tail_proof(layer, base_bytes, clamp_mtime(mtime_s))
+        await self._outgoing.make_whole(layer)
+        return await self._outgoing.checksum(layer)
 
     def _place(self, step: Upload) -> tuple[tuple[Ino, str], RemotePath]:
         owner = step.onto or step.node

@@ -3,6 +3,9 @@
 The order that makes it safe: seal the content (later writes go elsewhere) → make it whole → hash it → note the
 attempt in the store → send with a precondition → commit the new synced view → give up the staging file.
 
+Of what only grew at its end the tail alone is sent (`appending`). Its base is needed until it is known what became of
+that, so it is found out before anything else of the file is sent.
+
 A refused precondition is looked at before it is called a conflict: the server may have what we sent earlier,
 whose reply got lost (protocol.md, rule 15), or the very same bytes from somebody else.
 """
@@ -16,10 +19,12 @@ import msgspec
 
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.layers import Layer
-from cloudfs.errors import AlreadyExists, Changed, NotFound
+from cloudfs.content.source import Source
+from cloudfs.content.tails import is_tail_proof
+from cloudfs.errors import AlreadyExists, Changed, NotFound, Unsupported
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.takeover import NS, version_columns
-from cloudfs.remote.protocol import Condition, Remote
+from cloudfs.remote.protocol import Body, Condition, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
@@ -60,6 +65,7 @@ class Uploader:
         self._doubts = doubts
         self._evidence = Evidence(remote)
         self._blind_spots = BlindSpots(store, remote)
+        self._appending = contents.appending
         self._packer = packer
         self._collect = collect
 
@@ -72,9 +78,35 @@ class Uploader:
             # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
             # the server is about to lose them.
             await self._outgoing.keep(step.onto)
+        if await self._tail_arrived(step.node):
+            return
+        try:
+            await self._send(step)
+        except Unsupported:
+            if not self._appending.is_refused(step.node.ino):
+                raise
+            await self._send(step)  # whole, this time
+
+    async def _send(self, step: Upload) -> None:
         async with self._packer.packed(step) as package:
             if package is not None:
                 package.delivered = await self._deliver(package.parcel, package.layer)
+
+    async def _tail_arrived(self, node: Node) -> bool:
+        """Find out whether a tail arrived of which no answer came; then it is committed, and to be planned on from.
+
+        Without that its base, which is gone from the server by then, would be looked for in vain.
+        """
+        path = self._nodes.synced_path(node.ino)
+        current = self._nodes.get(node.ino)
+        if path is None or current is None or current.s_parent is None or current.s_name is None:
+            return False
+        if not self._store.has_tail_attempt(node.ino):
+            return False
+        entry = await self._evidence.look(path)
+        if entry is None or entry.version.same_content(current.remote_version):
+            return False
+        return await self.recognise(current, (current.s_parent, current.s_name), entry)
 
     async def _deliver(self, parcel: Parcel, layer: Layer | None) -> RemoteVersion | None:
         """Send; return the server's version of exactly this content, None when it became a conflict."""
@@ -92,8 +124,8 @@ class Uploader:
             reached("attempt noted")
             try:
                 with self._trying(parcel):
-                    stored = await self._put(parcel, layer, condition)
-                return self._commit(parcel, stored, self._kept_checksum(parcel))
+                    stored, checksum = await self._put(parcel, layer, condition)
+                return self._commit(parcel, stored, checksum)
             except (Changed, AlreadyExists):
                 entry = await self._evidence.look(parcel.path)
             if entry is None:
@@ -107,11 +139,9 @@ class Uploader:
                 # Its time may be that of an earlier try, or another client's: then ours is still to be sent.
                 told_ns = self._told_time(parcel.node, entry)
                 parcel = msgspec.structs.replace(parcel, mtime_ns=told_ns)
-                return self._commit(parcel, _stored(entry), entry.version.checksum)
+                return self._commit(parcel, _stored(entry), await self._shown_checksum(parcel, entry))
             elif await self._evidence.sent(entry, earlier):
-                condition = Condition(version=entry.version)
-                mtime_s = apart(parcel.mtime_s, entry.version)
-                parcel = msgspec.structs.replace(parcel, mtime_s=mtime_s)
+                condition, parcel = self._onto(parcel, entry)
             else:
                 with self._store.transaction():
                     self._release_identity(parcel)
@@ -119,6 +149,15 @@ class Uploader:
                     self._conflicts.keep_both(parcel.node, parcel.place, entry)
                 return None
         raise Changed("the file changes on the server faster than it can be sent", subject=parcel.path)
+
+    @staticmethod
+    def _onto(parcel: Parcel, entry: RemoteEntry) -> tuple[Condition, Parcel]:
+        """Return how a content goes over what an earlier try of ours has made."""
+        if parcel.base_bytes:
+            # It belongs to what was there before: the next try begins with finding out.
+            raise Changed("an earlier tail of ours has arrived", subject=parcel.path)
+        mtime_s = apart(parcel.mtime_s, entry.version)
+        return Condition(version=entry.version), msgspec.structs.replace(parcel, mtime_s=mtime_s)
 
     async def _condition(self, parcel: Parcel, base: Node | None) -> Condition:
         if base is None:
@@ -138,7 +177,15 @@ class Uploader:
             return contextlib.nullcontext()
         return self._doubts.trying(parcel.node.ino, parcel.place, parcel.size)
 
-    async def _put(self, parcel: Parcel, layer: Layer | None, condition: Condition) -> Stored:
+    async def _put(
+        self, parcel: Parcel, layer: Layer | None, condition: Condition
+    ) -> tuple[Stored, str | None]:
+        """Send; return what the server made of it, and the checksum that it lists for that.
+
+        No checkpoint may come between this and the commit: who reads the file waits for this to end, and would then ask
+        for a version that is gone.
+        """
+
         def body(start: int = 0) -> AsyncIterator[bytes]:
             # No generator around this one: nobody would close it where a body is left early.
             return self._outgoing.chunks(layer, start)
@@ -148,7 +195,9 @@ class Uploader:
 
         # A GET of ours that is still open would lock the file against our own upload (protocol.md §14).
         async with self._fetcher.paused(parcel.node.ino):
-            return await self._remote.put(
+            if parcel.base_bytes:
+                return await self._put_tail(parcel, body, condition, name)
+            stored = await self._remote.put(
                 parcel.path,
                 body,
                 parcel.size,
@@ -157,6 +206,38 @@ class Uploader:
                 checksum=parcel.checksum,
                 name=name,
             )
+        return stored, parcel.checksum if self._remote.features.checksums else None
+
+    async def _put_tail(
+        self, parcel: Parcel, body: Body, condition: Condition, name: str
+    ) -> tuple[Stored, str | None]:
+        if condition.version is None:
+            raise Changed("it is another version than the tail belongs to", subject=parcel.path)
+        try:
+            stored = await self._remote.put(
+                parcel.path,
+                body,
+                parcel.size,
+                condition,
+                mtime_s=parcel.mtime_s,
+                # Until it was sent the version was written further under its number, from another base perhaps.
+                name=f"{name}-{parcel.checksum}",
+                base_bytes=parcel.base_bytes,
+            )
+        except Unsupported:
+            self._appending.refuse(parcel.node.ino)
+            raise
+        reached("tail answered")
+        version = RemoteVersion(stored.etag, parcel.size, parcel.mtime_s)
+        checksum = await self._appending.hashed(parcel.path, version)
+        reached("tail hashed")
+        return stored, checksum
+
+    async def _shown_checksum(self, parcel: Parcel, entry: RemoteEntry) -> str | None:
+        """Return the checksum of what arrived; of a tail the server may not have been asked for it yet."""
+        if is_tail_proof(parcel.checksum):
+            return await self._appending.hashed(parcel.path, entry.version)
+        return entry.version.checksum
 
     # An upload whose reply was lost
 
@@ -181,15 +262,37 @@ class Uploader:
             mtime_ns=self._told_time(current, entry),
             mtime_s=entry.version.modified_s,
         )
-        version = self._commit(parcel, _stored(entry), entry.version.checksum)
+        checksum = await self._shown_checksum(parcel, entry)
+        if is_tail_proof(attempt.checksum) and not self._is_as_sent(attempt):
+            await self._rebase(parcel, entry, checksum)
+            return True
+        version = self._commit(parcel, _stored(entry), checksum)
         await self._settle(current, parcel.version, version)
         return True
 
+    async def _rebase(self, parcel: Parcel, entry: RemoteEntry, checksum: str | None) -> None:
+        """A tail arrived that was written further: what stood on its base stands on what the server has now."""
+        content = await self._files.acquire(parcel.node)
+        try:
+            node = self._nodes.get(parcel.node.ino)
+            if node is None:
+                return
+            with self._store.transaction():
+                version = self._nodes.next_version()
+                arrived = msgspec.structs.replace(parcel, version=version)
+                remote = self._commit(arrived, _stored(entry), checksum)
+                self._outgoing.rebase(content, node.s_version, Source(node.ino, version, remote))
+        finally:
+            self._files.release(content)
+
+    def _is_as_sent(self, attempt: Attempt) -> bool:
+        row = self._store.staged(attempt.ino, attempt.version)
+        return row is not None and (row.size, row.checksum) == (attempt.size, attempt.checksum)
+
     def _version_of(self, attempt: Attempt) -> ContentVersion:
         """Return the content version of what was sent; -1, which is none, where it was written over since."""
-        row = self._store.staged(attempt.ino, attempt.version)
-        as_sent = row is None or (row.size, row.checksum) == (attempt.size, attempt.checksum)
-        return attempt.version if as_sent else ContentVersion(-1)
+        gone = self._store.staged(attempt.ino, attempt.version) is None
+        return attempt.version if gone or self._is_as_sent(attempt) else ContentVersion(-1)
 
     def _told_time(self, node: Node, entry: RemoteEntry) -> int:
         """Return the local time that the server was told with an upload, as far as the server shows it."""
@@ -216,10 +319,6 @@ class Uploader:
     def commit_new(self, parcel: Parcel, stored: Stored) -> RemoteVersion:
         """Commit what a request that keeps no checksums made of a new file."""
         return self._commit(parcel, stored, None)
-
-    def _kept_checksum(self, parcel: Parcel) -> str | None:
-        """Return the checksum that the server lists for what it was sent."""
-        return parcel.checksum if self._remote.features.checksums else None
 
     def _commit_same(self, parcel: Parcel) -> RemoteVersion:
         """The bytes are those the server has already: nothing to send but perhaps the time."""

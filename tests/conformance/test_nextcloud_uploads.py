@@ -191,6 +191,37 @@ class TestChunks:
         assert (reply.status_code, reply.headers["OC-FileId"]) == (204, before.headers["OC-FileId"])
         assert cloud.get("f").content == b"base-tail"
 
+    def test_a_copied_chunk_is_of_the_version_that_is_named(self, cloud: Dav, upload: Dav) -> None:
+        current = cloud.put("f", b"base-").headers["ETag"]
+
+        def copy(source: str, etag: str, target: str = upload.url("00001")) -> httpx.Response:
+            return cloud.request("COPY", source, Destination=target, Overwrite="F", If_Match=etag)
+
+        assert copy("f", '"another"').status_code == 412
+        assert copy("none", current).status_code == 412
+        assert copy("f", current, upload.url("").rstrip("/") + "-missing/00001").status_code == 409
+        assert upload.get("00001").status_code == 404
+        assert copy("f", current).status_code == 201
+        assert copy("f", current).status_code == 412
+        assert upload.request("PATCH", "00001", X_Recalculate_Hash="sha1").status_code == 501
+
+    def test_an_upload_needs_no_destination_before_its_end(
+        self, nextcloud: Target, cloud: Dav, upload: Dav
+    ) -> None:
+        """Without one the storage never puts the file together by itself (version 2)."""
+        bare = Dav(upload.client, upload.folder_url.rstrip("/") + "-bare/")
+        assert bare.request("MKCOL", "").status_code == 201
+        assert bare.request("PUT", "00001", content=b"data").status_code == 201
+        assert list(bare.listing()) == ["", ".file", "00001"]
+        assert assemble(bare, cloud, OC_Total_Length="4").status_code == 201
+        assert cloud.get("f").content == b"data"
+
+    def test_assembled_without_a_checksum_the_old_one_goes(self, cloud: Dav, upload: Dav) -> None:
+        cloud.put("f", b"base-", OC_Checksum="SHA1:" + "0" * 40)
+        upload.put("1", b"new")
+        assert assemble(upload, cloud).status_code == 204
+        assert "oc:checksums" not in cloud.stat("f", "oc:checksums").found
+
 
 class TestBulk:
     @pytest.fixture

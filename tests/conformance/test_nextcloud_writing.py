@@ -317,3 +317,9 @@ class TestPatch:
         assert reply.headers["OC-Checksum"].startswith(f"{name.upper()}:")
         after = cloud.get("f").headers
         assert (after["OC-Checksum"], after["ETag"]) == (reply.headers["OC-Checksum"], current)
+
+    def test_only_of_the_version_that_is_named(self, cloud: Dav) -> None:
+        current = cloud.put("f", b"data").headers["ETag"]
+        stale = cloud.request("PATCH", "f", X_Recalculate_Hash="sha1", If_Match='"another"')
+        assert stale.status_code == 412
+        assert cloud.request("PATCH", "f", X_Recalculate_Hash="sha1", If_Match=current).status_code == 204

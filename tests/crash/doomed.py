@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from tests.crash.scenarios import SCENARIOS
+from tests.crash.scenarios import APPEND_BYTES, SCENARIOS
 from tests.functional.stages import VfsStage
 from tests.servers import StandIn
 
@@ -23,7 +23,9 @@ class _Elsewhere:
 
 def main(home: Path, url: str, name: str) -> None:
     """Carry out a scenario, then let the worker bring it to the server."""
-    stage = VfsStage(home, cast("StandIn", _Elsewhere(url)), quiet_s=3600.0, listing_ttl_s=0.0)
+    stage = VfsStage(
+        home, cast("StandIn", _Elsewhere(url)), quiet_s=3600.0, listing_ttl_s=0.0, append_bytes=APPEND_BYTES
+    )
     for step in SCENARIOS[name].steps:
         step(stage.root())
         print("done", flush=True)  # what the test reads

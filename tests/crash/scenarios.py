@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from cloudfs.vfs.records import RenameMode
 from tests.functional.drivers import Driver, write
 
-__all__ = ["SCENARIOS", "SERVER", "Scenario"]
+__all__ = ["APPEND_BYTES", "OLD", "SCENARIOS", "SERVER", "Scenario"]
 
 Tree = dict[str, bytes | None]
 
 OLD = b"as it was " * 200_000
+APPEND_BYTES = 1_000_000
+"""What is added to OLD goes up alone."""
 SERVER: Tree = {"old": OLD, "other": b"another", "folder": None, "folder/in": b"inside"}
 
 
@@ -44,6 +46,12 @@ def _edit_synced(driver: Driver) -> None:
     file.fsync()
 
 
+def _append(driver: Driver) -> None:
+    file = driver.open("old", os.O_WRONLY)
+    file.write(len(OLD), b"tail")
+    file.close()
+
+
 def _unlink_open(driver: Driver) -> None:
     driver.open("old")
     driver.unlink("old")
@@ -61,6 +69,7 @@ _EDITED = SERVER | {"old": OLD[:1_000_000] + b"edited" + OLD[1_000_006:]}
 _NEW = SERVER | {"new": b"content"}
 _MADE = SERVER | {"new": b""}
 _ONE_NEW = Scenario([lambda driver: write(driver, "new", b"content")], [_NEW], [_MADE])
+_ONE_TAIL = Scenario([_append], [SERVER | {"old": OLD + b"tail"}])
 _ONE_EDIT = Scenario([_edit], [_EDITED])
 
 SCENARIOS: dict[str, Scenario] = {
@@ -73,6 +82,10 @@ SCENARIOS: dict[str, Scenario] = {
     "part of the base copied": _ONE_EDIT,
     "attempt noted": _ONE_NEW,
     "put answered": _ONE_NEW,
+    "base copied": _ONE_TAIL,
+    "tail sent": _ONE_TAIL,
+    "tail answered": _ONE_TAIL,
+    "tail hashed": _ONE_TAIL,
     "upload committed": _ONE_EDIT,
     "staging file doomed": _ONE_NEW,
     "make_folder answered": Scenario([lambda driver: driver.mkdir("made")], [SERVER | {"made": None}]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloudfs.concurrency.killpoints import VARIABLE
-from tests.crash.scenarios import SCENARIOS, SERVER
+from tests.crash.scenarios import APPEND_BYTES, OLD, SCENARIOS, SERVER
 from tests.functional.drivers import tree
 from tests.functional.stages import REPOSITORY, USER, VfsStage, wait_until
 from tests.servers import StandIn
@@ -39,11 +40,13 @@ def test_a_kill_point_is_nothing_where_nobody_asks_for_it() -> None:
 def test_killed_exactly_there(tmp_path: Path, server: StandIn, point: str) -> None:
     scenario = SCENARIOS[point]
     server.account(USER).populate(SERVER)
+    checksum = f"SHA1:{hashlib.sha1(OLD, usedforsecurity=False).hexdigest()}"
+    server.account(USER).write("/old", OLD, checksum=checksum)
     acknowledged = run_until_killed(tmp_path / "engine", server, point)
     allowed = [SERVER, *scenario.trees][acknowledged:][:2]
     if acknowledged < len(scenario.steps):
         allowed += scenario.midway
-    stage = VfsStage(tmp_path / "engine", server)
+    stage = VfsStage(tmp_path / "engine", server, append_bytes=APPEND_BYTES)
     try:
         shown = tree(stage.root())
         assert shown in allowed, sorted(shown)

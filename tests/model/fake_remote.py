@@ -10,8 +10,9 @@ server carries it out in one go, the reply arrives. So a reply may be old news b
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
@@ -37,7 +38,7 @@ from cloudfs.remote.listings import Branches
 from cloudfs.remote.protocol import Body, Condition, Features, NewFile, Pushed, Space
 from cloudfs.remote.search import MOST_IDS
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
-from tests.model.account import Account, StoredObject
+from tests.model.account import Account, StoredObject, content_key
 from tests.model.faults import CHANGES, FaultKind, FaultPlan, Span, error_before, lost_reply
 
 __all__ = ["FakeRemote", "FaultKind", "FaultPlan", "OtherClient", "Request", "now_s"]
@@ -49,6 +50,7 @@ NEXTCLOUD = Features(
     nextcloud=True,
     sets_mtime=True,
     checksums=True,
+    chunking=True,
     depth_infinity=True,
     deep_etags=True,
 )
@@ -121,6 +123,11 @@ class FakeRemote:
     refuses_listeners: bool = False
     """Their login is refused where they listen, and nowhere else."""
     dropping: trio.Event = field(default_factory=trio.Event)
+    refuses_tails: bool = False
+    before: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    """What happens once right before the server carries out a request of that method."""
+    sent_bytes: int = 0
+    """Bytes of files that came in bodies of requests."""
     dead: bool = False
     """Whoever uses this object was killed: nothing it still tries reaches the server."""
 
@@ -232,8 +239,10 @@ class FakeRemote:
         *,
         mtime_s: int | None = None,
         checksum: str | None = None,
-        name: str | None = None,  # it takes no pieces
+        name: str | None = None,  # it takes no pieces but for tails
+        base_bytes: int = 0,
     ) -> Stored:
+        base = await self._copy_base(path, condition, base_bytes) if base_bytes else b""
         kept = mtime_s if self.features.sets_mtime else None
         kept = None if kept is None else max(kept, EARLIEST_MTIME_S)
         told = checksum if self.features.checksums else None
@@ -246,16 +255,48 @@ class FakeRemote:
             )
 
         sent = await self._send("put", path)
-        data = b"".join([chunk async for chunk in body()])
+        data = base + b"".join([chunk async for chunk in body(base_bytes)])
+        self.sent_bytes += len(data) - base_bytes
         assert len(data) == size, f"{path}: a body of {len(data)} bytes was announced as {size}"
         with self._abandoned(sent, store):
             await self._way()
         if sent.fault is FaultKind.CUT:
             self._check(path, condition)
-            if self.truncating:
+            if self.truncating and not base_bytes:
                 self.account.cut(path, data[: self.chance.randint(0, len(data))])
             raise lost_reply(path)
         return await self._carry_out(sent, store)
+
+    async def _copy_base(self, path: RemotePath, condition: Condition, base_bytes: int) -> bytes:
+        """Copy the file into an upload, on the word of its ETag; then look what it was, as `remote.chunked` does."""
+        version = condition.version
+        assert version is not None, "a tail belongs to a version"
+        if not self.features.appends or self.refuses_tails:
+            raise Unsupported("it takes no tails", subject=path)
+
+        def copy() -> bytes:
+            found = self.account.find(path)
+            if found is None or not self._same_etag(found, version):
+                raise Changed("another version", subject=path, status=412)
+            return found.content
+
+        copied = await self._ask("copy_base", path, copy)
+        if not version.same_content((await self.stat(path)).version):
+            raise Changed("another version", subject=path, status=412)
+        assert len(copied) == base_bytes or self.truncating, f"{path}: {len(copied)} bytes, not {base_bytes}"
+        if len(copied) != base_bytes:
+            raise ServerFault("a piece has not the length that it should have", subject=path, status=500)
+        return copied
+
+    async def have_hashed(self, path: RemotePath, expect: RemoteVersion) -> str | None:
+        def compute() -> str:
+            self._match(path, expect)
+            found = self.account.get(path)
+            found.checksum = f"SHA1:{hashlib.sha1(found.content, usedforsecurity=False).hexdigest()}"
+            self.account.contents[content_key(found.version)] = found.content
+            return found.checksum
+
+        return await self._ask("have_hashed", path, compute)
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
         if not self.features.bulk:
@@ -388,6 +429,8 @@ class FakeRemote:
             raise lost_reply(sent.path)
         if self.in_order and sent.method in CHANGES:
             self._catch_up(sent)
+        if (happen := self.before.pop(sent.method, None)) is not None:
+            await happen()
         with self._answering(sent):
             result = act()
         await self._way_back(sent)

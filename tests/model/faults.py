@@ -120,7 +120,9 @@ _SPANS: dict[Span, Callable[[str], RemoteError]] = {
     Span.REFUSES_LOGIN: lambda path: NotAuthenticated("unauthorised", subject=path, status=401),
 }
 _TAKE_SPACE = frozenset({"put", "put_bulk", "make_folder", "copy"})
-CHANGES = frozenset({"put", "put_bulk", "make_folder", "move", "copy", "delete", "set_mtime"})
+CHANGES = frozenset(
+    {"put", "put_bulk", "make_folder", "move", "copy", "delete", "set_mtime", "copy_base", "have_hashed"}
+)
 _DOWN = frozenset({"get_range", "stream"})
 
 

@@ -62,6 +62,8 @@ __all__ = [
     "Choose",
     "an_operation",
     "doubtful",
+    "growing",
+    "growing_beside",
     "histories",
     "of_two_clients",
     "offline",
@@ -224,6 +226,26 @@ _UNPACKING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
 )
 
 
+_GROWING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    *_DOUBTFUL,
+    (25, lambda choose: Extend(choose(_FEW), choose(_SIZES))),
+    (2, lambda choose: Open(choose(_FEW), choose(SLOTS))),
+    (4, lambda choose: Append(choose(SLOTS), choose(_SIZES))),
+    (2, lambda choose: Write(choose(SLOTS), choose(_OFFSETS), choose(_SIZES))),
+    (2, lambda choose: TruncateFile(choose(SLOTS), choose((4, 20, 40)))),
+    (3, lambda choose: Close(choose(SLOTS))),
+    (3, lambda choose: ReadFile(choose(_FEW))),
+    (12, lambda choose: Wait(choose((6.0, 20.0)))),
+)
+"""As `_DOUBTFUL`, with files that mostly grow."""
+_GROWING_BESIDE: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    *_SAME_SECOND,
+    (50, lambda choose: Extend(choose(("a", "d/b", "d/e/a")), choose(_SIZES))),
+    (12, lambda choose: OtherRewrite(choose(("a", "d/b", "d/e/a")), choose(_SIZES))),
+    (20, lambda choose: Wait(choose((3.0, 6.0, 20.0)))),
+)
+
+
 def _weighted(
     makers: tuple[tuple[int, Callable[[Choose], Operation]], ...],
 ) -> tuple[Callable[[Choose], Operation], ...]:
@@ -234,6 +256,7 @@ _ALONE_WEIGHTED, _TWO_WEIGHTED = _weighted(_MAKERS), _weighted(_TWO_CLIENTS)
 _WIDER_WEIGHTED, _ROUGH_WEIGHTED, _OFFLINE_WEIGHTED = map(_weighted, (_WIDER, _ROUGH, _OFFLINE))
 _SAME_SECOND_WEIGHTED, _DYING_WEIGHTED = _weighted(_SAME_SECOND), _weighted(_DYING)
 _DOUBTFUL_WEIGHTED, _UNPACKING_WEIGHTED = _weighted(_DOUBTFUL), _weighted(_UNPACKING)
+_GROWING_WEIGHTED, _GROWING_BESIDE_WEIGHTED = _weighted(_GROWING), _weighted(_GROWING_BESIDE)
 
 
 def an_operation(choose: Choose) -> Operation:
@@ -277,6 +300,16 @@ def same_second(choose: Choose) -> Operation:
 def doubtful(choose: Choose) -> Operation:
     """Draw what is done with a few files whose uploads and moves may or may not have been carried out."""
     return choose(_DOUBTFUL_WEIGHTED)(choose)
+
+
+def growing(choose: Choose) -> Operation:
+    """Draw as `doubtful`, with files that mostly grow at their ends."""
+    return choose(_GROWING_WEIGHTED)(choose)
+
+
+def growing_beside(choose: Choose) -> Operation:
+    """Draw as `same_second`, with files that mostly grow at their ends."""
+    return choose(_GROWING_BESIDE_WEIGHTED)(choose)
 
 
 def unpacking(choose: Choose) -> Operation:

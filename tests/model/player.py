@@ -415,7 +415,11 @@ def play(
 
     async def history() -> None:
         async with World(
-            folder / "0", remote(), deadline_s=rules.deadline_s, together=rules.together
+            folder / "0",
+            remote(),
+            deadline_s=rules.deadline_s,
+            together=rules.together,
+            append_bytes=rules.append_bytes,
         ) as world:
             player = Player(world, death)
             if stocked:

@@ -13,10 +13,22 @@ from pathlib import Path
 import msgspec
 import trio
 
+from cloudfs.sync.appending import FROM_BYTES
 from tests.model.account import Account
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, now_s
 from tests.model.faults import DOUBTFUL, WITH_LATE, WITHOUT_LATE, FaultKind, FaultPlan
-from tests.model.histories import Choose, doubtful, dying, offline, rough, same_second, unpacking, wider
+from tests.model.histories import (
+    Choose,
+    doubtful,
+    dying,
+    growing,
+    growing_beside,
+    offline,
+    rough,
+    same_second,
+    unpacking,
+    wider,
+)
 from tests.model.operations import Operation
 from tests.model.player import play
 from tests.model.rules import Rules
@@ -48,12 +60,20 @@ class _Stage:
         """Return a generator of this seed for one purpose: others do not shift what it draws."""
         return random.Random(f"{self.seed} {what}")
 
-    def rules(self, *, offline_first: bool = False, strict: bool = True, together: int = 4) -> Rules:
+    def rules(
+        self,
+        *,
+        offline_first: bool = False,
+        strict: bool = True,
+        together: int = 4,
+        append_bytes: int = FROM_BYTES,
+    ) -> Rules:
         return Rules(
             deadline_s=_DEADLINE_S,
             offline_first=offline_first,
             slow_disk=self.chance("disk").random() < 0.3,
             together=together,
+            append_bytes=append_bytes,
             strict=strict,
         )
 
@@ -139,6 +159,7 @@ def _with_reference(
     *,
     lingers: bool = False,
     together: int = 0,
+    append_bytes: int = FROM_BYTES,
 ) -> None:
     """`together`: so many small files go in bulk; 0: the server takes none."""
     play(
@@ -148,9 +169,19 @@ def _with_reference(
         remote=lambda: stage.server(
             probabilities, kinds, lingers=lingers, in_order=lingers, bulk=together > 0
         ),
-        rules=stage.rules(together=together),
+        rules=stage.rules(together=together, append_bytes=append_bytes),
         instruments=stage.instruments,
     )
+
+
+def _tails(stage: _Stage, history: list[Operation]) -> None:
+    late = stage.chance("late").random() < 0.5
+    kinds = (*DOUBTFUL, FaultKind.LATE, FaultKind.LATE) if late else DOUBTFUL
+    _with_reference(stage, history, (0.0, 0.2, 0.35), kinds, lingers=late, append_bytes=1)
+
+
+def _tails_two(stage: _Stage, history: list[Operation]) -> None:
+    _with_ledger(stage, history, stage.server((0.0,), ()), stage.rules(append_bytes=1))
 
 
 def _two(stage: _Stage, history: list[Operation]) -> None:
@@ -200,5 +231,7 @@ PROFILES: dict[str, Profile] = {
         Profile("same-second", same_second, _two),
         Profile("two-faults", rough, _two_faults),
         Profile("offline", offline, _offline),
+        Profile("tails", growing, _tails),
+        Profile("tails-two", growing_beside, _tails_two),
     )
 }

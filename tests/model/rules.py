@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cloudfs.sync.appending import FROM_BYTES
+
 __all__ = ["Rules"]
 
 
@@ -18,5 +20,7 @@ class Rules:
     slow_disk: bool = False
     together: int = 4
     """So many small new files go in one request."""
+    append_bytes: int = FROM_BYTES
+    """Of files from this size on, tails go up alone."""
     strict: bool = True
     """Conflicts need a reason."""

@@ -38,6 +38,7 @@ from tests.model.operations import (
     Close,
     Drain,
     EmptyFor,
+    Extend,
     Forget,
     Kill,
     KillSoon,
@@ -81,6 +82,8 @@ from tests.model.world import World, expect_same
 __all__ = ["TwoClients", "play_two"]
 
 STOCK: dict[str, bytes | None] = {"/a": b"stock of a", "/d": None, "/d/b": b"stock of d/b", "/d/e": None}
+_OWN_SLOT = -1
+"""Of an operation that opens and closes by itself."""
 _ROUNDS = 6
 _WINDOW_S = 10.0
 """A listing, its answer and a DELETE, each as slow as they come."""
@@ -324,6 +327,10 @@ class TwoClients:
                 await self._open_slot(path, slot, writes=writes)
             case Rewrite() | Write() | Append() | TruncateFile() | Read() | Close():
                 await self._by_handle(operation)
+            case Extend(path, size):
+                await self._open_slot(path, _OWN_SLOT, writes=True)
+                await self._by_handle(Append(_OWN_SLOT, size))
+                await self._by_handle(Close(_OWN_SLOT))
             case _:
                 await self._whole(operation)
 
@@ -489,7 +496,9 @@ def play_two(
     async def history() -> None:
         if rules.offline_first:
             remote.faults.during(Span.AWAY, math.inf)
-        async with World(folder / "0", remote, deadline_s=rules.deadline_s) as world:
+        async with World(
+            folder / "0", remote, deadline_s=rules.deadline_s, append_bytes=rules.append_bytes
+        ) as world:
             clients = TwoClients(world, death=death, strict=rules.strict)
             await clients.stock()
             for operation in operations:

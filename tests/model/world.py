@@ -24,6 +24,7 @@ from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import PosixError
 from cloudfs.metadata.changes import ChangeSink, NullSink
 from cloudfs.metadata.vanished import KEEP_S
+from cloudfs.sync.appending import FROM_BYTES
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import ROOT, Ino, Kind
@@ -86,10 +87,12 @@ class World:
         together: int = 4,
         sink: ChangeSink | None = None,
         poll_s: float = 30.0,
+        append_bytes: int = FROM_BYTES,
     ) -> None:
         self.folder = folder
         self._sink = sink or NullSink()
         self._poll_s = poll_s
+        self._append_bytes = append_bytes
         self.remote = remote
         self._deadline_s = deadline_s
         self._quiet_s = quiet_s
@@ -146,6 +149,7 @@ class World:
             cache_keep_free_bytes=0,
             listing_ttl_s=self._ttl_s,
             poll_s=self._poll_s,
+            append_bytes=self._append_bytes,
             worker=WorkerConfig(
                 quiet_s=self._quiet_s, open_quiet_s=self._quiet_s * 4, together=self._together
             ),

@@ -10,6 +10,7 @@ from pathlib import Path
 import trio
 
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.sync.appending import FROM_BYTES
 from cloudfs.vfs.records import HandleId
 from tests.model.fake_remote import FakeRemote
 from tests.model.virtual import run_virtually
@@ -20,10 +21,15 @@ __all__ = ["World", "mounted", "opened", "tell"]
 
 @asynccontextmanager
 async def mounted(
-    folder: Path, remote: FakeRemote, *, sink: ChangeSink | None = None, poll_s: float = 30.0
+    folder: Path,
+    remote: FakeRemote,
+    *,
+    sink: ChangeSink | None = None,
+    poll_s: float = 30.0,
+    append_bytes: int = FROM_BYTES,
 ) -> AsyncIterator[World]:
     """Mount; at the end nothing may have been logged as an error, and no checksum may be a lie."""
-    async with World(folder / "world", remote, sink=sink, poll_s=poll_s) as world:
+    async with World(folder / "world", remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes) as world:
         yield world
         world.check_log()
         world.check_checksums()
@@ -37,13 +43,14 @@ def tell(
     seed: int = 1,
     sink: ChangeSink | None = None,
     poll_s: float = 30.0,
+    append_bytes: int = FROM_BYTES,
 ) -> FakeRemote:
     """Play a story to its end; return the server."""
     remote = remote or FakeRemote()
 
     async def play() -> None:
         with trio.fail_after(100_000):
-            async with mounted(folder, remote, sink=sink, poll_s=poll_s) as world:
+            async with mounted(folder, remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes) as world:
                 await story(world)
 
     run_virtually(play, seed)

@@ -46,7 +46,9 @@ class PlainRemote(FakeRemote):
         mtime_s: int | None = None,
         checksum: str | None = None,
         name: str | None = None,
+        base_bytes: int = 0,
     ) -> Stored:
+        assert not base_bytes
         stored = await super().put(path, body, size, condition, mtime_s=mtime_s, checksum=checksum, name=name)
         return msgspec.structs.replace(stored, file_id=None)
 

@@ -45,7 +45,9 @@ class Revoking(FakeRemote):
         mtime_s: int | None = None,
         checksum: str | None = None,
         name: str | None = None,
+        base_bytes: int = 0,
     ) -> Stored:
+        assert not base_bytes
         await trio.sleep(0.01)
         if self.left <= 0:
             Revoking.refused += 1

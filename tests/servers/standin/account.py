@@ -201,6 +201,21 @@ class Account:
                 for name, upload in self._user.uploads.items()
             }
 
+    def cut_chunk(self, name: str, size_bytes: int) -> None:
+        """Leave only the beginning of a chunk, in every open upload that has one of that name."""
+        with self._tree.lock:
+            for upload in self._user.uploads.values():
+                if name in upload.chunks:
+                    upload.chunks[name] = self._site.blobs.of(upload.chunks[name].read()[:size_bytes])
+
+    def rename_chunk(self, old: str, new: str) -> None:
+        """Give a chunk another name, in every open upload that has one of that name."""
+        with self._tree.lock:
+            for upload in self._user.uploads.values():
+                if old in upload.chunks:
+                    upload.chunks[new] = upload.chunks.pop(old)
+                    upload.chunk_etags[new] = upload.chunk_etags.pop(old)
+
     def expire_uploads(self) -> None:
         """Remove all upload folders, as the background job does after a day (§7)."""
         with self._tree.lock:

@@ -1,0 +1,274 @@
+"""Of a file that grew only its tail is sent: the server copies the rest, of no other version than is meant."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+
+import pytest
+
+from cloudfs.errors import Changed, ServerFault, Unreachable, Unsupported
+from cloudfs.paths import join
+from cloudfs.remote.connect import discover
+from cloudfs.remote.files import WebdavRemote
+from cloudfs.remote.protocol import Condition
+from cloudfs.remote.transport import Limits
+from cloudfs.types import RemotePath, RemoteVersion, Stored
+from tests.remote.conftest import body_of, store
+from tests.servers import Account, Answer, CutUpload, Drop, LoseReply, Record, StandIn
+
+MIB = 1024 * 1024
+PIECE = 5 * MIB
+OLD = random.Random(1).randbytes(700_000)
+TAIL = random.Random(2).randbytes(PIECE + MIB)
+FILE = RemotePath("/file")
+MTIME_S = 1_500_000_000
+
+
+def sha1(content: bytes) -> str:
+    return "SHA1:" + hashlib.sha1(content, usedforsecurity=False).hexdigest()
+
+
+async def append(
+    remote: WebdavRemote, path: RemotePath, base: RemoteVersion, tail: bytes = TAIL, old: bytes = OLD
+) -> Stored:
+    """Send a tail; the body has nothing of the base in it."""
+    content = bytes(len(old)) + tail
+    return await remote.put(
+        path,
+        body_of(content),
+        len(content),
+        Condition(base),
+        mtime_s=MTIME_S,
+        name=f"x-{sha1(tail)}",
+        base_bytes=len(old),
+    )
+
+
+# On every server.
+
+
+async def test_the_file_is_its_base_and_the_tail(remote: WebdavRemote, top: RemotePath) -> None:
+    path = join(top, "f")
+    before = await store(remote, path, OLD)
+    version = (await remote.stat(path)).version
+    if not remote.features.appends:
+        with pytest.raises(Unsupported):
+            await append(remote, path, version)
+        assert (await remote.stat(path)).version == version
+        return
+    stored = await append(remote, path, version)
+    entry = await remote.stat(path)
+    assert (entry.version.etag, entry.version.modified_s) == (stored.etag, MTIME_S)
+    assert entry.file_id == stored.file_id == before.file_id
+    assert entry.version.checksum is None
+    size = len(OLD) + len(TAIL)
+    assert await remote.get_range(path, 0, size, entry.version) == OLD + TAIL
+    assert await remote.have_hashed(path, entry.version) == sha1(OLD + TAIL)
+    hashed = (await remote.stat(path)).version
+    assert (hashed.etag, hashed.checksum) == (stored.etag, sha1(OLD + TAIL))
+    with pytest.raises(Changed):
+        await append(remote, path, version)
+    with pytest.raises(Changed):
+        await remote.have_hashed(path, version)
+
+
+# What goes wrong.
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with StandIn() as standin:
+        yield standin
+
+
+@pytest.fixture
+async def account(server: StandIn) -> AsyncIterator[Account]:
+    account = server.account("alice")
+    account.write("/file", OLD, mtime=1_400_000_000, checksum=sha1(OLD))
+    yield account
+    server.faults.clear()
+    for path in account.tree():
+        account.delete("/" + path.lstrip("/"))
+    account.expire_uploads()
+
+
+@pytest.fixture
+async def pieces(server: StandIn, account: Account) -> AsyncIterator[WebdavRemote]:
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password(), limits=Limits(read_s=0.5, piece_bytes=PIECE))
+    yield remote
+    await remote.aclose()
+
+
+@pytest.fixture
+async def version(pieces: WebdavRemote, server: StandIn) -> RemoteVersion:
+    found = (await pieces.stat(FILE)).version
+    server.requests.reset()
+    return found
+
+
+async def test_the_requests(
+    pieces: WebdavRemote, server: StandIn, version: RemoteVersion, account: Account
+) -> None:
+    await append(pieces, FILE, version)
+    assert server.requests.methods == ["MKCOL", "COPY", "PROPFIND", "PUT", "PUT", "PROPFIND", "MOVE"]
+    assert sum(record.request_bytes for record in server.requests.matching("PUT")) < len(TAIL) + 10_000
+    assert sum(record.response_bytes for record in server.requests) < 20_000
+    assert account.read("/file") == OLD + TAIL
+    assert not account.uploads
+
+
+async def test_version_2_of_the_protocol_never_begins(
+    pieces: WebdavRemote, server: StandIn, version: RemoteVersion
+) -> None:
+    """It begins with a Destination, and would make the file of what was PUT alone."""
+    await append(pieces, FILE, version)
+    for method in ("MKCOL", "PUT"):
+        assert all("destination" not in record.headers for record in server.requests.matching(method))
+
+
+def before(server: StandIn, method: str, happen: Callable[[], object], *, nth: int = 1) -> None:
+    """Have something happen on the server right before a request is carried out."""
+    count = 0
+
+    def look(_record: Record) -> bool:
+        nonlocal count
+        count += 1
+        if count == nth:
+            happen()
+        return False
+
+    server.faults.add(Drop(), method=method, predicate=look)
+
+
+async def test_pieces_that_are_kept_in_another_way_are_not_put_together(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    """As S3 lists its parts, which are not numbered with zeros."""
+    before(server, "PROPFIND", lambda: account.rename_chunk("00002", "2"), nth=2)
+    with pytest.raises(Unsupported):
+        await append(pieces, FILE, version, b"tail")
+    assert not server.requests.matching("MOVE")
+    assert account.read("/file") == OLD
+    assert not account.uploads
+
+
+async def test_a_copy_that_is_not_whole_is_not_used(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    before(server, "PROPFIND", lambda: account.cut_chunk("00001", len(OLD) - 1), nth=2)
+    with pytest.raises(ServerFault) as caught:
+        await append(pieces, FILE, version, b"tail")
+    assert caught.value.temporary
+    assert not server.requests.matching("MOVE")
+    server.faults.clear()
+    await append(pieces, FILE, version, b"tail")
+    assert account.read("/file") == OLD + b"tail"
+
+
+@pytest.mark.parametrize("status", [403, 405, 500, 501])
+async def test_a_server_that_does_not_copy_into_uploads(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion, status: int
+) -> None:
+    server.faults.add(Answer(status), method="COPY")
+    with pytest.raises(Unsupported):
+        await append(pieces, FILE, version)
+    assert account.read("/file") == OLD
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_server_that_is_not_well_is_asked_again(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion, status: int
+) -> None:
+    server.faults.add(Answer(status), method="COPY")
+    with pytest.raises(ServerFault) as caught:
+        await append(pieces, FILE, version)
+    assert caught.value.temporary
+    await append(pieces, FILE, version)
+    assert account.read("/file") == OLD + TAIL
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["before the look", "before the pieces are listed"])
+@pytest.mark.parametrize("checksum", [True, False], ids=["with a checksum", "without"])
+async def test_another_content_with_the_same_etag(
+    pieces: WebdavRemote,
+    server: StandIn,
+    account: Account,
+    version: RemoteVersion,
+    nth: int,
+    checksum: bool,  # a parameter
+) -> None:
+    """Before the look it is seen; after it, it is overwritten with what it was not: never is the tail behind it."""
+    theirs = b"!" + OLD[1:]
+
+    def write() -> None:
+        account.write("/file", theirs, mtime=1_400_000_000, checksum=sha1(theirs) if checksum else None)
+
+    before(server, "PROPFIND", write, nth=nth)
+    if nth == 1:
+        with pytest.raises(Changed):
+            await append(pieces, FILE, version)
+        assert account.read("/file") == theirs
+    else:
+        await append(pieces, FILE, version)
+        assert account.read("/file") == OLD + TAIL
+
+
+async def test_another_version(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    before(server, "MOVE", partial(account.write, "/file", b"theirs"))
+    with pytest.raises(Changed):
+        await append(pieces, FILE, version)
+    server.faults.clear()
+    with pytest.raises(Changed):
+        await append(pieces, FILE, version)
+    account.delete("/file")
+    with pytest.raises(Changed):
+        await append(pieces, FILE, version)
+
+
+@pytest.mark.parametrize(
+    "fault", [Drop(), Drop(reset=True), CutUpload(1000), Answer(502), LoseReply()], ids=str
+)
+@pytest.mark.parametrize(
+    ("method", "nth"), [("MKCOL", 1), ("COPY", 1), ("PROPFIND", 1), ("PUT", 1), ("PUT", 2), ("MOVE", 1)]
+)
+async def test_a_failed_try_leaves_the_file_alone_and_the_next_one_goes_on(
+    pieces: WebdavRemote,
+    server: StandIn,
+    account: Account,
+    version: RemoteVersion,
+    fault: Drop | CutUpload | Answer | LoseReply,
+    method: str,
+    nth: int,
+) -> None:
+    if isinstance(fault, CutUpload) and method != "PUT":
+        fault = Drop()  # there is no body to cut
+    server.faults.add(fault, method=method, nth=nth)
+    with pytest.raises((Unreachable, ServerFault)):
+        await append(pieces, FILE, version)
+    arrived = isinstance(fault, LoseReply) and method == "MOVE"
+    assert account.read("/file") == (OLD + TAIL if arrived else OLD)
+    server.requests.reset()
+    if arrived:
+        with pytest.raises(Changed):  # who called looks, and finds that it is there
+            await append(pieces, FILE, version)
+    else:
+        await append(pieces, FILE, version)
+    assert account.read("/file") == OLD + TAIL
+    if method == "MOVE" and not arrived:
+        sent = sum(record.request_bytes for record in server.requests.matching("PUT"))
+        assert sent < len(TAIL) - PIECE // 2, "what was there before the last piece is not sent again"
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_a_server_that_computes_no_checksums(
+    pieces: WebdavRemote, server: StandIn, version: RemoteVersion, status: int
+) -> None:
+    body = b"<d:error xmlns:d='DAV:' xmlns:s='http://sabredav.org/ns'><s:exception>E</s:exception></d:error>"
+    server.faults.add(Answer(status, body), method="PATCH")
+    assert await pieces.have_hashed(FILE, version) is None
