@@ -57,6 +57,11 @@ class Nodes:
         """Return what the mount shows in a folder and the server has elsewhere, under another name, or not at all."""
         return self._many("parent = ? AND (s_parent IS NOT parent OR s_name IS NOT name)", (parent,))
 
+    def members(self, parent: Ino) -> list[tuple[Ino, str, int, int]]:
+        """Return inode, name, `folder` and `local_only` of what the mount shows in a folder; 1 µs each."""
+        sql = "SELECT ino, name, folder, local_only FROM nodes WHERE parent = ?"
+        return self._db.execute(sql, (parent,)).fetchall()
+
     def child_inos(self, parent: Ino) -> array[int]:
         """Return the inodes that the mount shows in a folder, by name; 8 bytes each."""
         rows = self._db.execute("SELECT ino FROM nodes WHERE parent = ? ORDER BY name", (parent,))
