@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from cloudfs.blocks.staging import Staging, file_name
-from cloudfs.content.recovered import keep_in
+from cloudfs.content.recovered import copy_in, keep_in
 from cloudfs.errors import PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
@@ -58,6 +58,9 @@ def _take_back(store: Store, staging: Staging, recovered: Path, node: Node) -> l
             continue
         if sound == row and row.version == node.version:
             return []
+        if sound != row and row.present:
+            # The same file is written further: what it held beyond this would be lost in it.
+            _keep_aside(staging, recovered, node, row, copied=True)
         store.put_staged(sound)
         store.nodes.update(node.ino, version=sound.version, size=sound.size)
         lost = [other for other in rows if other.version > sound.version]
@@ -105,13 +108,18 @@ def _without_content(store: Store, node: Node) -> None:
         store.nodes.update(replaced.ino, parent=node.parent, name=node.name)
 
 
-def _keep_aside(staging: Staging, recovered: Path, node: Node, row: StagedRow) -> None:
+def _keep_aside(
+    staging: Staging, recovered: Path, node: Node, row: StagedRow, *, copied: bool = False
+) -> None:
     """Raises PosixError where it cannot be kept: then its row stays too, and the next start tries again."""
     staged = staging.path / file_name(row.ino, row.version)
     if not staged.exists():
         return
     try:
-        keep_in(recovered, staged, node.name)
+        if copied:
+            copy_in(recovered, staged, node.name, RangeSet.unpack(row.present))
+        else:
+            keep_in(recovered, staged, node.name)
     except OSError as error:
         what = (
             f"{node.name}: its change may be lost after a power cut, and cannot be put aside in {recovered}"
