@@ -96,9 +96,10 @@ class Files:
             if (live := self._live.get(node.ino)) is not None:
                 async with live.lock:
                     pass  # whoever begins a new layer has changed the row already and the content not yet
+                self._try_take_back(live)
             node = self._store.nodes.get(node.ino) or node
             content = self._live.get(node.ino)
-            if content is None or content.version != node.version:
+            if content is None or node.version not in {content.version, content.abandoned}:
                 content = FileContent(node.ino, await self._load(node, node.version), node.mtime_ns)
                 self._live[node.ino] = content
             content.users += 1
@@ -332,9 +333,11 @@ class Files:
             base_remote=None if top is None else top.remote,
         )
         with self._store.transaction():
+            self._take_back(content)
             self._store.put_staged(row)
             self._store.nodes.update(content.ino, version=version, size=content.size)
             self._begun(content.ino)
+        content.abandoned = None
         reached("layer noted")
         if changes:
             # Its row says that there is work now: without a time of its change it would be sent at once.
@@ -342,13 +345,25 @@ class Files:
         try:
             file = await self._staging.create(content.ino, version)
         except BaseException:
-            with self._store.transaction():
-                self._store.delete_staged(content.ino, version)
-                self._store.nodes.update(content.ino, version=content.version)
+            content.abandoned = version
+            self._try_take_back(content)
             raise
         layer = Layer(content.ino, version, file, size=content.size, base=top, base_limit=content.size)
         content.top = layer
         return layer
+
+    def _try_take_back(self, content: FileContent) -> None:
+        """Where a full disk does not take even that, whoever needs the rows next does it."""
+        with contextlib.suppress(PosixError):
+            with self._store.transaction():
+                self._take_back(content)
+            content.abandoned = None
+
+    def _take_back(self, content: FileContent) -> None:
+        """Have the rows name the content's own version again, and not one that was never begun. In a transaction."""
+        if content.abandoned is not None:
+            self._store.delete_staged(content.ino, content.abandoned)
+            self._store.nodes.update(content.ino, version=content.version)
 
     async def begin_layer(self, content: FileContent) -> Layer:
         """Return the layer that the next write would go into; none is written yet, and nothing to be sent for it."""
@@ -386,10 +401,12 @@ class Files:
     def _put_row(self, content: FileContent, layer: Layer) -> None:
         label(self._store, self._staging, layer.row())
         with self._store.transaction():
+            self._take_back(content)
             self._store.put_staged(layer.row())
             self._store.nodes.update(
                 content.ino, size=layer.size, mtime_ns=content.mtime_ns, ctime_ns=time.time_ns()
             )
+        content.abandoned = None
 
     async def fsync(self, content: FileContent) -> None:
         """Make every acknowledged write survive a power cut."""

@@ -132,7 +132,7 @@ class FileContent:
     `lock` is held by whoever changes `top`, its size or what it holds; readers take no lock.
     """
 
-    __slots__ = ("ino", "lock", "mtime_ns", "top", "unflushed", "users", "writers", "written_at")
+    __slots__ = ("abandoned", "ino", "lock", "mtime_ns", "top", "unflushed", "users", "writers", "written_at")
 
     def __init__(self, ino: Ino, top: Layer | Source | None, mtime_ns: int) -> None:
         self.ino = ino
@@ -145,6 +145,8 @@ class FileContent:
         self.written_at = -math.inf
         """Trio time of the last write."""
         self.lock = trio.Lock()
+        self.abandoned: ContentVersion | None = None
+        """A version that the rows name and that was never begun: a full disk took neither its file nor that back."""
 
     @property
     def size(self) -> int:

@@ -8,12 +8,14 @@ the account's `recovered` folder and named in the log, because most of the time 
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 import msgspec
 
 from cloudfs.blocks.staging import Staging, file_name
-from cloudfs.content.recovered import keep_in
+from cloudfs.content.recovered import copy_in, keep_in
+from cloudfs.errors import PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
@@ -30,6 +32,8 @@ def boot_id() -> str:
 
 def after_power_cut(store: Store, staging: Staging, recovered: Path, boot: str) -> list[str]:
     """At start, before anything else looks at the rows; returns sentences about what was taken back.
+
+    Raises PosixError where what is taken back cannot be kept, as on a full disk.
 
     Does nothing within one life of the machine: what was written is in its memory, wherever the process is.
     """
@@ -54,6 +58,9 @@ def _take_back(store: Store, staging: Staging, recovered: Path, node: Node) -> l
             continue
         if sound == row and row.version == node.version:
             return []
+        if sound != row and row.present:
+            # The same file is written further: what it held beyond this would be lost in it.
+            _keep_aside(staging, recovered, node, row, copied=True)
         store.put_staged(sound)
         store.nodes.update(node.ino, version=sound.version, size=sound.size)
         lost = [other for other in rows if other.version > sound.version]
@@ -101,6 +108,20 @@ def _without_content(store: Store, node: Node) -> None:
         store.nodes.update(replaced.ino, parent=node.parent, name=node.name)
 
 
-def _keep_aside(staging: Staging, recovered: Path, node: Node, row: StagedRow) -> None:
-    with contextlib.suppress(OSError):  # not there
-        keep_in(recovered, staging.path / file_name(row.ino, row.version), node.name)
+def _keep_aside(
+    staging: Staging, recovered: Path, node: Node, row: StagedRow, *, copied: bool = False
+) -> None:
+    """Raises PosixError where it cannot be kept: then its row stays too, and the next start tries again."""
+    staged = staging.path / file_name(row.ino, row.version)
+    if not staged.exists():
+        return
+    try:
+        if copied:
+            copy_in(recovered, staged, node.name, RangeSet.unpack(row.present))
+        else:
+            keep_in(recovered, staged, node.name)
+    except OSError as error:
+        what = (
+            f"{node.name}: its change may be lost after a power cut, and cannot be put aside in {recovered}"
+        )
+        raise PosixError(error.errno or errno.EIO, what) from error

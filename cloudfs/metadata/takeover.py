@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 
+import msgspec
 import trio
 
 from cloudfs.concurrency.killpoints import reached
@@ -97,6 +98,7 @@ class Takeover:
         if self._setback is not None:
             self._setback.begin_listing(folder)
         fitted = True
+        changes = [await self._thinned(it) if isinstance(it, Drop) else it for it in changes]
         for start in range(0, len(changes), _BATCH):
             announcements: list[Callable[[], None]] = []
             with self._store.transaction():
@@ -108,6 +110,44 @@ class Takeover:
             reached("batch taken over")
             await trio.lowlevel.checkpoint()
         return fitted
+
+    async def _thinned(self, change: Drop) -> Drop:
+        """Drop the clean files of a large folder that is gone, in batches; return what remains to be done at once.
+
+        Until then the folder is shown with what is left in it, and counts as not seen whole: if this is not brought to
+        its end, the next listing of the folder above does that, or its own brings the files back.
+        """
+        top = change.node
+        if not (top.folder and self._nodes.knows_below(top.ino, more_than=_BATCH)):
+            return change
+        folders = [top.ino]
+        for folder in folders:
+            last = ""
+            while page := self._nodes.placed_after(folder, last, _BATCH):
+                # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
+                if self._unlike(top) or top.ino not in (folder, *self._nodes.synced_ancestors(folder)):
+                    break
+                last = page[-1].name
+                folders += [node.ino for node in page if node.folder]
+                self._drop_batch(folder, [node for node in page if not (node.folder or node.dirty)])
+                await trio.lowlevel.checkpoint()
+        current = self._nodes.get(top.ino)
+        return change if current is None or self._unlike(top) else Drop(current)
+
+    def _unlike(self, node: Node) -> bool:
+        """Tell whether a node is another one than it was, but for whether it was seen whole."""
+        current = self._nodes.get(node.ino)
+        return current is None or msgspec.structs.replace(current, listed_etag=node.listed_etag) != node
+
+    def _drop_batch(self, folder: Ino, gone: Sequence[Node]) -> None:
+        announcements: list[Callable[[], None]] = []
+        with self._store.transaction():
+            self._nodes.update(folder, listed_etag=None)
+            for node in gone:
+                announcements += self._drop_one(node)
+        for announce in announcements:
+            announce()
+        reached("batch taken over")
 
     def drop(self, node: Node) -> None:
         """Forget a node that the server no longer has; what has work pending becomes new. NO CHECKPOINT."""

@@ -17,7 +17,7 @@ from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.permissions import require, require_creatable, require_movable
 from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.residents import Residents
-from cloudfs.paths import NameRules, check_name, is_below, lookup_name
+from cloudfs.paths import NameRules, check_name, is_below, is_local_only, lookup_name
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, Kind
@@ -261,14 +261,19 @@ class Tree:
 
     def _spread_local_only(self, ino: Ino) -> None:
         """Decide again for everything below a folder whether it goes up."""
-        level = [self.node(ino)]
-        while level:
-            folder = level.pop()
-            for child in self._nodes.children(folder.ino):
-                self._nodes.set_local_only([child.ino], stays_local(child.name, folder))
-                if child.folder:
-                    level.append(self.node(child.ino))
-                self._changed(child.ino)
+        left = [(ino, bool(self.node(ino).local_only))]
+        while left:
+            folder, above = left.pop()
+            turned: dict[bool, list[Ino]] = {False: [], True: []}
+            for child, name, is_folder, was in self._nodes.members(folder):
+                local_only = above or is_local_only(name)
+                if local_only != bool(was):
+                    turned[local_only].append(child)
+                if is_folder:
+                    left.append((child, local_only))
+                self._changed(child)
+            for value, inos in turned.items():
+                self._nodes.set_local_only(inos, value)
 
     def set_attributes(self, ino: Ino, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
         """chmod (kept here only) and utimens (goes to servers that keep it); ENOENT, EACCES."""

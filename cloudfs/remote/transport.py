@@ -364,12 +364,16 @@ class Transport:
         if with_session and self.sessions_die:
             # The session may be dead and the login good: once without. One request alone tries that; where it fails, it
             # fails for all, and each failed login slows everybody down.
-            async with self._second_try:
-                if not self._refused:
-                    await reply.aclose()
-                    self._jar.clear()
-                    reply = await self._send_to_origin(request)
-                    self._refused = reply.status == 401
+            try:
+                async with self._second_try:
+                    if not self._refused:
+                        await reply.aclose()
+                        self._jar.clear()
+                        reply = await self._send_to_origin(request)
+                        self._refused = reply.status == 401
+            except BaseException:
+                await reply.aclose()  # again is no harm
+                raise
         if reply.status == 401 and login == self._logins:
             self._refuse()
         return reply

@@ -70,6 +70,26 @@ class Nodes:
         ).fetchone()
         return int(count)
 
+    def placed_after(self, parent: Ino, name: str, count: int) -> list[Node]:
+        """Return up to so many of what both views have in a folder, by name, from beyond `name` on."""
+        where = "parent = ? AND name > ? AND s_parent = parent AND s_name = name ORDER BY name LIMIT ?"
+        return self._many(where, (parent, name, count))
+
+    def knows_below(self, ino: Ino, *, more_than: int) -> bool:
+        """Tell whether the mount shows more nodes than so many in a folder; 2 µs for each of these."""
+        (count,) = self._db.execute(
+            "WITH RECURSIVE below(ino) AS (VALUES (?)"
+            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino LIMIT ?)"
+            " SELECT count(*) - 1 FROM below",
+            (ino, more_than + 2),
+        ).fetchone()
+        return bool(count > more_than)
+
+    def members(self, parent: Ino) -> list[tuple[Ino, str, int, int]]:
+        """Return inode, name, `folder` and `local_only` of what the mount shows in a folder; 1 µs each."""
+        sql = "SELECT ino, name, folder, local_only FROM nodes WHERE parent = ?"
+        return self._db.execute(sql, (parent,)).fetchall()
+
     def child_inos(self, parent: Ino) -> array[int]:
         """Return the inodes that the mount shows in a folder, by name; 8 bytes each."""
         rows = self._db.execute("SELECT ino FROM nodes WHERE parent = ? ORDER BY name", (parent,))

@@ -58,8 +58,9 @@ class Doubts:
     def trying(self, ino: Ino, place: tuple[Ino, str], size: int = 0) -> Iterator[None]:
         """Note a request of so many bytes for its duration; who commits its success ends the try with it.
 
-        After an error that only a look can explain the doubt stays, until `settle` is called. Of what was not sent
-        there is none, but for that of an earlier request about the node.
+        After an error that only a look can explain the doubt stays, until `settle` is called. So does that of an
+        earlier request about the node which may still be carried out, whatever is said of a later one. Of what was not
+        sent there is none.
         """
         node = self._nodes.get(ino)
         in_doubt = node is not None and node.tried is not None
@@ -73,7 +74,7 @@ class Doubts:
                 raise
             if isinstance(error, _LOST):
                 self._until[ino] = _end_of(trio.current_time(), size)
-            if not _leaves_doubt(error):
+            if not (_leaves_doubt(error) or (in_doubt and self.may_still_come(ino, size))):
                 self.settle(ino)
             raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -305,23 +306,23 @@ class FileSystem:
         """Open a folder; waits for the server only where its members were never seen."""
         self._tree.folder(ino)
         await self._lister.ensure_listed(ino, reading=True)
-        return self._handles.add(FolderHandle(ino, self._store.nodes.child_inos(ino)))
+        return self._handles.add(FolderHandle(ino))
 
     async def read_folder(self, handle: HandleId, after: int) -> Iterator[FolderEntry]:
-        """Iterate over the entries behind position `after`, as the folder was when it was opened."""
+        """Iterate over the entries behind position `after`, as the folder was when it was read from its start."""
         folder = self._handles.folder(handle)
-        if after == 0:
+        if after == 0 or folder.members is None:
             # rewinddir(3) shows the folder as it is now.
             folder.members = self._store.nodes.child_inos(folder.ino)
-        return self._entries(folder, after)
+        return self._entries(folder.ino, folder.members, after)
 
-    def _entries(self, folder: FolderHandle, after: int) -> Iterator[FolderEntry]:
-        for start in range(after, len(folder.members), _PAGE):
-            page = folder.members[start : start + _PAGE]
+    def _entries(self, folder: Ino, members: array[int], after: int) -> Iterator[FolderEntry]:
+        for start in range(after, len(members), _PAGE):
+            page = members[start : start + _PAGE]
             nodes = self._store.nodes.get_many(page)
             for position, ino in enumerate(page, start + 1):
                 node = nodes.get(ino)
-                if node is not None and node.parent == folder.ino:
+                if node is not None and node.parent == folder:
                     yield FolderEntry(node.name, self._attributes(node), position)
 
     async def fsync_folder(self, handle: HandleId) -> None:

@@ -32,13 +32,13 @@ class FileHandle:
 
 
 class FolderHandle:
-    """One open folder. `members` is what it had when it was opened: 8 bytes an entry."""
+    """One open folder. `members` is what it had when it was last read from its start: 8 bytes an entry."""
 
     __slots__ = ("ino", "members")
 
-    def __init__(self, ino: Ino, members: array[int]) -> None:
+    def __init__(self, ino: Ino) -> None:
         self.ino = ino
-        self.members = members
+        self.members: array[int] | None = None
 
 
 class Handles:

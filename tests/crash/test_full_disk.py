@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
+from cloudfs.errors import PosixError
 from tests.functional.drivers import Driver, read, tree, write
 from tests.functional.stages import USER, VfsStage, wait_until
 from tests.servers import Hold, StandIn
@@ -153,3 +155,35 @@ def test_the_block_cache_gives_way_first(disk: Path, server: StandIn) -> None:
         write(stage.root(), "new", content(3, 25_000_000))
         assert read(stage.root(), "new") == content(3, 25_000_000)
         stage.sync()
+
+
+def test_a_file_that_cannot_be_changed_and_not_even_noted_as_it_was_is_one_file(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes the row of the new bytes, and then neither their file nor that the row goes again."""
+    server.account(USER).write("/file", b"of the server")
+    with mounted(tmp_path, server) as stage:
+        database, staging = stage.engine.store.db, stage.engine.files._staging
+        first = stage.root().open("file", os.O_RDWR)
+        with monkeypatch.context() as patch:
+
+            async def full(*_of: object) -> None:
+                patch.setattr(database, "_commit", refuse)
+                await trio.lowlevel.checkpoint()
+                raise PosixError(errno.ENOSPC)
+
+            def refuse() -> None:
+                database._db.execute("ROLLBACK")
+                raise PosixError(errno.ENOSPC, "the state database")
+
+            patch.setattr(staging, "create", full)
+            with pytest.raises(OSError, match="No space"):
+                first.write(0, b"new")
+            second = stage.root().open("file", os.O_RDWR)
+        first.write(0, b"FIRST")
+        second.write(8, b"SECOND")
+        assert (first.read(0, 100), second.read(0, 100)) == (b"FIRSTe sSECOND", b"FIRSTe sSECOND")
+        first.close()
+        second.close()
+        stage.sync()
+        assert server.account(USER).read("/file") == b"FIRSTe sSECOND"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import trio
 
 from cloudfs import engine
 from cloudfs.content import hardening
+from cloudfs.errors import PosixError
 from tests.crash.cuts import Disk
-from tests.functional.drivers import Driver, OpenFile, tree
+from tests.functional.drivers import Driver, OpenFile, read, tree, write
 from tests.functional.stages import USER, VfsStage
 from tests.servers import Answer, StandIn
 
@@ -190,6 +193,58 @@ def test_a_cut_at_any_moment(
             _check(home, may, server)
     server.faults.clear()
     _check(*sent, server, send=True)
+
+
+def test_what_cannot_be_kept_aside_is_not_given_up(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the machine is back: the start fails, and the next one finds all that there was."""
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    home = tmp_path / "cut"
+    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    write(stage.root(), "new", b"doubtful" * 1000)
+    shutil.copytree(tmp_path / "engine/state", home / "state")
+    stage.close()
+    monkeypatch.setattr(engine, "boot_id", lambda: "the next life of the machine")
+
+    def full(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", full)
+            with pytest.RaisesGroup(
+                pytest.RaisesExc(PosixError, match="No space left on device: new"), flatten_subgroups=True
+            ):
+                VfsStage(home, server, quiet_s=3600.0)
+    stage = VfsStage(home, server, quiet_s=3600.0)
+    assert tree(stage.root()) == {}
+    stage.close()
+    (kept,) = (home / "state/recovered").iterdir()
+    assert kept.read_bytes() == b"doubtful" * 1000
+
+
+def test_bytes_that_are_taken_back_from_a_file_that_stays_are_kept_aside(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was synced is shown again; what was written into the same staging file since is for people to look at."""
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    home = tmp_path / "cut"
+    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    file = stage.root().open("new", os.O_RDWR | os.O_CREAT)
+    file.write(0, b"synced")
+    file.fsync()
+    file.write(3, b"THEN MORE")
+    file.close()
+    shutil.copytree(tmp_path / "engine/state", home / "state")
+    stage.close()
+    monkeypatch.setattr(engine, "boot_id", lambda: "the next life of the machine")
+    stage = VfsStage(home, server, quiet_s=3600.0)
+    assert len(read(stage.root(), "new")) == 6
+    write(stage.root(), "new", b"gone on")
+    (kept,) = (home / "state/recovered").iterdir()
+    assert kept.read_bytes() == b"synTHEN MORE"
+    stage.close()
 
 
 def _check(home: Path, may: dict[str, list[bytes | None]], server: StandIn, *, send: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import trio
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from cloudfs.metadata import takeover
+from cloudfs.metadata.merge import Drop
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Kind, RemoteEntry
-from tests.metadata.world import Metadata, file, folder
+from tests.metadata.world import Metadata, file, folder, open_metadata
 from tests.sync.profiles import thorough
 
 
@@ -412,3 +415,102 @@ async def test_a_file_cut_and_extended_to_its_old_size_has_bytes_of_its_own(
     )
     await room.merge()
     assert room.node(ino).linked
+
+
+# A large folder that is gone
+
+
+async def large_folder(room: Metadata) -> Node:
+    """Have a folder with 500 files and a folder of 300 in it, all of them known."""
+    room.remote.latency_s = 0
+    room.remote.set("/", folder("/d", file_id="d"), etag="1")
+    inner = [file(f"/d/e/{number}") for number in range(300)]
+    room.remote.set(
+        "/d", folder("/d/e", file_id="e"), *[file(f"/d/{number}") for number in range(500)], file_id="d"
+    )
+    room.remote.set("/d/e", *inner, file_id="e")
+    for path in ("", "d", "d/e"):
+        found = room.tree.resolve(path)
+        assert found is not None
+        await room.lister.refresh(found.ino)
+    return room.shown()["d"]
+
+
+def count_below(room: Metadata, node: Node) -> int:
+    return len(room.nodes.descendants(node.ino))
+
+
+async def test_a_large_folder_that_is_gone_goes_in_parts(tmp_path: Path) -> None:
+    async with open_metadata(tmp_path, ttl_s=10**9) as room:
+        gone = await large_folder(room)
+        room.remote.set("/", etag="2")
+        left = [count_below(room, gone)]
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while True:
+                    left.append(count_below(room, gone))
+                    await trio.lowlevel.checkpoint()
+
+            nursery.start_soon(watch)
+            await room.lister.refresh(ROOT)
+            nursery.cancel_scope.cancel()
+        left.append(count_below(room, gone))
+        assert left[0] == 801
+        assert left[-1] == 0
+        # Two parts of 200 may lie between two looks: of the tasks that can run trio takes any first.
+        assert max(before - after for before, after in pairwise(left)) <= 400
+        assert room.shown() == {}
+        assert room.nodes.dirty() == []
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("restored", [False, True])
+async def test_a_large_folder_that_went_in_part_only_is_put_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restored: bool
+) -> None:
+    """The process ended in the middle; or another client put the folder back, ETags and all."""
+    async with open_metadata(tmp_path, ttl_s=10**9) as room:
+        gone = await large_folder(room)
+        assert room.nodes.stale_folders() == []
+
+        def killed(_point: str) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(takeover, "reached", killed)
+            with pytest.raises(Killed):
+                await room.takeover.apply(ROOT, [Drop(gone)])
+        assert 0 < count_below(room, gone) < 801
+        assert gone.ino in room.nodes.stale_folders()
+        if restored:
+            await room.lister.refresh(gone.ino)
+            assert count_below(room, gone) == 801
+        else:
+            room.remote.set("/", etag="2")
+            await room.lister.refresh(ROOT)
+            assert room.nodes.descendants(ROOT) == []
+
+
+async def test_what_is_made_in_a_large_folder_while_it_goes_stays(tmp_path: Path) -> None:
+    async with open_metadata(tmp_path, ttl_s=10**9) as room:
+        gone = await large_folder(room)
+        room.remote.set("/", etag="2")
+        async with trio.open_nursery() as nursery:
+
+            async def make() -> None:
+                while count_below(room, gone) == 801:
+                    await trio.lowlevel.checkpoint()
+                folder_now, name = await room.tree.free_name(gone.ino, b"new", Kind.FILE)
+                room.tree.create(folder_now, name, Kind.FILE, 0o600)
+
+            nursery.start_soon(make)
+            await room.merge()
+        await room.merge()
+        shown = room.shown(gone.ino)
+        assert set(shown) == {"new"}
+        assert not room.node(gone.ino).synced
+        assert {node.name for node in room.nodes.dirty()} == {"d", "new"}

@@ -251,3 +251,28 @@ def test_a_node_is_held_until_the_last_reference_is_gone() -> None:
 
 def test_records_are_snapshots() -> None:
     assert Node.__struct_config__.frozen
+
+
+async def test_a_folder_of_many_goes_to_the_trash_and_back_with_one_write_for_its_members(
+    room: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else goes on meanwhile: it must not take a statement, and a row read whole, for each of them."""
+    d = ino(room, "d")
+    for number in range(300):
+        room.tree.create(room.node(d), f"new {number}", Kind.FILE, 0o600)
+    room.tree.create(room.node(d), "here~", Kind.FILE, 0o600)
+    writes: list[int] = []
+    write = room.store.db.executemany
+
+    def counted(sql: str, rows: list[tuple[int, ...]]) -> None:
+        writes.append(len(rows))
+        write(sql, rows)
+
+    monkeypatch.setattr(room.store.db, "executemany", counted)
+    await room.tree.rename(ROOT, b"d", ROOT, b".Trash-1000", replace=True, exchange=False)
+    assert sorted(filter(None, writes)) == [302]  # with x and e; the name of here~ keeps it here anyway
+    assert all(node.local_only for node in room.nodes.descendants(d))
+    writes.clear()
+    await room.tree.rename(ROOT, b".Trash-1000", ROOT, b"d", replace=True, exchange=False)
+    assert sorted(filter(None, writes)) == [302]
+    assert [node.name for node in room.nodes.descendants(d) if node.local_only] == ["here~"]

@@ -49,6 +49,16 @@ class Chunks(httpx.AsyncByteStream):
             yield self._body
 
 
+class Closing(Chunks):
+    """Knows whether it was closed."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.closed = True
+
+
 def answer(status: int, headers: dict[str, str] | None = None, content: bytes = b"") -> httpx.Response:
     return httpx.Response(status, headers=headers, stream=Chunks(content))
 
@@ -185,6 +195,36 @@ async def test_a_dead_session_is_dropped_once() -> None:
     await client.fetch(request(path="login"), 200)
     await client.fetch(request(), 207)
     assert cookies == [None, "session=1", None]
+    await client.aclose()
+
+
+async def test_who_gives_up_while_another_tries_the_login_again_leaves_no_reply_open(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Both got 401 with the session; one asks again without, the other waits for what becomes of that."""
+    del autojump_clock
+    bodies: list[Closing] = []
+    together = trio.Event()
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/login"):
+            return answer(200, headers={"Set-Cookie": "session=1; path=/"})
+        if "Cookie" not in request.headers:
+            await trio.sleep_forever()
+        bodies.append(Closing(b"refused"))
+        if len(bodies) == 2:
+            together.set()
+        await together.wait()
+        return httpx.Response(401, stream=bodies[-1 if request.url.path.endswith("b") else 0])
+
+    client = transport(handler)
+    await client.fetch(request(path="login"), 200)
+    with trio.move_on_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.fetch, request(path="a"), 207)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(client.fetch, request(path="b"), 207)
+    assert [body.closed for body in bodies] == [True, True]
     await client.aclose()
 
 

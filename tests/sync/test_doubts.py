@@ -354,6 +354,25 @@ def test_a_request_that_is_carried_out_after_the_first_look_leaves_nothing(
     tell(tmp_path, story, remote)
 
 
+@pytest.mark.parametrize("then", [rename_on, move_on, remove], ids=lambda act: act.__name__)
+def test_a_refusal_of_the_second_try_says_nothing_about_the_first(tmp_path: Path, then: Then) -> None:
+    """507, while the server may still be at work on what it was asked for before."""
+    remote = stocked(FakeRemote)
+    remote.faults.next("put", [FaultKind.REFUSE, FaultKind.FULL])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await create(world)
+        await happened(remote, 2)
+        await trio.sleep(0.1)
+        await then(world, "new")
+        await trio.sleep(1)
+        await put_comes_late(remote)
+        await both_show_what_the_mount_shows_now(world)
+
+    tell(tmp_path, story, remote)
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
 @pytest.mark.parametrize("then", [rename_on, move_on, remove], ids=lambda act: act.__name__)
 @pytest.mark.parametrize("what", LATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -300,3 +301,36 @@ def test_the_roots_time_is_that_of_the_first_mount_until_the_server_tells_its_ow
         assert (await world.fs.getattr(ROOT)).mtime_ns > 10**18  # not 1970
 
     tell(tmp_path, story)
+
+
+# Folders
+
+
+def test_a_folder_s_members_are_read_once_for_a_program_that_lists_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large folder that is a tenth of a second in which nothing else goes on."""
+
+    async def story(world: World) -> None:
+        nodes, reads = world.engine.store.nodes, list[int]()
+        child_inos = nodes.child_inos
+
+        def counted(ino: Ino) -> array[int]:
+            reads.append(ino)
+            return child_inos(ino)
+
+        monkeypatch.setattr(nodes, "child_inos", counted)
+        handle = await world.fs.open_folder(ROOT)
+        assert [entry.name for entry in await world.fs.read_folder(handle, 0)] == ["a", "b"]
+        assert [entry.name for entry in await world.fs.read_folder(handle, 1)] == ["b"]
+        assert reads == [ROOT]
+        await world.save("c", b"3")
+        assert [entry.name for entry in await world.fs.read_folder(handle, 2)] == []
+        assert [entry.name for entry in await world.fs.read_folder(handle, 0)] == ["a", "b", "c"]
+        await world.fs.release_folder(handle)
+        late = await world.fs.open_folder(ROOT)
+        assert [entry.name for entry in await world.fs.read_folder(late, 1)] == ["b", "c"]
+        await world.fs.release_folder(late)
+        await world.drain()
+
+    tell(tmp_path, story, server(a=b"1", b=b"2"))
