@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.content.layers import Layer
-from cloudfs.errors import AlreadyExists, Changed, NotFound
+from cloudfs.content.layers import FileContent, Layer
+from cloudfs.errors import AlreadyExists, Changed, LocalDamage, NotFound
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.takeover import NS, version_columns
 from cloudfs.remote.protocol import Condition, Remote
@@ -166,24 +167,55 @@ class Uploader:
         What was written since stays to be sent. Raises RemoteError.
         """
         attempt = await self._evidence.sent(entry, self._store.attempts(node.ino))
-        current = self._nodes.get(node.ino)
-        if attempt is None or current is None:
+        if attempt is None:
             return False
+        async with self._frozen(node) as content:
+            current = self._nodes.get(node.ino)
+            if current is None:
+                return False
+            parcel = self._parcel_of(attempt, current, place, entry)
+            version = self._commit(parcel, _stored(entry), entry.version.checksum)
+            await self._settle(content, parcel.version, version)
+        return True
+
+    @asynccontextmanager
+    async def _frozen(self, node: Node) -> AsyncIterator[FileContent | None]:
+        """Hold a content that may turn out to be the server's: what is written from now on is a change of that.
+
+        None: nobody will write it, as its bytes go with its row, or are lost.
+        """
+        if not node.linked and not self._residents.is_open(node.ino):
+            yield None
+            return
+        try:
+            content = await self._files.acquire(node)
+        except LocalDamage:
+            yield None
+            return
+        try:
+            layer = await self._outgoing.seal(content)
+            try:
+                yield content
+            finally:
+                now = self._nodes.get(node.ino)
+                if layer is not None and (now is None or now.s_version != layer.version):
+                    self._outgoing.unseal(content, layer)
+        finally:
+            self._files.release(content)
+
+    def _parcel_of(self, attempt: Attempt, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> Parcel:
         there = self._nodes.synced_child(*place)
-        parcel = Parcel(
-            node=current,
+        return Parcel(
+            node=node,
             onto=None if there is None or there.ino == node.ino else there,
             place=place,
             path=entry.path,
             version=self._version_of(attempt),
             size=attempt.size,
             checksum=attempt.checksum,
-            mtime_ns=self._told_time(current, entry),
+            mtime_ns=self._told_time(node, entry),
             mtime_s=entry.version.modified_s,
         )
-        version = self._commit(parcel, _stored(entry), entry.version.checksum)
-        await self._settle(current, parcel.version, version)
-        return True
 
     def _version_of(self, attempt: Attempt) -> ContentVersion:
         """Return the content version of what was sent; -1, which is none, where it was written over since."""
@@ -197,19 +229,15 @@ class Uploader:
         told = not self._remote.features.sets_mtime or added_s in {0, 1}
         return node.mtime_ns if told else entry.version.modified_s * NS
 
-    async def _settle(self, node: Node, version: ContentVersion, remote: RemoteVersion) -> None:
+    async def _settle(
+        self, content: FileContent | None, version: ContentVersion, remote: RemoteVersion
+    ) -> None:
         """Give up the staging file of a content that the server has."""
-        if not node.linked and not self._residents.is_open(node.ino):
-            return  # its bytes go with its row
-        content = await self._files.acquire(node)
-        try:
-            layer = content.top
-            while isinstance(layer, Layer) and layer.version != version:
-                layer = layer.base
-            if isinstance(layer, Layer):
-                await self._outgoing.settle(content, layer, remote)
-        finally:
-            self._files.release(content)
+        layer = None if content is None else content.top
+        while isinstance(layer, Layer) and layer.version != version:
+            layer = layer.base
+        if content is not None and isinstance(layer, Layer):
+            await self._outgoing.settle(content, layer, remote)
 
     # Committing. NO CHECKPOINT from here on.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -295,6 +296,49 @@ def test_every_content_that_was_sent_is_recognised(
         await both_show_what_the_mount_shows_now(world)
 
     tell(tmp_path, story, remote)
+
+
+@dataclass
+class Telling(FakeRemote):
+    """Tells when it was looked what stands at `/new`."""
+
+    looked_at: trio.Event = field(default_factory=trio.Event)
+
+    async def stat(self, path: RemotePath) -> RemoteEntry:
+        entry = await super().stat(path)
+        if path == "/new":
+            self.looked_at.set()
+        return entry
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("size", [None, 3], ids=["written", "cut"])
+def test_what_is_written_while_an_upload_is_recognised_goes_up(
+    tmp_path: Path, size: int | None, seed: int
+) -> None:
+    """A program has the file open when the server is found to have it as it was sent, and goes on writing.
+
+    The seeds draw between which two steps of giving up the staging file the write comes.
+    """
+    remote = Telling()
+    remote.faults.next("put", [FaultKind.BAD_GATEWAY])
+
+    async def story(world: World) -> None:
+        await world.save("new", b"first")
+        await happened(remote, 1)
+        ino = (await world.lookup("new")).ino
+        async with opened(world, "new") as handle:
+            await remote.looked_at.wait()
+            while not world.engine.store.nodes.get(ino).synced:  # type: ignore[union-attr]  # it is there
+                await trio.lowlevel.checkpoint()
+            if size is None:
+                await world.write(handle, 5, b", second")
+            else:
+                await world.fs.setattr(ino, size=size, handle=handle)
+        assert await world.read_file("new") == (b"first, second" if size is None else b"fir")
+        await both_show_what_the_mount_shows_now(world)
+
+    tell(tmp_path, story, remote, seed=seed)
 
 
 # What a request does after its client was killed
