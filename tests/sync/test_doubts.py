@@ -443,6 +443,55 @@ def test_a_folder_of_another_client_is_not_moved_along(tmp_path: Path) -> None:
     tell(tmp_path, story, remote)
 
 
+@pytest.mark.parametrize("kind", [FakeRemote, PlainRemote], ids=["file ids", "plain"])
+def test_a_removal_that_is_carried_out_after_the_first_look_is_known_to_be_ours(
+    tmp_path: Path, kind: type[FakeRemote]
+) -> None:
+    """The folder stays here under a local name, whole, and is found to be gone there when it is to be removed again."""
+    remote = stocked(kind)
+    remote.other.mkdir("/d/empty")
+    remote.faults.next("delete", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d", "d~")
+        await happened(remote, 1)
+        await asked(remote, "stat /d")
+        remote.other.delete("/d")
+        await world.drain()
+        tree = await world.tree()
+        assert (tree["/d~/x"], tree["/d~/empty"]) == (b"stock of /d/x", None)
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["before the look", "after it"])
+def test_a_folder_whose_place_another_one_took_before_it_was_moved_is_not_tried_for_ever(
+    tmp_path: Path, *, looked: bool
+) -> None:
+    """The first move never arrived, and what is there by now is not the folder that was to be moved."""
+    remote = stocked(FakeRemote)
+    remote.faults.next("move", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d", "new")
+        await happened(remote, 1)
+        if looked:
+            await asked(remote, "stat /new")
+        remote.other.delete("/d")
+        remote.other.mkdir("/d")
+        remote.other.write("/d/theirs", b"theirs")
+        await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert b"theirs" in remote.other.tree().values()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
 def test_another_content_in_the_place_that_was_tried_is_a_conflict(tmp_path: Path) -> None:
     remote = stocked(FakeRemote)
     remote.faults.next("put", [FaultKind.REFUSE])
