@@ -158,6 +158,7 @@ class Player:
             await self._do(Close(slot))
         await self.world.settle()
         await self._do(Drain())
+        self.world.check_checksums()
         await self.world.check_nothing_left()
 
     async def check(self) -> None:
@@ -173,7 +174,7 @@ class Player:
             if isinstance(node, RefFile) and node.mtime_ns is not None:
                 assert found.mtime_ns == node.mtime_ns, f"{path} lost the time that was set"
         self.world.check_log()
-        self.world.check_checksums()
+        self.world.check_checksums(under_way=True)
 
     def _note(self) -> None:
         if self._aftermath is not None:
