@@ -80,7 +80,7 @@ class Uploader:
     async def _deliver(self, parcel: Parcel, layer: Layer | None) -> RemoteVersion | None:
         """Send; return the server's version of exactly this content, None when it became a conflict."""
         base = parcel.base
-        if base is parcel.node and parcel.node.s_checksum == parcel.checksum and base.s_size == parcel.size:
+        if base is parcel.node and self._has_same(parcel):
             return self._commit_same(parcel)
         condition = await self._condition(parcel, base)
         for _ in range(_TRIES):
@@ -120,6 +120,12 @@ class Uploader:
                     self._conflicts.keep_both(parcel.node, parcel.place, entry)
                 return None
         raise Changed("the file changes on the server faster than it can be sent", subject=parcel.path)
+
+    def _has_same(self, parcel: Parcel) -> bool:
+        """Tell whether the server has these very bytes: not where an edit that was taken back may have arrived."""
+        node = parcel.node
+        same = (node.s_checksum, node.s_size) == (parcel.checksum, parcel.size)
+        return same and not self._store.attempts(node.ino)
 
     async def _condition(self, parcel: Parcel, base: Node | None) -> Condition:
         if base is None:

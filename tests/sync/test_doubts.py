@@ -341,6 +341,31 @@ def test_what_is_written_while_an_upload_is_recognised_goes_up(
     tell(tmp_path, story, remote, seed=seed)
 
 
+@pytest.mark.parametrize("truncating", [False, True], ids=["old or new", "cut"])
+@pytest.mark.parametrize("fault", [FaultKind.BAD_GATEWAY, FaultKind.CUT])
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+def test_an_edit_that_was_taken_back_while_its_upload_was_in_doubt_is_taken_back_there_too(
+    tmp_path: Path, fault: FaultKind, *, truncating: bool, killed: bool
+) -> None:
+    """The bytes are again those that the server had, and it may have others by now."""
+    remote = stocked(FakeRemote)
+    remote.truncating = truncating
+    remote.faults.next("put", [None, fault])
+
+    async def story(world: World) -> None:
+        await world.save("a", b"first")
+        await world.drain()
+        await world.save("a", b"second, and longer")
+        await happened(remote, 1)
+        if killed:
+            await world.kill()
+        await world.save("a", b"first")
+        await both_show_what_the_mount_shows_now(world)
+        assert remote.other.tree()["/a"] == b"first"
+
+    tell(tmp_path, story, remote)
+
+
 # What a request does after its client was killed
 
 
