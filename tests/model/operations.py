@@ -48,6 +48,7 @@ __all__ = [
     "Save",
     "SaveByRename",
     "SetTime",
+    "TakeBack",
     "Truncate",
     "TruncateFile",
     "Unlink",
@@ -133,6 +134,13 @@ class Save:
 
     path: str
     size: int
+
+
+@dataclass(frozen=True)
+class TakeBack:
+    """Save what was saved at the path before the last time."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -346,6 +354,7 @@ Operation = (
     | Truncate
     | ReadFile
     | Save
+    | TakeBack
     | SaveByRename
     | Extend
     | Mkdir

@@ -40,6 +40,7 @@ from tests.model.operations import (
     Save,
     SaveByRename,
     SetTime,
+    TakeBack,
     Truncate,
     TruncateFile,
     Unlink,
@@ -99,6 +100,8 @@ class Player:
         self._aftermath: Aftermath | None = None
         """Of the operation under way, where a death may come."""
         self._open: dict[int, _Open] = {}
+        self._saved: dict[str, list[bytes]] = {}
+        """What was saved at each path."""
         self._drawn = 0
 
     async def stock(self) -> None:
@@ -206,9 +209,12 @@ class Player:
         world, reference = self.world, self.reference
         match operation:
             case Save(path, size):
-                await self._save(path, size)
+                await self._save(path, self._data(size))
+            case TakeBack(path):
+                if len(saved := self._saved.get(path, [])) > 1:
+                    await self._save(path, saved[-2])
             case SaveByRename(path, size, beside):
-                if await self._save(beside, size):
+                if await self._save(beside, self._data(size)):
                     await self._do(Rename(beside, path))
             case Extend(path, size):
                 for part in (Open(path, _OWN_SLOT), Append(_OWN_SLOT, size), Close(_OWN_SLOT)):
@@ -238,8 +244,8 @@ class Player:
             case KillSoon(steps):
                 self._death.arm(steps, world.die)
 
-    async def _save(self, path: str, size: int) -> bool:
-        data = self._data(size)
+    async def _save(self, path: str, data: bytes) -> bool:
+        self._saved.setdefault(path, []).append(data)
 
         def save() -> None:
             try:
