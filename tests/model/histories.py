@@ -198,7 +198,7 @@ _DOUBTFUL: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     (2, lambda choose: Rename(choose(("d", "f", "a", "d/a")), choose(("f", "d", "a~")))),
     (1, lambda choose: Rename("a~", choose(_FEW))),
     (2, lambda choose: Unlink(choose(_FEW))),
-    (3, lambda choose: TakeBack(choose(_FEW))),
+    (3, lambda choose: TakeBack(choose(_FEW), choose(_SIZES), choose((1.0, 1.5, 3.0)))),
     (1, lambda choose: Mkdir(choose(("d", "f", "e")))),
     (8, lambda choose: Wait(choose((0.3, 1.0, 1.5, 3.0, 6.0)))),
     (2, lambda _choose: Kill()),

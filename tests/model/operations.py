@@ -138,9 +138,11 @@ class Save:
 
 @dataclass(frozen=True)
 class TakeBack:
-    """Save what was saved at the path before the last time."""
+    """Save, and some time later what was saved at the path before."""
 
     path: str
+    size: int
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ class Player:
         self._aftermath: Aftermath | None = None
         """Of the operation under way, where a death may come."""
         self._open: dict[int, _Open] = {}
-        self._saved: dict[str, list[bytes]] = {}
-        """What was saved at each path."""
+        self._saved: dict[str, bytes] = {}
+        """What was saved at each path the last time."""
         self._drawn = 0
 
     async def stock(self) -> None:
@@ -210,9 +210,11 @@ class Player:
         match operation:
             case Save(path, size):
                 await self._save(path, self._data(size))
-            case TakeBack(path):
-                if len(saved := self._saved.get(path, [])) > 1:
-                    await self._save(path, saved[-2])
+            case TakeBack(path, size, seconds):
+                earlier = self._saved.get(path)
+                if await self._save(path, self._data(size)) and earlier is not None:
+                    await trio.sleep(seconds)
+                    await self._save(path, earlier)
             case SaveByRename(path, size, beside):
                 if await self._save(beside, self._data(size)):
                     await self._do(Rename(beside, path))
@@ -245,7 +247,7 @@ class Player:
                 self._death.arm(steps, world.die)
 
     async def _save(self, path: str, data: bytes) -> bool:
-        self._saved.setdefault(path, []).append(data)
+        self._saved[path] = data
 
         def save() -> None:
             try:

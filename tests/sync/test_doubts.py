@@ -366,6 +366,53 @@ def test_an_edit_that_was_taken_back_while_its_upload_was_in_doubt_is_taken_back
     tell(tmp_path, story, remote)
 
 
+async def write_on(world: World, path: str) -> None:
+    await extend(world, path, b", second")
+
+
+async def rename_and_write_on(world: World, path: str) -> None:
+    await world.rename(path, "elsewhere")
+    await extend(world, "elsewhere", b", second")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+@pytest.mark.parametrize(
+    "then", [nothing, rename_on, remove, write_on, rename_and_write_on], ids=lambda act: act.__name__
+)
+def test_a_file_whose_time_was_set_without_an_answer_is_ours(
+    tmp_path: Path, then: Then, *, killed: bool
+) -> None:
+    """Its ETag is another one by that, and no checksum is beside it any more."""
+    remote = stocked(FakeRemote)
+    remote.faults.next("set_mtime", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.save("a", b"first")
+        await world.drain()
+        await world.fs.setattr((await world.lookup("a")).ino, mtime_ns=1_600_000_000 * 10**9)
+        await happened(remote, 1)
+        if killed:
+            await world.kill()
+        await then(world, "a")
+        await both_show_what_the_mount_shows_now(world)
+
+    tell(tmp_path, story, remote)
+
+
+def test_an_edit_of_a_file_whose_time_another_client_set_is_no_conflict(tmp_path: Path) -> None:
+    remote = stocked(FakeRemote)
+
+    async def story(world: World) -> None:
+        await world.save("a", b"first")
+        await world.drain()
+        remote.account.set_mtime(RemotePath("/a"), 1_600_000_000)
+        await extend(world, "a", b", second")
+        await both_show_what_the_mount_shows_now(world)
+        assert remote.other.tree()["/a"] == b"first, second"
+
+    tell(tmp_path, story, remote)
+
+
 # What a request does after its client was killed
 
 
