@@ -538,6 +538,37 @@ def test_a_removal_that_is_carried_out_after_the_first_look_is_known_to_be_ours(
     tell(tmp_path, story, remote)
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+def test_a_folder_is_not_removed_before_it_is_known_whether_something_was_moved_out_of_it(
+    tmp_path: Path, *, killed: bool
+) -> None:
+    """The move is carried out while the folder is removed: what it took along must not come back as another's."""
+    remote = stocked(FakeRemote)
+    remote.latency_s = 0.5
+    remote.faults.next("move", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d/x", "e")
+        await happened(remote, 1)
+        await world.rename("e", "d/x")
+        await world.rename("d", "d~")
+        if killed:
+            await world.kill()
+        listed = remote.methods().count("list_folder /d")
+        with trio.move_on_after(8):
+            await asked(remote, "list_folder /d", listed + 1)
+        remote.other.move("/d/x", "/e")
+        await world.drain()
+        await world.refresh_all()
+        await world.drain()
+        assert (await world.tree())["/d~/x"] == b"stock of /d/x"
+        assert sorted(remote.other.tree()) == ["/a", "/b", "/f"]
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
 @pytest.mark.parametrize("looked", [False, True], ids=["before the look", "after it"])
 def test_a_folder_whose_place_another_one_took_before_it_was_moved_is_not_tried_for_ever(
     tmp_path: Path, *, looked: bool
