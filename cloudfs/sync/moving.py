@@ -69,6 +69,8 @@ class Mover:
     def _path(self, node: Node) -> RemotePath:
         path = self._nodes.synced_path(node.ino)
         if path is None:
+            if node.tried is not None:
+                self._nodes.begin_try(node.ino, node.tried)  # not to be tried again: found out, and given up
             raise NotFound("it is not on the server any more", subject=node.name)
         return path
 
