@@ -74,6 +74,7 @@ class Executor:
                 as_planned = await self._carry_out(step)
                 self._note_echoes(step)
         except (NotFound, Changed, BaseLost) as error:
+            self._have_found_out_anew(step.node.ino)
             # Not before: a listing leaves out the names that a step is just changing, and these it is to be asked for.
             await self._look_again(step)
             if isinstance(error, BaseLost) and self._nodes.synced_path(step.node.ino) != path:
@@ -118,6 +119,15 @@ class Executor:
             case SetTime(node=node):
                 await self._set_time(node)
         return True
+
+    def _have_found_out_anew(self, ino: Ino) -> None:
+        """What was to be tried again does not fit any more: the earlier try was carried out late, or never will be.
+
+        While it is in doubt no listing may have the node gone.
+        """
+        node = self._nodes.get(ino)
+        if node is not None and node.tried is not None:
+            self._nodes.begin_try(ino, node.tried)
 
     async def _look_again(self, step: Step) -> None:
         """The server is not as the step was planned for: list every folder on the way to the step's places."""

@@ -130,13 +130,18 @@ class _Planner:
             above = self._above(parent, synced=True)
             waits |= {ino for ino in self._in_doubt.values() if ino in above}
         if isinstance(step, Remove) and node.folder:
-            waits |= {
-                ino
-                for (parent, _), ino in self._in_doubt.items()
-                if node.ino in self._above(parent, synced=True)
-            }
+            waits |= self._in_doubt_below(node.ino)
         waits.discard(node.ino)
         return msgspec.structs.replace(step, after=step.after | waits) if waits else step
+
+    def _in_doubt_below(self, folder: Ino) -> set[Ino]:
+        """Return the nodes that a request of unknown outcome may have put into a folder, or taken out of it."""
+        return {
+            node.ino
+            for node in self._view.tried()
+            for parent in (node.t_parent, node.s_parent)
+            if folder in self._above(parent, synced=True)
+        }
 
     @cached_property
     def _in_doubt(self) -> dict[tuple[Ino | None, str | None], Ino]:

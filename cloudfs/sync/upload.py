@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.content.layers import Layer
+from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
 from cloudfs.content.tails import is_tail_proof
-from cloudfs.errors import AlreadyExists, Changed, NotFound, Unsupported
+from cloudfs.errors import AlreadyExists, Changed, LocalDamage, NotFound, Unsupported
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.takeover import NS, version_columns
 from cloudfs.remote.protocol import Body, Condition, Remote
@@ -111,7 +112,7 @@ class Uploader:
     async def _deliver(self, parcel: Parcel, layer: Layer | None) -> RemoteVersion | None:
         """Send; return the server's version of exactly this content, None when it became a conflict."""
         base = parcel.base
-        if base is parcel.node and parcel.node.s_checksum == parcel.checksum and base.s_size == parcel.size:
+        if base is parcel.node and self._has_same(parcel):
             return self._commit_same(parcel)
         condition = await self._condition(parcel, base)
         for _ in range(_TRIES):
@@ -120,6 +121,7 @@ class Uploader:
                 return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
             earlier = self._store.attempts(parcel.node.ino)
             earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
+            earlier += [] if base is None else _base_content(base)
             self._store.begin_attempt(Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum))
             reached("attempt noted")
             try:
@@ -139,7 +141,9 @@ class Uploader:
                 # Its time may be that of an earlier try, or another client's: then ours is still to be sent.
                 told_ns = self._told_time(parcel.node, entry)
                 parcel = msgspec.structs.replace(parcel, mtime_ns=told_ns)
-                return self._commit(parcel, _stored(entry), await self._shown_checksum(parcel, entry))
+                return self._commit(
+                    parcel, _stored(entry), await self._shown_checksum(parcel.checksum, entry)
+                )
             elif await self._evidence.sent(entry, earlier):
                 condition, parcel = self._onto(parcel, entry)
             else:
@@ -149,6 +153,12 @@ class Uploader:
                     self._conflicts.keep_both(parcel.node, parcel.place, entry)
                 return None
         raise Changed("the file changes on the server faster than it can be sent", subject=parcel.path)
+
+    def _has_same(self, parcel: Parcel) -> bool:
+        """Tell whether the server has these very bytes: not where an edit that was taken back may have arrived."""
+        node = parcel.node
+        same = (node.s_checksum, node.s_size) == (parcel.checksum, parcel.size)
+        return same and not self._store.attempts(node.ino)
 
     @staticmethod
     def _onto(parcel: Parcel, entry: RemoteEntry) -> tuple[Condition, Parcel]:
@@ -233,10 +243,10 @@ class Uploader:
         reached("tail hashed")
         return stored, checksum
 
-    async def _shown_checksum(self, parcel: Parcel, entry: RemoteEntry) -> str | None:
+    async def _shown_checksum(self, sent: str, entry: RemoteEntry) -> str | None:
         """Return the checksum of what arrived; of a tail the server may not have been asked for it yet."""
-        if is_tail_proof(parcel.checksum):
-            return await self._appending.hashed(parcel.path, entry.version)
+        if is_tail_proof(sent):
+            return await self._appending.hashed(entry.path, entry.version)
         return entry.version.checksum
 
     # An upload whose reply was lost
@@ -246,44 +256,73 @@ class Uploader:
 
         What was written since stays to be sent. Raises RemoteError.
         """
-        attempt = await self._evidence.sent(entry, self._store.attempts(node.ino))
-        current = self._nodes.get(node.ino)
-        if attempt is None or current is None:
+        contents = self._store.attempts(node.ino)
+        contents += _base_content(node) if place == (node.s_parent, node.s_name) else []
+        attempt = await self._evidence.sent(entry, contents)
+        if attempt is None:
             return False
+        async with self._frozen(node) as content:
+            checksum = await self._shown_checksum(attempt.checksum, entry)
+            current = self._nodes.get(node.ino)
+            if current is None:
+                return False
+            parcel = self._parcel_of(attempt, current, place, entry)
+            if is_tail_proof(attempt.checksum) and not self._is_as_sent(attempt):
+                self._rebase(content, parcel, entry, checksum)
+            else:
+                version = self._commit(parcel, _stored(entry), checksum)
+                await self._settle(content, parcel.version, version)
+        return True
+
+    @asynccontextmanager
+    async def _frozen(self, node: Node) -> AsyncIterator[FileContent | None]:
+        """Hold a content that may turn out to be the server's: what is written from now on is a change of that.
+
+        None: nobody will write it, as its bytes go with its row, or are lost.
+        """
+        if not node.linked and not self._residents.is_open(node.ino):
+            yield None
+            return
+        try:
+            content = await self._files.acquire(node)
+        except LocalDamage:
+            yield None
+            return
+        try:
+            layer = await self._outgoing.seal(content)
+            try:
+                yield content
+            finally:
+                now = self._nodes.get(node.ino)
+                if layer is not None and (now is None or now.s_version != layer.version):
+                    self._outgoing.unseal(content, layer)
+        finally:
+            self._files.release(content)
+
+    def _parcel_of(self, attempt: Attempt, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> Parcel:
         there = self._nodes.synced_child(*place)
-        parcel = Parcel(
-            node=current,
+        return Parcel(
+            node=node,
             onto=None if there is None or there.ino == node.ino else there,
             place=place,
             path=entry.path,
             version=self._version_of(attempt),
             size=attempt.size,
             checksum=attempt.checksum,
-            mtime_ns=self._told_time(current, entry),
+            mtime_ns=self._told_time(node, entry),
             mtime_s=entry.version.modified_s,
         )
-        checksum = await self._shown_checksum(parcel, entry)
-        if is_tail_proof(attempt.checksum) and not self._is_as_sent(attempt):
-            await self._rebase(parcel, entry, checksum)
-            return True
-        version = self._commit(parcel, _stored(entry), checksum)
-        await self._settle(current, parcel.version, version)
-        return True
 
-    async def _rebase(self, parcel: Parcel, entry: RemoteEntry, checksum: str | None) -> None:
+    def _rebase(
+        self, content: FileContent | None, parcel: Parcel, entry: RemoteEntry, checksum: str | None
+    ) -> None:
         """A tail arrived that was written further: what stood on its base stands on what the server has now."""
-        content = await self._files.acquire(parcel.node)
-        try:
-            node = self._nodes.get(parcel.node.ino)
-            if node is None:
-                return
-            with self._store.transaction():
-                version = self._nodes.next_version()
-                arrived = msgspec.structs.replace(parcel, version=version)
-                remote = self._commit(arrived, _stored(entry), checksum)
-                self._outgoing.rebase(content, node.s_version, Source(node.ino, version, remote))
-        finally:
-            self._files.release(content)
+        old = parcel.node.s_version
+        with self._store.transaction():
+            version = self._nodes.next_version()
+            remote = self._commit(msgspec.structs.replace(parcel, version=version), _stored(entry), checksum)
+            if content is not None:
+                self._outgoing.rebase(content, old, Source(parcel.node.ino, version, remote))
 
     def _is_as_sent(self, attempt: Attempt) -> bool:
         row = self._store.staged(attempt.ino, attempt.version)
@@ -300,19 +339,15 @@ class Uploader:
         told = not self._remote.features.sets_mtime or added_s in {0, 1}
         return node.mtime_ns if told else entry.version.modified_s * NS
 
-    async def _settle(self, node: Node, version: ContentVersion, remote: RemoteVersion) -> None:
+    async def _settle(
+        self, content: FileContent | None, version: ContentVersion, remote: RemoteVersion
+    ) -> None:
         """Give up the staging file of a content that the server has."""
-        if not node.linked and not self._residents.is_open(node.ino):
-            return  # its bytes go with its row
-        content = await self._files.acquire(node)
-        try:
-            layer = content.top
-            while isinstance(layer, Layer) and layer.version != version:
-                layer = layer.base
-            if isinstance(layer, Layer):
-                await self._outgoing.settle(content, layer, remote)
-        finally:
-            self._files.release(content)
+        layer = None if content is None else content.top
+        while isinstance(layer, Layer) and layer.version != version:
+            layer = layer.base
+        if content is not None and isinstance(layer, Layer):
+            await self._outgoing.settle(content, layer, remote)
 
     # Committing. NO CHECKPOINT from here on.
 
@@ -400,6 +435,17 @@ class Uploader:
         )
         self._store.hand_on_attempts(node.ino, left)
         self._doubts.hand_on(node.ino, left)
+
+
+def _base_content(node: Node) -> list[Attempt]:
+    """Return what the server was last known to have, where that can be proved: its time may have been set since.
+
+    That gives it another ETag, and Nextcloud drops the checksum (measured on 29.0.1); the answer may have been lost.
+    """
+    checksum = node.s_checksum or ""
+    if node.s_version is None or node.s_size is None or not checksum.upper().startswith("SHA1:"):
+        return []
+    return [Attempt(node.ino, node.s_version, node.s_size, checksum)]
 
 
 def _gone(parcel: Parcel) -> NotFound:

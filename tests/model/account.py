@@ -37,6 +37,8 @@ class StoredObject:
     """The ETag."""
     members: dict[str, StoredObject] = field(default_factory=dict)
     sticky: bool = False
+    cut: bool = False
+    """An overwrite of it broke off: what listings say of it is still said of the content before."""
     readers: int = 0
     """Open GETs: each holds a shared lock (protocol.md §14)."""
 
@@ -117,7 +119,7 @@ class Account:
             found = self._add(folder, path, Kind.FILE)
         elif found.kind is Kind.FOLDER:
             raise ServerFault("PUT is not allowed on non-files.", subject=path, status=409)
-        found.content, found.checksum = content, checksum
+        found.content, found.checksum, found.cut = content, checksum, False
         found.stamp(self.now_s() if mtime_s is None else mtime_s, len(content))
         self.contents[content_key(found.version)] = content
         self._changed(parent_of(path))
@@ -127,7 +129,7 @@ class Account:
         """An overwrite was cut: the file is written in place, and listings still say the old size."""
         found = self.find(path)
         if found is not None and found.kind is Kind.FILE:
-            found.content = received
+            found.content, found.cut = received, True
 
     def scan(self, path: RemotePath) -> None:
         """A GET makes the server notice what a cut overwrite left."""

@@ -48,6 +48,7 @@ __all__ = [
     "Save",
     "SaveByRename",
     "SetTime",
+    "TakeBack",
     "Truncate",
     "TruncateFile",
     "Unlink",
@@ -133,6 +134,15 @@ class Save:
 
     path: str
     size: int
+
+
+@dataclass(frozen=True)
+class TakeBack:
+    """Save, and some time later what was saved at the path before."""
+
+    path: str
+    size: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -346,6 +356,7 @@ Operation = (
     | Truncate
     | ReadFile
     | Save
+    | TakeBack
     | SaveByRename
     | Extend
     | Mkdir

@@ -40,6 +40,7 @@ from tests.model.operations import (
     Save,
     SaveByRename,
     SetTime,
+    TakeBack,
     Truncate,
     TruncateFile,
     Unlink,
@@ -99,6 +100,8 @@ class Player:
         self._aftermath: Aftermath | None = None
         """Of the operation under way, where a death may come."""
         self._open: dict[int, _Open] = {}
+        self._saved: dict[str, bytes] = {}
+        """What was saved at each path the last time."""
         self._drawn = 0
 
     async def stock(self) -> None:
@@ -158,6 +161,7 @@ class Player:
             await self._do(Close(slot))
         await self.world.settle()
         await self._do(Drain())
+        self.world.check_checksums()
         await self.world.check_nothing_left()
 
     async def check(self) -> None:
@@ -173,7 +177,7 @@ class Player:
             if isinstance(node, RefFile) and node.mtime_ns is not None:
                 assert found.mtime_ns == node.mtime_ns, f"{path} lost the time that was set"
         self.world.check_log()
-        self.world.check_checksums()
+        self.world.check_checksums(under_way=True)
 
     def _note(self) -> None:
         if self._aftermath is not None:
@@ -205,9 +209,14 @@ class Player:
         world, reference = self.world, self.reference
         match operation:
             case Save(path, size):
-                await self._save(path, size)
+                await self._save(path, self._data(size))
+            case TakeBack(path, size, seconds):
+                earlier = self._saved.get(path)
+                if await self._save(path, self._data(size)) and earlier is not None:
+                    await trio.sleep(seconds)
+                    await self._save(path, earlier)
             case SaveByRename(path, size, beside):
-                if await self._save(beside, size):
+                if await self._save(beside, self._data(size)):
                     await self._do(Rename(beside, path))
             case Extend(path, size):
                 for part in (Open(path, _OWN_SLOT), Append(_OWN_SLOT, size), Close(_OWN_SLOT)):
@@ -237,8 +246,8 @@ class Player:
             case KillSoon(steps):
                 self._death.arm(steps, world.die)
 
-    async def _save(self, path: str, size: int) -> bool:
-        data = self._data(size)
+    async def _save(self, path: str, data: bytes) -> bool:
+        self._saved[path] = data
 
         def save() -> None:
             try:

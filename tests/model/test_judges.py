@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from cloudfs.content.layers import FileContent
 from cloudfs.store.nodes import Nodes
 from cloudfs.sync.upload import Uploader
 from cloudfs.vfs.filesystem import FileSystem
-from tests.model.fake_remote import FakeRemote
+from tests.model.fake_remote import FakeRemote, FaultKind
+from tests.model.operations import Operation, Save, Wait
+from tests.model.player import play
 from tests.model.profiles import PROFILES
 from tests.model.simulate import attempt
 
@@ -106,3 +109,28 @@ def test_what_stays_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     settle: Callable[..., Awaitable[None]] = keep
     monkeypatch.setattr("cloudfs.content.outgoing.Outgoing.settle", settle)
     assert "left over" in found("alone", monkeypatch)
+
+
+def test_a_checksum_of_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = FakeRemote.put
+
+    async def careless(remote: FakeRemote, *args: Any, **kwargs: Any) -> object:
+        return await put(remote, *args, **kwargs | {"checksum": f"SHA1:{0:040}"})
+
+    monkeypatch.setattr(FakeRemote, "put", careless)
+    assert "has the checksum of something else" in found("alone", monkeypatch)
+
+
+@pytest.mark.parametrize("size", [1, 10, 12])
+def test_what_a_cut_overwrite_leaves_on_the_server_until_it_is_repeated_is_nobodys_fault(
+    tmp_path: Path, size: int
+) -> None:
+    """It is written in place there, and listings still tell the old checksum (protocol.md §6)."""
+
+    def server() -> FakeRemote:
+        remote = FakeRemote(truncating=True)
+        remote.faults.next("put", [None, *[FaultKind.CUT] * 3])
+        return remote
+
+    history: list[Operation] = [Save("a", 10), Wait(6.0), Save("a", size), *[Wait(0.3)] * 30]
+    play(tmp_path, history, remote=server)

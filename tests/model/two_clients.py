@@ -148,7 +148,7 @@ class TwoClients:
         while self.world.is_dead():
             await self._revive()
         self.world.check_log()
-        self.world.check_checksums()
+        self.world.check_checksums(under_way=True)
 
     async def _revive(self) -> None:
         self._open.clear()
@@ -170,6 +170,7 @@ class TwoClients:
             await insist(self.world.refresh_all)
             if not self.world.unfinished() and await self._same():
                 break
+        self.world.check_checksums()
         mine, theirs = await insist(self.world.tree), self.world.remote.other.tree()
         shared = {path: content for path, content in mine.items() if not self._is_local(path)}
         expect_same(shared, theirs, "the mount, compared with the server")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,121 @@ def test_every_content_that_was_sent_is_recognised(
     tell(tmp_path, story, remote)
 
 
+@dataclass
+class Telling(FakeRemote):
+    """Tells when it was looked what stands at `/new`."""
+
+    looked_at: trio.Event = field(default_factory=trio.Event)
+
+    async def stat(self, path: RemotePath) -> RemoteEntry:
+        entry = await super().stat(path)
+        if path == "/new":
+            self.looked_at.set()
+        return entry
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("size", [None, 3], ids=["written", "cut"])
+def test_what_is_written_while_an_upload_is_recognised_goes_up(
+    tmp_path: Path, size: int | None, seed: int
+) -> None:
+    """A program has the file open when the server is found to have it as it was sent, and goes on writing.
+
+    The seeds draw between which two steps of giving up the staging file the write comes.
+    """
+    remote = Telling()
+    remote.faults.next("put", [FaultKind.BAD_GATEWAY])
+
+    async def story(world: World) -> None:
+        await world.save("new", b"first")
+        await happened(remote, 1)
+        ino = (await world.lookup("new")).ino
+        async with opened(world, "new") as handle:
+            await remote.looked_at.wait()
+            while not world.engine.store.nodes.get(ino).synced:  # type: ignore[union-attr]  # it is there
+                await trio.lowlevel.checkpoint()
+            if size is None:
+                await world.write(handle, 5, b", second")
+            else:
+                await world.fs.setattr(ino, size=size, handle=handle)
+        assert await world.read_file("new") == (b"first, second" if size is None else b"fir")
+        await both_show_what_the_mount_shows_now(world)
+
+    tell(tmp_path, story, remote, seed=seed)
+
+
+@pytest.mark.parametrize("truncating", [False, True], ids=["old or new", "cut"])
+@pytest.mark.parametrize("fault", [FaultKind.BAD_GATEWAY, FaultKind.CUT])
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+def test_an_edit_that_was_taken_back_while_its_upload_was_in_doubt_is_taken_back_there_too(
+    tmp_path: Path, fault: FaultKind, *, truncating: bool, killed: bool
+) -> None:
+    """The bytes are again those that the server had, and it may have others by now."""
+    remote = stocked(FakeRemote)
+    remote.truncating = truncating
+    remote.faults.next("put", [None, fault])
+
+    async def story(world: World) -> None:
+        await world.save("a", b"first")
+        await world.drain()
+        await world.save("a", b"second, and longer")
+        await happened(remote, 1)
+        if killed:
+            await world.kill()
+        await world.save("a", b"first")
+        await both_show_what_the_mount_shows_now(world)
+        assert remote.other.tree()["/a"] == b"first"
+
+    tell(tmp_path, story, remote)
+
+
+async def write_on(world: World, path: str) -> None:
+    await extend(world, path, b", second")
+
+
+async def rename_and_write_on(world: World, path: str) -> None:
+    await world.rename(path, "elsewhere")
+    await extend(world, "elsewhere", b", second")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+@pytest.mark.parametrize(
+    "then", [nothing, rename_on, remove, write_on, rename_and_write_on], ids=lambda act: act.__name__
+)
+def test_a_file_whose_time_was_set_without_an_answer_is_ours(
+    tmp_path: Path, then: Then, *, killed: bool
+) -> None:
+    """Its ETag is another one by that, and no checksum is beside it any more."""
+    remote = stocked(FakeRemote)
+    remote.faults.next("set_mtime", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.save("a", b"first")
+        await world.drain()
+        await world.fs.setattr((await world.lookup("a")).ino, mtime_ns=1_600_000_000 * 10**9)
+        await happened(remote, 1)
+        if killed:
+            await world.kill()
+        await then(world, "a")
+        await both_show_what_the_mount_shows_now(world)
+
+    tell(tmp_path, story, remote)
+
+
+def test_an_edit_of_a_file_whose_time_another_client_set_is_no_conflict(tmp_path: Path) -> None:
+    remote = stocked(FakeRemote)
+
+    async def story(world: World) -> None:
+        await world.save("a", b"first")
+        await world.drain()
+        remote.account.set_mtime(RemotePath("/a"), 1_600_000_000)
+        await extend(world, "a", b", second")
+        await both_show_what_the_mount_shows_now(world)
+        assert remote.other.tree()["/a"] == b"first, second"
+
+    tell(tmp_path, story, remote)
+
+
 # What a request does after its client was killed
 
 
@@ -414,6 +530,86 @@ def test_a_folder_of_another_client_is_not_moved_along(tmp_path: Path) -> None:
         tree = await world.tree()
         assert tree == remote.other.tree()
         assert (tree["/new/theirs"], tree["/elsewhere"]) == (b"theirs", None)
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("kind", [FakeRemote, PlainRemote], ids=["file ids", "plain"])
+def test_a_removal_that_is_carried_out_after_the_first_look_is_known_to_be_ours(
+    tmp_path: Path, kind: type[FakeRemote]
+) -> None:
+    """The folder stays here under a local name, whole, and is found to be gone there when it is to be removed again."""
+    remote = stocked(kind)
+    remote.other.mkdir("/d/empty")
+    remote.faults.next("delete", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d", "d~")
+        await happened(remote, 1)
+        await asked(remote, "stat /d")
+        remote.other.delete("/d")
+        await world.drain()
+        tree = await world.tree()
+        assert (tree["/d~/x"], tree["/d~/empty"]) == (b"stock of /d/x", None)
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["goes on", "killed"])
+def test_a_folder_is_not_removed_before_it_is_known_whether_something_was_moved_out_of_it(
+    tmp_path: Path, *, killed: bool
+) -> None:
+    """The move is carried out while the folder is removed: what it took along must not come back as another's."""
+    remote = stocked(FakeRemote)
+    remote.latency_s = 0.5
+    remote.faults.next("move", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d/x", "e")
+        await happened(remote, 1)
+        await world.rename("e", "d/x")
+        await world.rename("d", "d~")
+        if killed:
+            await world.kill()
+        listed = remote.methods().count("list_folder /d")
+        with trio.move_on_after(8):
+            await asked(remote, "list_folder /d", listed + 1)
+        remote.other.move("/d/x", "/e")
+        await world.drain()
+        await world.refresh_all()
+        await world.drain()
+        assert (await world.tree())["/d~/x"] == b"stock of /d/x"
+        assert sorted(remote.other.tree()) == ["/a", "/b", "/f"]
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["before the look", "after it"])
+def test_a_folder_whose_place_another_one_took_before_it_was_moved_is_not_tried_for_ever(
+    tmp_path: Path, *, looked: bool
+) -> None:
+    """The first move never arrived, and what is there by now is not the folder that was to be moved."""
+    remote = stocked(FakeRemote)
+    remote.faults.next("move", [FaultKind.REFUSE])
+
+    async def story(world: World) -> None:
+        await world.tree()
+        await world.rename("d", "new")
+        await happened(remote, 1)
+        if looked:
+            await asked(remote, "stat /new")
+        remote.other.delete("/d")
+        remote.other.mkdir("/d")
+        remote.other.write("/d/theirs", b"theirs")
+        await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert b"theirs" in remote.other.tree().values()
+        await world.check_nothing_left()
 
     tell(tmp_path, story, remote)
 
