@@ -97,6 +97,7 @@ def test_its_window_follows_another_client(site: Site, stage: MountStage) -> Non
     other = OtherClient(site, folder)
     try:
         other.write("first.txt", b"twelve bytes")
+        stage.wait((stage.mount_point / folder / "first.txt").exists)
         with FileManager(stage.mount_point / folder) as window:
             window.shows({"first.txt": "12 bytes"})
             other.make_folder("papers")
