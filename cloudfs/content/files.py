@@ -386,6 +386,7 @@ class Files:
         with self._store.transaction():
             self._store.delete_staged(layer.ino, layer.version)
             self._store.nodes.update(layer.ino, version=base.version)
+            self._store.look_again(layer.ino)
             self.disposal.doom(layer.ino, layer.version)
         content.top = base
 

@@ -323,6 +323,7 @@ class Takeover:
             # What is in it allows something else too, and no ETag in it tells of that (protocol.md §3.1).
             columns["listed_etag"] = None
         if content:
+            self._store.clear_observed(node.ino)
             version = self._nodes.next_version() if entry.version.size else 0
             columns |= {
                 "version": version,

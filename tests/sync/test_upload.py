@@ -17,7 +17,7 @@ from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
 from cloudfs.errors import Unreachable
 from cloudfs.remote.protocol import Features
-from cloudfs.types import ContentVersion, Ino, RemotePath, RemoteVersion
+from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
 
@@ -513,6 +513,25 @@ def test_what_is_written_just_when_a_file_could_not_be_kept_here_goes_up(
 
     tell(tmp_path, story, remote)
     assert remote.other.tree() == {"/b": b"NEW only copy"}
+
+
+def test_a_file_written_as_it_was_shows_what_another_client_wrote_meanwhile(tmp_path: Path) -> None:
+    """As `rsync` and `git` do. Nothing of it is to be sent, and its folder was listed already."""
+    remote = with_file()
+
+    async def story(world: World) -> None:
+        before = await world.lookup("a")
+        async with opened(world, "a") as handle:
+            await world.write(handle, 0, b"base")
+            remote.other.write("/a", b"theirs")
+            await world.engine.lister.refresh(ROOT)
+        await world.fs.setattr(before.ino, mtime_ns=before.mtime_ns)
+        await world.drain()
+        await trio.sleep(100)  # the watch looks every 30 s
+        assert await world.tree() == {"/a": b"theirs"}
+
+    tell(tmp_path, story, remote)
+    assert remote.other.tree() == {"/a": b"theirs"}
 
 
 # Refusals
