@@ -171,3 +171,4 @@ class Disposal:
                 with self._store.transaction():
                     self._store.delete_staged(row.ino, row.version)
                     self._store.nodes.update(row.ino, version=row.base)
+                    self._store.look_again(row.ino)

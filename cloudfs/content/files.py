@@ -374,13 +374,19 @@ class Files:
             return await self._begin(content, changes=False)
 
     def withdraw(self, content: FileContent, layer: Layer, base: Source) -> None:
-        """Take back a layer that nobody wrote into: the file is clean again, so that a listing may tell of it."""
+        """Take back a layer that nobody wrote into: the file is clean again, so that a listing may tell of it.
+
+        Not where somebody is just beginning another one on top: its row is there before it is.
+        """
         node = self._store.nodes.get(layer.ino)
-        if content.top is not layer or content.unflushed or node is None or node.s_version != base.version:
+        if content.top is not layer or content.unflushed or node is None:
+            return
+        if (node.version, node.s_version) != (layer.version, base.version):
             return
         with self._store.transaction():
             self._store.delete_staged(layer.ino, layer.version)
             self._store.nodes.update(layer.ino, version=base.version)
+            self._store.look_again(layer.ino)
             self.disposal.doom(layer.ino, layer.version)
         content.top = base
 

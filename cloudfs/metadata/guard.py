@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -26,6 +25,9 @@ _log = logging.getLogger(__name__)
 _HANDFUL = 10
 _WINDOW_S = 600.0
 """What vanishes within so long is looked at as one event."""
+_MOST_NOTED = 10_000
+"""So many are known one by one, of what vanished within that time."""
+_OTHERS = Ino(0)
 _KEY = "vanished"
 
 
@@ -70,8 +72,8 @@ class VanishGuard:
         self._released = released
         self._held = {holding.ino: holding for holding in self._load()}
         self._accepted: set[Ino] = set()
-        self._recent: deque[tuple[float, int]] = deque()
-        """When (trio time) how many nodes were dropped or held."""
+        self._recent: dict[Ino, tuple[float, int]] = {}
+        """When (trio time) something was dropped or held, and how many nodes it was."""
         self.distrusted = False
         """No absence is believed at all. For whoever finds out that the server was set back."""
 
@@ -117,6 +119,12 @@ class VanishGuard:
         self._save()
         self._released()
 
+    def found(self, ino: Ino) -> None:
+        """The server shows elsewhere what it did not show any more, with all below it: it was moved."""
+        self._recent.pop(ino, None)
+        if ino in self._held:
+            self.release([ino])
+
     def sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
         """Return the changes of a whole listing of a folder without the absences that are not believed."""
         before = set(self._held)
@@ -133,11 +141,14 @@ class VanishGuard:
             return list(changes)
         for ino in back:
             del self._held[ino]
+            self._recent.pop(ino, None)
         new = {
             it.node.ino: self._nodes.count_synced_from(it.node.ino)
             for it in drops
             if it.node.ino not in self._held
         }
+        for ino in new:
+            self._recent.pop(ino, None)  # counted once, however often it is found to be gone before it goes
         if self._is_too_much(folder, gone, sum(new.values())):
             _log.info(
                 "%d nodes that the server does not show any more are kept until somebody answers",
@@ -145,7 +156,7 @@ class VanishGuard:
             )
             now = time.time()
             self._held |= {ino: Holding(ino, folder, count, now) for ino, count in new.items()}
-        self._note(sum(new.values()))
+        self._note(new)
         self._save()
         return [it for it in changes if not (isinstance(it, Drop) and it.node.ino in self._held)]
 
@@ -162,13 +173,13 @@ class VanishGuard:
         moved = any(it.ino != node.ino and it.linked and it.ino not in self._held for it in others)
         if moved:
             self._held.pop(node.ino, None)
+            self._recent.pop(node.ino, None)
         return moved
 
     def _is_too_much(self, folder: Ino, gone: set[Ino], count: int) -> bool:
         before = trio.current_time() - _WINDOW_S
-        while self._recent and self._recent[0][0] < before:
-            self._recent.popleft()
-        recent = sum(number for _, number in self._recent)
+        self._recent = {ino: noted for ino, noted in self._recent.items() if noted[0] >= before}
+        recent = sum(number for _, number in self._recent.values())
         emptied = 0
         if folder == ROOT and len(gone) > _HANDFUL:
             known = {node.ino for node in self._nodes.synced_children(ROOT)}
@@ -184,9 +195,11 @@ class VanishGuard:
             distrusted=self.distrusted,
         )
 
-    def _note(self, count: int) -> None:
-        if count:
-            self._recent.append((trio.current_time(), count))
+    def _note(self, gone: Mapping[Ino, int]) -> None:
+        for ino, count in gone.items():
+            key = ino if len(self._recent) < _MOST_NOTED else _OTHERS
+            _, before = self._recent.pop(key, (0.0, 0))
+            self._recent[key] = trio.current_time(), before + count
 
     # Across restarts
 

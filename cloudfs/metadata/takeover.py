@@ -270,6 +270,8 @@ class Takeover:
         if folder.local_only and node.folder:
             self._nodes.set_local_only((it.ino for it in self._nodes.descendants(node.ino)), value=True)
         self.vanished.found(node)
+        if self._guard is not None:
+            self._guard.found(node.ino)
         self._displaced.forget(node.ino)
         announcements: list[Callable[[], None]] = [
             lambda: self._sink.entry_changed(folder.ino, entry.name),
@@ -321,6 +323,7 @@ class Takeover:
             # What is in it allows something else too, and no ETag in it tells of that (protocol.md §3.1).
             columns["listed_etag"] = None
         if content:
+            self._store.clear_observed(node.ino)
             version = self._nodes.next_version() if entry.version.size else 0
             columns |= {
                 "version": version,

@@ -150,6 +150,12 @@ class Store:
         """The observation was dealt with."""
         self.db.execute("DELETE FROM observed WHERE ino = ?", (ino,))
 
+    def look_again(self, ino: Ino) -> None:
+        """A node is clean again without having been sent: have its folder listed, if that told of it meanwhile."""
+        node = self.nodes.get(ino)
+        if node is not None and node.s_parent is not None and self.is_observed(ino):
+            self.nodes.update(node.s_parent, listed_etag=None)
+
     # Attempted uploads
 
     def begin_attempt(self, attempt: Attempt) -> None:

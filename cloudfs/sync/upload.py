@@ -360,6 +360,8 @@ class Uploader:
         with self._store.transaction():
             self._nodes.update(parcel.node.ino, s_version=parcel.version)
             self._store.end_attempts(parcel.node.ino)
+            self._store.look_again(parcel.node.ino)
+            self._store.clear_observed(parcel.node.ino)
         return parcel.node.remote_version
 
     def _commit(self, parcel: Parcel, stored: Stored, checksum: str | None) -> RemoteVersion:

@@ -527,3 +527,24 @@ def test_a_part_written_here_follows_with_its_folder_though_the_rest_was_not_rea
         assert "/one/deep" not in remote.other.tree()
 
     tell(tmp_path, story, remote)
+
+
+def test_moves_of_other_clients_are_no_reason_to_keep_what_one_of_them_removes(tmp_path: Path) -> None:
+    """What is found elsewhere has not vanished: however much is moved, a single removal is believed afterwards."""
+    remote = stocked()
+    for number in range(30):
+        remote.other.write(f"/one/deep/{number}", b"one of many")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        for _ in range(3):
+            for source, target in (("one", "two"), ("two", "one")):
+                remote.other.move(f"/{source}/deep", f"/{target}/deep")
+                await look(world, source, target)
+                await world.walk()
+        remote.other.delete("/one/file")
+        await look(world, "one")
+        assert world.engine.deletions.vanished() is None
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import trio
 
+from cloudfs.blocks.staging import StagedFile
+from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.source import Source
+from cloudfs.errors import Unreachable
 from cloudfs.remote.protocol import Features
-from cloudfs.types import RemotePath
+from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
 
@@ -450,6 +456,82 @@ def test_who_has_the_old_file_open_goes_on_reading_it_after_an_atomic_save(tmp_p
             assert await world.read(handle) == b"old" * 1_000_000
 
     tell(tmp_path, story, remote)
+
+
+@dataclass
+class Withholding(FakeRemote):
+    """Answers no download before it is told to, and then breaks each one off until it is told that that will do."""
+
+    asked: trio.Event = field(default_factory=trio.Event)
+    answers: trio.Event = field(default_factory=trio.Event)
+    mended: trio.Event = field(default_factory=trio.Event)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        if not self.mended.is_set():
+            self.asked.set()
+            await self.answers.wait()
+            raise Unreachable("the line is down", subject=path)
+        async with super().stream(path, start, stop, expect) as chunks:
+            yield chunks
+
+
+def test_what_is_written_just_when_a_file_could_not_be_kept_here_goes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file gets a local name, and its bytes, on their way, do not come; a program begins to write at that moment."""
+    remote = Withholding()
+    remote.other.write("/a", b"the only copy")
+
+    async def story(world: World) -> None:
+        files = world.engine.files
+        create, withdraw = files._staging.create, files.withdraw
+
+        async def late(ino: Ino, version: ContentVersion) -> StagedFile:
+            """The disk takes its time; meanwhile the download fails."""
+            remote.answers.set()
+            await remote.mended.wait()
+            return await create(ino, version)
+
+        def failed(content: FileContent, layer: Layer, base: Source) -> None:
+            withdraw(content, layer, base)
+            remote.mended.set()
+
+        monkeypatch.setattr(files, "withdraw", failed)
+        await world.rename("a", "a~")
+        await remote.asked.wait()
+        async with opened(world, "a~") as handle:
+            with monkeypatch.context() as patch:
+                patch.setattr(files._staging, "create", late)
+                await world.write(handle, 0, b"NEW")
+        await world.drain()
+        assert await world.tree() == {"/a~": b"NEW only copy"}
+        await world.rename("a~", "b")
+        await world.drain()
+
+    tell(tmp_path, story, remote)
+    assert remote.other.tree() == {"/b": b"NEW only copy"}
+
+
+def test_a_file_written_as_it_was_shows_what_another_client_wrote_meanwhile(tmp_path: Path) -> None:
+    """As `rsync` and `git` do. Nothing of it is to be sent, and its folder was listed already."""
+    remote = with_file()
+
+    async def story(world: World) -> None:
+        before = await world.lookup("a")
+        async with opened(world, "a") as handle:
+            await world.write(handle, 0, b"base")
+            remote.other.write("/a", b"theirs")
+            await world.engine.lister.refresh(ROOT)
+        await world.fs.setattr(before.ino, mtime_ns=before.mtime_ns)
+        await world.drain()
+        await trio.sleep(100)  # the watch looks every 30 s
+        assert await world.tree() == {"/a": b"theirs"}
+
+    tell(tmp_path, story, remote)
+    assert remote.other.tree() == {"/a": b"theirs"}
 
 
 # Refusals
