@@ -365,7 +365,9 @@ def _hands(
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
-    remover = Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts)
+    remover = Remover(
+        store, remote, lister, residents, contents.files, contents.outgoing, doubts, uploader.tail_arrived
+    )
     return Hands(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,
