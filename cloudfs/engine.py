@@ -337,7 +337,7 @@ def _reading(
         nursery,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
-    return fetcher, Prefetcher(store.nodes, fetcher, nursery)
+    return fetcher, Prefetcher(store.nodes, fetcher, nursery, is_another_there=store.is_observed)
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:
