@@ -337,7 +337,7 @@ def _reading(
         nursery,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
-    return fetcher, Prefetcher(store.nodes, fetcher, nursery)
+    return fetcher, Prefetcher(store.nodes, fetcher, nursery, is_another_there=store.is_observed)
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:
@@ -365,7 +365,9 @@ def _hands(
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
-    remover = Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts)
+    remover = Remover(
+        store, remote, lister, residents, contents.files, contents.outgoing, doubts, uploader.tail_arrived
+    )
     return Hands(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,

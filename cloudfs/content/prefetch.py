@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
 
@@ -121,8 +121,17 @@ class _Known:
 class Prefetcher:
     """Stands before the reads of an account's files. Made and used on the loop's thread only."""
 
-    def __init__(self, nodes: Nodes, fetcher: Fetcher, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        fetcher: Fetcher,
+        nursery: trio.Nursery,
+        *,
+        is_another_there: Callable[[Ino], bool] = lambda _: False,
+    ) -> None:
+        """`is_another_there` tells whether a listing showed another version of a file, which was not taken over."""
         self._nodes = nodes
+        self._is_another_there = is_another_there
         self._fetcher = fetcher
         self._nursery = nursery
         self._walks = Walks(_Known(nodes))
@@ -243,7 +252,7 @@ class Prefetcher:
 
     def _missing(self, node: Node) -> Source | None:
         """Return the version of a small file that would have to be fetched; None where there is no need, or no way."""
-        source = _source(node)
+        source = self._source(node)
         if source is None or node.ino in self._coming or self._fetcher.comes(source):
             return None
         return source
@@ -329,7 +338,7 @@ class Prefetcher:
             self._nodes.get_many([it.ino for it in batch.sources]),
         )
         wanted = [
-            it for it in batch.sources if (node := nodes.get(it.ino)) is not None and _source(node) == it
+            it for it in batch.sources if (node := nodes.get(it.ino)) is not None and self._source(node) == it
         ]
         for source in {*batch.sources} - {*wanted}:
             self._ledger.cancel(source.ino)
@@ -374,12 +383,16 @@ class Prefetcher:
                 now = trio.current_time()
                 self._speeds.note(Way.SINGLE, (now - began) / _AT_ONCE, 1, now)
 
+    def _source(self, node: Node) -> Source | None:
+        """Return a small file's version on the server; None where what the mount shows is another one, or elsewhere.
 
-def _source(node: Node) -> Source | None:
-    """Return a small file's version on the server; None where what the mount shows is another one, or elsewhere."""
-    if node.folder or node.dirty or not node.placed or node.version != node.s_version:
-        return None
-    return Source(node.ino, node.version, node.remote_version) if 0 < node.size <= BLOCK_SIZE else None
+        INVARIANT: for all others their folder's ETag, as it was listed, says that they are there in just this version.
+        """
+        if node.folder or node.dirty or not node.placed or node.version != node.s_version:
+            return None
+        if not 0 < node.size <= BLOCK_SIZE or self._is_another_there(node.ino):
+            return None
+        return Source(node.ino, node.version, node.remote_version)
 
 
 def _note(notes: OrderedDict[Ino, T], ino: Ino, value: T) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
@@ -39,7 +40,9 @@ class Remover:
         files: Files,
         outgoing: Outgoing,
         doubts: Doubts,
+        tail_arrived: Callable[[Node], Awaitable[bool]],
     ) -> None:
+        """`tail_arrived` finds out what became of an upload of a tail: see `Uploader`."""
         self._store = store
         self._nodes = store.nodes
         self._remote = remote
@@ -48,6 +51,7 @@ class Remover:
         self._files = files
         self._outgoing = outgoing
         self._doubts = doubts
+        self._tail_arrived = tail_arrived
         self._evidence = Evidence(remote)
         self._blind_spots = BlindSpots(store, remote)
 
@@ -59,6 +63,8 @@ class Remover:
         self._doubts.require_over(node.ino, node.name)
         if node.linked:
             # It stays here, in a local-only place: its bytes must not go with the server's copy.
+            if await self._tail_arrived(node):
+                return True  # the next plan removes that
             await self._keep(node)
         path = self._nodes.synced_path(node.ino)
         if path is None:
@@ -111,6 +117,7 @@ class Remover:
     async def _keep(self, node: Node) -> None:
         """Bring everything at and below a node into staging, also what was never listed or read."""
         if not node.folder:
+            await self._tail_arrived(node)  # the server may have nothing else of it any more
             await self._outgoing.keep(node)
             return
         if node.synced:

@@ -75,12 +75,14 @@ class Uploader:
 
         Raises RemoteError; then nothing is lost and the next plan says what is still to do.
         """
+        if await self.tail_arrived(step.node) or (
+            step.onto is not None and await self.tail_arrived(step.onto)
+        ):
+            return
         if step.onto is not None and (step.onto.linked or self._residents.is_open(step.onto.ino)):
             # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
             # the server is about to lose them.
             await self._outgoing.keep(step.onto)
-        if await self._tail_arrived(step.node):
-            return
         try:
             await self._send(step)
         except Unsupported:
@@ -93,10 +95,10 @@ class Uploader:
             if package is not None:
                 package.delivered = await self._deliver(package.parcel, package.layer)
 
-    async def _tail_arrived(self, node: Node) -> bool:
+    async def tail_arrived(self, node: Node) -> bool:
         """Find out whether a tail arrived of which no answer came; then it is committed, and to be planned on from.
 
-        Without that its base, which is gone from the server by then, would be looked for in vain.
+        Without that its base, which is gone from the server by then, would be looked for in vain. Raises RemoteError.
         """
         path = self._nodes.synced_path(node.ino)
         current = self._nodes.get(node.ino)

@@ -192,3 +192,25 @@ def test_the_same_fingerprint_says_nothing(stage: VfsStage, here: VfsDriver, the
     assert here.names() == ["docs"]
     assert read(here, "docs/report") == b"an older one, put there on purpose"
     assert held(stage) is None
+
+
+def test_what_is_fetched_ahead_is_not_the_older_version(
+    stage: VfsStage, server: StandIn, there: Account
+) -> None:
+    """Files without checksums, of the same size in both versions: a folder's ETag proves nothing about what is kept."""
+    names = [f"docs/walk/{number:02}" for number in range(12)]
+    for name in names:
+        there.write(f"/{name}", b"newer " + name.encode(), mtime=NEW)
+    stage.look()
+    here = stage.root()
+    for name in names[:2]:
+        assert read(here, name) == b"newer " + name.encode()
+    for name in names:
+        there.write(f"/{name}", b"older " + name.encode(), mtime=OLD)
+    server.site.fingerprint = "b0a1c2"
+    stage.look()
+    for name in names[:2]:
+        assert read(here, name) == b"newer " + name.encode()
+    for name in names[2:]:
+        with pytest.raises(OSError, match="Stale"):
+            read(here, name)

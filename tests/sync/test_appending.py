@@ -428,3 +428,44 @@ def test_the_proof_of_a_tail_is_no_checksum_and_survives_being_kept() -> None:
     assert not is_tail_proof(sha1(b"tail"))
     assert not is_tail_proof(None)
     assert not is_tail_proof("TAIL-1-2-SHA1:short")
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["alone", "replaced"])
+def test_a_file_that_gets_a_local_name_while_its_tail_is_in_doubt_is_kept_here_whole(
+    tmp_path: Path, *, replaced: bool
+) -> None:
+    """As an editor makes a backup of a log. What the tail was put behind is not on the server any more."""
+    remote = server()
+    remote.faults.next("put", [FaultKind.LOSE_REPLY])
+    new = {"/a": b"new"} if replaced else {}
+
+    async def story(world: World) -> None:
+        await append(world, b"one")
+        while not remote.faults.happened:
+            await trio.sleep(0.1)
+        await world.rename("a", "a~")
+        if replaced:
+            await world.save("a", b"new")
+        assert await world.drain() == []
+        assert await world.tree() == {"/a~": OLD + b"one", **new}
+
+    run(tmp_path, story, remote)
+    assert remote.other.tree() == new
+
+
+def test_a_folder_gets_a_local_name_while_the_tail_of_a_file_in_it_is_in_doubt(tmp_path: Path) -> None:
+    remote = FakeRemote(account=Account(now_s, sticky=True))
+    remote.other.mkdir("/f")
+    remote.other.write("/f/a", OLD, mtime_s=1_600_000_000, checksum=sha1(OLD))
+    remote.faults.next("put", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await append(world, b"one", "f/a")
+        while not remote.faults.happened:
+            await trio.sleep(0.1)
+        await world.rename("f", "f~")
+        assert await world.drain() == []
+        assert await world.tree() == {"/f~": None, "/f~/a": OLD + b"one"}
+
+    run(tmp_path, story, remote)
+    assert remote.other.tree() == {}
