@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -71,10 +71,13 @@ class Setback:
         self._keeping = True
         return True
 
-    def begin_listing(self, folder: Ino) -> None:
-        """A listing of a folder is about to be taken over: it tells anew what is kept there."""
+    def begin_listing(self, folder: Ino, others: Collection[Ino]) -> None:
+        """A listing of a folder is about to be taken over: it tells anew what is kept there.
+
+        `others`: the files that it shows other versions of. Each one counts as kept until it is taken over.
+        """
         if self._keeping:
-            self._store.clear_observed_of_clean(folder)
+            self._store.clear_observed_of_clean(folder, but=others)
 
     def kept(self) -> list[tuple[Ino, RemoteEntry]]:
         """Return the files that keep their version, and what the server has instead."""

@@ -96,7 +96,8 @@ class Takeover:
             changes = self._guard.sift(folder, changes)
         changes = [it for it in changes if not (isinstance(it, Drop) and it.node.ino in kept)]
         if self._setback is not None:
-            self._setback.begin_listing(folder)
+            others = [it.node.ino for it in changes if isinstance(it, Refresh) and it.content]
+            self._setback.begin_listing(folder, others)
         fitted = True
         changes = [await self._thinned(it) if isinstance(it, Drop) else it for it in changes]
         for start in range(0, len(changes), _BATCH):
@@ -315,6 +316,8 @@ class Takeover:
     def _refresh(self, node: Node, entry: RemoteEntry, *, content: bool) -> list[Callable[[], None]]:
         if content and self._setback is not None and self._setback.keeps(node, entry):
             return []
+        if content:
+            self._store.clear_observed(node.ino)
         if content and self._residents.is_open(node.ino):
             return self._replace_open(node, entry)
         columns = synced_columns(node.s_parent or node.ino, entry)
@@ -323,7 +326,6 @@ class Takeover:
             # What is in it allows something else too, and no ETag in it tells of that (protocol.md §3.1).
             columns["listed_etag"] = None
         if content:
-            self._store.clear_observed(node.ino)
             version = self._nodes.next_version() if entry.version.size else 0
             columns |= {
                 "version": version,

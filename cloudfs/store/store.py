@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,12 @@ class Store:
         )
         return [(Ino(ino), msgspec.json.decode(entry, type=RemoteEntry)) for ino, entry in rows]
 
-    def clear_observed_of_clean(self, folder: Ino) -> None:
-        """Forget the same of the files in one folder."""
+    def clear_observed_of_clean(self, folder: Ino, *, but: Collection[Ino]) -> None:
+        """Forget the same of the files in one folder, all `but` some."""
         self.db.execute(
-            "DELETE FROM observed WHERE ino IN (SELECT ino FROM nodes WHERE s_parent = ? AND NOT dirty)",
-            (folder,),
+            "DELETE FROM observed WHERE ino IN (SELECT ino FROM nodes WHERE s_parent = ? AND NOT dirty)"
+            " AND ino NOT IN (SELECT value FROM json_each(?))",
+            (folder, msgspec.json.encode(list(but)).decode()),
         )
 
     def clear_observed(self, ino: Ino) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cloudfs.metadata import takeover
 from cloudfs.metadata.merge import Drop
+from cloudfs.metadata.setback import Setback
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Kind, RemoteEntry
@@ -514,3 +515,24 @@ async def test_what_is_made_in_a_large_folder_while_it_goes_stays(tmp_path: Path
         assert set(shown) == {"new"}
         assert not room.node(gone.ino).synced
         assert {node.name for node in room.nodes.dirty()} == {"d", "new"}
+
+
+@pytest.mark.expect_log("was set back to a backup")
+async def test_what_is_kept_from_a_backup_is_known_while_it_is_listed_again(
+    room: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two batches others go on, and must not take it for the server's version."""
+    names = [f"/{number:04}" for number in range(takeover._BATCH + 1)]
+    await room.merge(*(file(name, "new", size=3, modified_s=200) for name in names))
+    setback = Setback(room.store)
+    for fingerprint in ("before", "after"):
+        setback.seen(fingerprint)
+    monkeypatch.setattr(room.takeover, "_setback", setback)
+    older = [file(name, "old", size=3, modified_s=100) for name in names]
+    await room.merge(*older)
+    kept: list[int] = []
+    monkeypatch.setattr(takeover, "reached", lambda _: kept.append(len(setback.kept())))
+    await room.merge(*older)
+    assert kept == [len(names)] * 2
+    await room.merge(*(file(name, "new", size=3, modified_s=200) for name in names))
+    assert setback.kept() == []
