@@ -13,7 +13,18 @@ from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "base_content"]
+
+
+def base_content(node: Node) -> list[Attempt]:
+    """Return what the server was last known to have, where that can be proved: its time may have been set since.
+
+    That gives it another ETag, and Nextcloud drops the checksum (measured on 29.0.1); the answer may have been lost.
+    """
+    checksum = node.s_checksum or ""
+    if node.s_version is None or node.s_size is None or not checksum.upper().startswith("SHA1:"):
+        return []
+    return [Attempt(node.ino, node.s_version, node.s_size, checksum)]
 
 
 class Evidence:

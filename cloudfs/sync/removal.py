@@ -20,7 +20,7 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.doubts import Doubts
-from cloudfs.sync.evidence import Evidence
+from cloudfs.sync.evidence import Evidence, base_content
 from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Remover"]
@@ -98,7 +98,7 @@ class Remover:
                 raise ProtocolViolation(
                     "the removal of a file that is unchanged was refused", subject=path
                 ) from None
-            if entry is None or not await self._evidence.sent(entry, self._store.attempts(node.ino)):
+            if entry is None or not await self._is_ours(node, entry):
                 raise
             await self._delete(node, path, entry.version)
 
@@ -192,7 +192,12 @@ class Remover:
     async def _is_version(self, known: Node, entry: RemoteEntry) -> bool:
         if known.remote_version.same_content(entry.version):
             return True
-        return await self._evidence.sent(entry, self._store.attempts(known.ino)) is not None
+        return await self._is_ours(known, entry)
+
+    async def _is_ours(self, node: Node, entry: RemoteEntry) -> bool:
+        """Tell whether what is there comes from a request of ours whose reply was lost, or has the known bytes."""
+        contents = [*self._store.attempts(node.ino), *base_content(node)]
+        return await self._evidence.sent(entry, contents) is not None
 
     def commit(self, node: Node) -> None:
         """The server has it no more, nor what was in it: what the mount shows of that is new from now on."""

@@ -31,7 +31,7 @@ from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
-from cloudfs.sync.evidence import Evidence
+from cloudfs.sync.evidence import Evidence, base_content
 from cloudfs.sync.packing import Contents, Packer, Parcel, apart
 from cloudfs.sync.steps import Upload
 from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion, Stored
@@ -123,7 +123,7 @@ class Uploader:
                 return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
             earlier = self._store.attempts(parcel.node.ino)
             earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
-            earlier += [] if base is None else _base_content(base)
+            earlier += [] if base is None else base_content(base)
             self._store.begin_attempt(Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum))
             reached("attempt noted")
             try:
@@ -259,7 +259,7 @@ class Uploader:
         What was written since stays to be sent. Raises RemoteError.
         """
         contents = self._store.attempts(node.ino)
-        contents += _base_content(node) if place == (node.s_parent, node.s_name) else []
+        contents += base_content(node) if place == (node.s_parent, node.s_name) else []
         attempt = await self._evidence.sent(entry, contents)
         if attempt is None:
             return False
@@ -439,17 +439,6 @@ class Uploader:
         )
         self._store.hand_on_attempts(node.ino, left)
         self._doubts.hand_on(node.ino, left)
-
-
-def _base_content(node: Node) -> list[Attempt]:
-    """Return what the server was last known to have, where that can be proved: its time may have been set since.
-
-    That gives it another ETag, and Nextcloud drops the checksum (measured on 29.0.1); the answer may have been lost.
-    """
-    checksum = node.s_checksum or ""
-    if node.s_version is None or node.s_size is None or not checksum.upper().startswith("SHA1:"):
-        return []
-    return [Attempt(node.ino, node.s_version, node.s_size, checksum)]
 
 
 def _gone(parcel: Parcel) -> NotFound:

@@ -413,6 +413,25 @@ def test_an_edit_of_a_file_whose_time_another_client_set_is_no_conflict(tmp_path
     tell(tmp_path, story, remote)
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a folder"])
+def test_a_file_whose_time_another_client_set_can_be_removed(tmp_path: Path, *, inside: bool) -> None:
+    """So can one whose time we set ourselves, while nobody knows of it: it has the bytes that were removed."""
+    remote = stocked(FakeRemote)
+
+    async def story(world: World) -> None:
+        await world.mkdir("folder")
+        await world.save("folder/a", b"first")
+        await world.drain()
+        remote.account.set_mtime(RemotePath("/folder/a"), 1_600_000_000)
+        await world.unlink("folder/a")
+        if inside:
+            await world.rmdir("folder")
+        await world.drain()
+        assert "/folder/a" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)
+
+
 # What a request does after its client was killed
 
 
