@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import Changed, NotFound, ProtocolViolation, Unsupported
+from cloudfs.errors import BaseLost, Changed, NotFound, ProtocolViolation, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.residents import Residents
 from cloudfs.remote.protocol import Remote
@@ -118,12 +118,22 @@ class Remover:
         """Bring everything at and below a node into staging, also what was never listed or read."""
         if not node.folder:
             await self._tail_arrived(node)  # the server may have nothing else of it any more
-            await self._outgoing.keep(node)
+            await self._keep_file(node)
             return
         if node.synced:
             await self._lister.refresh(node.ino)
         for member in self._nodes.children(node.ino):
             await self._keep(member)
+
+    async def _keep_file(self, node: Node) -> None:
+        try:
+            await self._outgoing.keep(node)
+        except BaseLost:
+            path = self._nodes.synced_path(node.ino)
+            entry = None if path is None else await self._evidence.look(path)
+            if entry is None or self._evidence.is_another(node, entry):
+                raise  # it may have been moved there: a listing tells
+            # What it was edited from has been replaced: nothing of it is on the server, and nothing goes with the rest.
 
     async def _remove_folder(self, node: Node, path: RemotePath) -> None:
         """Delete a folder in one request, but only if nothing in it is unknown or changed."""

@@ -298,3 +298,26 @@ def test_waiting_for_the_server_ends_where_things_wait_for_a_folder_that_is_bloc
 
     tell(tmp_path, story, remote)
     assert remote.other.tree() == {"/a": b"old"}
+
+
+@pytest.mark.parametrize("renamed", ["d", "d/a"])
+def test_what_lost_its_base_does_not_keep_a_removal_from_ending(tmp_path: Path, renamed: str) -> None:
+    """It went to a local name, with an edit of what another client replaced: nothing of it is there to be kept."""
+    remote = FakeRemote()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/a", b"x" * 1000)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "d/a", os.O_WRONLY) as handle:
+            await world.write(handle, 1000, b" and more")
+        remote.other.write("/d/a", b"theirs")
+        await world.rename(renamed, "a~")
+        await world.drain()
+        asked = len(remote.log)
+        await trio.sleep(20)
+        assert len(remote.log) - asked < 5
+        assert remote.other.tree() == {"/d": None, "/d/a": b"theirs"}
+        assert await world.read_file("d/a") == b"theirs"
+
+    tell(tmp_path, story, remote, poll_s=0)
