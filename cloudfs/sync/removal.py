@@ -131,7 +131,7 @@ class Remover:
         except BaseLost:
             path = self._nodes.synced_path(node.ino)
             entry = None if path is None else await self._evidence.look(path)
-            if entry is None or self._evidence.is_another(node, entry):
+            if path is not None and (entry is None or self._evidence.is_another(node, entry)):
                 raise  # it may have been moved there: a listing tells
             # What it was edited from has been replaced: nothing of it is on the server, and nothing goes with the rest.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 
 import msgspec
 import trio
@@ -72,7 +71,8 @@ class Restraint:
         self._limit = limit
         text = store.note(_KEY)
         self._word = _Word() if text is None else msgspec.json.decode(text, type=_Word)
-        self._sent: deque[tuple[float, int]] = deque()
+        self._sent: dict[Ino, tuple[float, int]] = {}
+        """When the removal of a node was last started, the latest last, and of how much."""
         self.distrusted = False
         """Nothing is deleted at all. For whoever finds out that the server was set back."""
 
@@ -87,11 +87,11 @@ class Restraint:
             if not self._nodes.leaving(self._word.allowed_ns, 1):
                 self._remember(msgspec.structs.replace(self._word, held_since=None))
             return
-        before = trio.current_time() - _WINDOW_S
-        while self._sent and self._sent[0][0] < before:
-            self._sent.popleft()
-        sent = sum(count for _, count in self._sent)
-        count = sent + self.count()
+        sent, planned = self._lately_sent(), self.count()
+        if sent + planned > min(_FEW, self._limit):
+            # What has to be tried again is planned, too.
+            sent -= sum(self._sent.get(node.ino, (0.0, 0))[1] for node in self.leaving())
+        count = sent + planned
         few = not self.distrusted and count <= min(_FEW, self._limit)
         known = self._nodes.count_synced() + sent if not few and self._nodes.is_all_listed() else None
         if removes_too_much(count, known, limit=self._limit, distrusted=self.distrusted):
@@ -105,7 +105,14 @@ class Restraint:
     def sending(self, node: Node) -> None:
         """A node's removal is started."""
         if node.ctime_ns > self._word.allowed_ns:
-            self._sent.append((trio.current_time(), self._nodes.count_synced_from(node.ino)))
+            self._sent.pop(node.ino, None)
+            self._sent[node.ino] = (trio.current_time(), self._nodes.count_synced_from(node.ino))
+
+    def _lately_sent(self) -> int:
+        before = trio.current_time() - _WINDOW_S
+        while self._sent and (oldest := next(iter(self._sent.items())))[1][0] < before:
+            del self._sent[oldest[0]]
+        return sum(count for _, count in self._sent.values())
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return why a node waits: its removal is held, or that of what has its name; None where it does not.

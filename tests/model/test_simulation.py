@@ -17,7 +17,7 @@ from tests.tooling.needs import in_ci
 # What is logged as an error is a failure of the history.
 pytestmark = pytest.mark.expect_log(".*", optional=True)
 
-_SEEDS = 500 if in_ci() else 80
+_SEEDS = 400 if in_ci() else 80
 """Of each profile, as many of them as there is time for:"""
 _SECONDS = 20.0 if in_ci() else 3.0
 _NEW_SEEDS = 10
