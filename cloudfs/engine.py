@@ -253,9 +253,7 @@ async def _compose(
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
-    obstacles = Obstacles(
-        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard
-    )
+    obstacles = Obstacles(store, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard)
     worker = Worker(
         store,
         inbox,

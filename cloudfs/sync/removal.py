@@ -58,7 +58,8 @@ class Remover:
     async def remove(self, node: Node) -> bool:
         """Delete the server's copy, unless it was changed since: False, it stays and shows up again when it is listed.
 
-        What stays in the mount (a local-only place) gets all its bytes into staging first. Raises RemoteError.
+        What stays in the mount (a local-only place) gets all its bytes into staging first. Raises RemoteError and
+        LocalDamage, and BaseLost where such a file is not in its place on the server any more: a listing tells.
         """
         self._doubts.require_over(node.ino, node.name)
         if node.linked:
@@ -128,12 +129,13 @@ class Remover:
     async def _keep_file(self, node: Node) -> None:
         try:
             await self._outgoing.keep(node)
-        except BaseLost:
+        except BaseLost as error:
             path = self._nodes.synced_path(node.ino)
             entry = None if path is None else await self._evidence.look(path)
             if path is not None and (entry is None or self._evidence.is_another(node, entry)):
                 raise  # it may have been moved there: a listing tells
             # What it was edited from has been replaced: nothing of it is on the server, and nothing goes with the rest.
+            _log.warning("%s cannot be read in full any more: %s", node.name, error)
 
     async def _remove_folder(self, node: Node, path: RemotePath) -> None:
         """Delete a folder in one request, but only if nothing in it is unknown or changed."""

@@ -192,14 +192,14 @@ class TwoClients:
 
     async def _drain(self) -> None:
         """Wait until all is on the server; what misses its base for good is saved once more, as its user would."""
-        troubles = await self.world.drain()
+        troubles = await self.world.drain() + self.world.unreadable()
         for trouble in troubles:
             assert trouble.next_step.startswith("save the whole file once more"), trouble
             path = self.world.path_of(trouble.ino)
             if path is not None:
                 await self._save(path, self._data(5, "L"))
         if troubles:
-            troubles = await self.world.drain()
+            troubles = await self.world.drain() + self.world.unreadable()
         assert not troubles, troubles
 
     def _was_swept(self, content: bytes) -> bool:

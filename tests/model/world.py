@@ -344,6 +344,12 @@ class World:
         assert not limit.cancelled_caught, f"still not on the server: {self.unfinished()}"
         return troubles
 
+    def unreadable(self) -> list[Trouble]:
+        """Return what never goes up and lost what it was made from."""
+        nodes = self.engine.store.nodes
+        blocked = self.engine.obstacles.all_blocked()
+        return [it for it in blocked if (node := nodes.get(it.ino)) is not None and node.local_only]
+
     async def refresh_all(self) -> None:
         """List every folder anew, those that appear by that too."""
         level = [ROOT]
