@@ -277,7 +277,17 @@ async def _compose(
     )
     for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
         _log.error("%s", complaint)
-    deletions = Deletions(store, guard, restraint, setback, lister, outgoing, sink, changed=inbox.notify)
+    deletions = Deletions(
+        store,
+        guard,
+        restraint,
+        setback,
+        lister,
+        outgoing,
+        sink,
+        changed=inbox.notify,
+        reserved=worker.reserved,
+    )
     tree.collect_orphans()
     await _put_right(files)
     greet = partial(_introduce, remote, lister, watcher, quota)

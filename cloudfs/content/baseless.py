@@ -1,7 +1,4 @@
-"""Files under names of this machine alone of which some bytes are nowhere: those of a base that the server has no more.
-
-Of any other such file the upload tells (`BaseLost`). These never go up, so what is known of them follows from the rows.
-"""
+"""Which files have all their bytes in staging files, as far as the rows tell."""
 
 from __future__ import annotations
 
@@ -9,16 +6,20 @@ from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 
-__all__ = ["baseless"]
+__all__ = ["baseless", "lacks_bytes"]
 
 
 def baseless(store: Store) -> list[Node]:
-    """Return the files that the mount shows and that nobody can read in full any more; 1 µs per staging file."""
+    """Return the files that lost what they were edited from, of those whose names never go up; 1 µs per staging file.
+
+    Of any other such file its upload tells (`BaseLost`).
+    """
     nodes = map(store.nodes.get, store.based_on_server_here())
-    return [node for node in nodes if node is not None and _lacks_bytes(store, node)]
+    return [node for node in nodes if node is not None and lacks_bytes(store, node)]
 
 
-def _lacks_bytes(store: Store, node: Node) -> bool:
+def lacks_bytes(store: Store, node: Node) -> bool:
+    """Tell whether some bytes of a file are those of a version of the server's."""
     version, gaps = node.version, [(0, node.size)]
     while gaps and (row := store.staged(node.ino, version)) is not None:
         present, limit = RangeSet.unpack(row.present), min(row.base_limit, row.size)
