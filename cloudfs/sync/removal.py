@@ -188,8 +188,8 @@ class Remover:
 
     async def _is_as_known(self, folder: Node, path: RemotePath) -> bool:
         own, members = await self._remote.list_folder(path)
-        if own.hidden_members:
-            return False  # names that the mount cannot show: nobody here has seen what would go
+        if own.hidden_members or self._evidence.is_another(folder, own):
+            return False  # names that the mount cannot show, or another folder: nobody here has seen what would go
         for entry in members:
             known = self._nodes.synced_child(folder.ino, entry.name)
             if known is None or known.kind is not entry.kind:
