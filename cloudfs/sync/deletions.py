@@ -76,9 +76,9 @@ class Deletions:
         sink: ChangeSink,
         *,
         changed: Callable[[Ino], None],
-        reserved: Callable[[Ino], AbstractAsyncContextManager[None]],
+        reserved: Callable[..., AbstractAsyncContextManager[None]],
     ) -> None:
-        """`reserved` gives a node to whoever works on its content: see `Worker`."""
+        """`reserved` gives nodes to one alone: see `Worker`."""
         self._store = store
         self._nodes = store.nodes
         self._guard = guard
@@ -269,12 +269,14 @@ class Deletions:
         leaving.sort(key=lambda node: len(self._nodes.synced_ancestors(node.ino)))
         done = 0
         for start in range(0, len(leaving), _BATCH):
-            announcements: list[Callable[[], None]] = []
-            with self._store.transaction():
-                for node in leaving[start : start + _BATCH]:
-                    if (back := self._bring_back(node)) is not None:
-                        done += back[0]
-                        announcements += back[1]
+            batch, announcements = leaving[start : start + _BATCH], list[Callable[[], None]]()
+            # A removal that is under way may succeed: what it took is not to be shown as the server's.
+            async with self._reserved(*(node.ino for node in batch)):
+                with self._store.transaction():
+                    for node in batch:
+                        if (back := self._bring_back(node)) is not None:
+                            done += back[0]
+                            announcements += back[1]
             for announce in announcements:
                 announce()
             await trio.lowlevel.checkpoint()

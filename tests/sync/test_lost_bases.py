@@ -1,4 +1,4 @@
-"""Files whose other bytes were those of a version that the server has no more: nothing waits, and the user is told."""
+"""Files whose other bytes are those of a version that the server has no more, or is about to lose."""
 
 from __future__ import annotations
 
@@ -112,3 +112,54 @@ def test_a_folder_leaves_the_server_though_a_file_in_it_lost_its_base_and_was_ne
         assert set(told(world)) == {"d~/mine~"}
 
     tell(tmp_path, story, server(), poll_s=0)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["read", "written"])
+def test_a_save_over_a_file_that_is_open_and_was_replaced_there_goes_up_at_once(
+    tmp_path: Path, *, written: bool
+) -> None:
+    """It waited until the last program closed the old file: to keep that one's bytes was refused."""
+    remote = FakeRemote()
+    remote.other.write("/f", b"x" * 1000)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "f") as handle:
+            if written:
+                await world.write(handle, 1000, b" and more")
+            remote.other.write("/f", b"theirs")
+            await world.save("new", b"saved")
+            await world.rename("new", "f")
+            assert not await world.drain()
+            assert remote.other.tree()["/f"] == b"theirs"
+            assert sorted(map(str, remote.other.tree().values())) == ["b'saved'", "b'theirs'"]
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+@pytest.mark.parametrize("folder", ["d", "d/deep"])
+@pytest.mark.parametrize("written", [False, True], ids=["read", "written"])
+def test_what_was_removed_in_a_folder_is_read_on_when_that_gets_a_local_name(
+    tmp_path: Path, folder: str, *, written: bool
+) -> None:
+    """The server's copy goes with the folder, before the file is closed."""
+    remote = FakeRemote()
+    for path in ("/d", "/d/deep"):
+        remote.other.mkdir(path)
+    remote.other.write(f"/{folder}/f", b"x" * 1000)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, f"{folder}/f") as handle:
+            if written:
+                await world.write(handle, 1000, b" and more")
+            await world.unlink(f"{folder}/f")
+            await world.rmdir("d/deep")
+            await world.rename("d", "d~")
+            assert not await world.drain()
+            assert not remote.other.tree()
+            assert await world.read(handle) == b"x" * 1000 + b" and more" * written
+        assert await world.tree() == {"/d~": None}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0)

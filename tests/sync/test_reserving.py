@@ -153,3 +153,42 @@ def test_a_reservation_waits_for_the_move_of_a_folder_above(tmp_path: Path) -> N
             assert set(world.remote.other.tree()) == {"/e", "/e/f"}
 
     tell(tmp_path, story, Slow(), poll_s=0)
+
+
+class SlowToDelete(FakeRemote):
+    """A server that takes a minute before it deletes, or after it before it says so."""
+
+    says_late = False
+
+    async def delete(self, *args: Any, **named: Any) -> None:
+        await trio.sleep(0 if self.says_late else 60)
+        await super().delete(*args, **named)
+        await trio.sleep(60 if self.says_late else 0)
+
+
+@pytest.mark.parametrize("says_late", [False, True])
+@pytest.mark.parametrize("removed", ["f", "d"])
+def test_what_is_being_removed_is_not_brought_back_without_its_bytes(
+    tmp_path: Path, removed: str, *, says_late: bool
+) -> None:
+    """Some of what is to be restored may have gone already; that is not to be shown as if the server had it."""
+    remote = SlowToDelete()
+    remote.says_late = says_late
+    remote.other.write("/f", b"f")
+    remote.other.mkdir("/d")
+    remote.other.write("/d/g", b"g")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        if removed == "f":
+            await world.unlink("f")
+        else:
+            await world.unlink("d/g")
+            await world.rmdir("d")
+        while not world.engine.worker.in_flight():
+            await trio.sleep(1)
+        assert await world.engine.deletions.restore_removed() == Outcome(0)
+        assert not await world.drain()
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote, poll_s=0)
