@@ -28,8 +28,8 @@ class Keeper:
         """Make a file independent of the server, as far as another client has not replaced its version.
 
         Of a replaced one nothing is there that our step could take: readers of an open one get ESTALE for it as ever,
-        and of what the mount shows `cloudfs status` tells. Raises RemoteError and LocalDamage; BaseLost and Changed where a
-        listing has more to tell: where the file went, or what the version is that an unedited one is to show.
+        and of what the mount shows `cloudfs status` tells. Raises RemoteError and LocalDamage, BaseLost and Changed
+        where a listing has more to tell: where the file went, or what the version is that an unedited one is to show.
         """
         try:
             await self._outgoing.keep(node)
