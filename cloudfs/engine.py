@@ -253,9 +253,7 @@ async def _compose(
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
-    obstacles = Obstacles(
-        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard
-    )
+    obstacles = Obstacles(store, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard)
     worker = Worker(
         store,
         inbox,
@@ -279,7 +277,17 @@ async def _compose(
     )
     for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
         _log.error("%s", complaint)
-    deletions = Deletions(store, guard, restraint, setback, lister, outgoing, sink, changed=inbox.notify)
+    deletions = Deletions(
+        store,
+        guard,
+        restraint,
+        setback,
+        lister,
+        outgoing,
+        sink,
+        changed=inbox.notify,
+        reserved=worker.reserved,
+    )
     tree.collect_orphans()
     await _put_right(files)
     greet = partial(_introduce, remote, lister, watcher, quota)

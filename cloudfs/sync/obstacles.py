@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import trio
 
+from cloudfs.content.baseless import baseless
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.residents import Residents
-from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
+from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.planner import plan
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import Remove, Step
-from cloudfs.sync.troubles import Trouble, Troubles, withheld
+from cloudfs.sync.troubles import Trouble, Troubles, cannot_be_read, withheld
 from cloudfs.types import Ino
 
 __all__ = ["Obstacles"]
@@ -26,7 +27,7 @@ class Obstacles:
 
     def __init__(
         self,
-        nodes: Nodes,
+        store: Store,
         residents: Residents,
         connectivity: Connectivity,
         troubles: Troubles,
@@ -34,7 +35,8 @@ class Obstacles:
         restraint: Restraint,
         guard: VanishGuard,
     ) -> None:
-        self._nodes = nodes
+        self._store = store
+        self._nodes = store.nodes
         self._residents = residents
         self._connectivity = connectivity
         self._troubles = troubles
@@ -53,7 +55,8 @@ class Obstacles:
 
     def all_blocked(self) -> list[Trouble]:
         """Return every trouble that needs somebody to act, of those that are about one node each."""
-        blocked = {trouble.ino: trouble for trouble in self._troubles.all_blocked()}
+        blocked = {trouble.ino: trouble for trouble in map(cannot_be_read, baseless(self._store))}
+        blocked |= {trouble.ino: trouble for trouble in self._troubles.all_blocked()}
         if self._guard.held():
             found = (self._withheld(node) for node in self._nodes.dirty())
             blocked |= {trouble.ino: trouble for trouble in found if trouble is not None}
