@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import resource
@@ -27,6 +28,7 @@ import trio
 
 from cloudfs import config
 from cloudfs import log as logs
+from cloudfs.blocks.trouble import NoRoom
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
 from cloudfs.control.protocol import (
@@ -285,6 +287,13 @@ def _explain(error: BaseException) -> UserError:
         first = first.exceptions[0]
     if isinstance(first, UserError):
         return first
+    if isinstance(first, NoRoom) or getattr(first, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        log.error("the daemon ended: %s", first)
+        return UserError(
+            f"The local disk is full: {first}.",
+            hint="Free some space and mount again; what is not on the server yet is kept.",
+            code=ExitCode.NOT_DONE,
+        )
     log.critical("the daemon ended", exc_info=error)
     text = str(first) if isinstance(first, CloudfsError) else f"{type(first).__name__}: {first}"
     return UserError(f"The daemon ended: {text}.", hint="Its log tells more.", code=ExitCode.INTERNAL)

@@ -224,6 +224,8 @@ def _read_password(user: str, *, from_stdin: bool) -> str:
 
 
 def _require_text(what: str, text: str) -> None:
+    if not text:
+        raise UserError(f"The {what} is empty.", hint="Check where it comes from.", code=ExitCode.USAGE)
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -61,7 +61,7 @@ _ARCHIVE_S = 20.0
 """An archive that takes longer, and longer than GETs would, is given up."""
 _NO_ARCHIVES_S, _FAILED_S, _OUTAGE_S = 3600.0, 120.0, 30.0
 """How long archives are left alone where the server makes none, and after one failed; and all of it where the server
-could not be asked."""
+could not be asked, or the block cache has no room."""
 _LEFT_S = 5.0
 """A walk that has read nothing for so long gets no more files one by one."""
 _LOOK_AT = 500
@@ -374,11 +374,13 @@ class Prefetcher:
             self._ledger.requested()
             try:
                 await self._fetcher.prefetch_whole(source)
-            except _OUTAGES:
-                self._rests_until = trio.current_time() + _OUTAGE_S
-                scope.cancel()
             except _OF_ONE_FILE:
                 self._ledger.lost(source.ino)
+            except CloudfsError as error:
+                # The server is away, or the cache keeps nothing: so it would be with the next one.
+                _log.debug("nothing is fetched ahead for now: %s", error)
+                self._rests_until = trio.current_time() + _OUTAGE_S
+                scope.cancel()
             else:
                 now = trio.current_time()
                 self._speeds.note(Way.SINGLE, (now - began) / _AT_ONCE, 1, now)

@@ -227,6 +227,17 @@ def test_whatever_becomes_of_archives_files_are_read(
     assert archives(server) <= 4, "not tried again and again"
 
 
+@pytest.mark.expect_log("the block cache gave way")
+def test_a_disk_without_room_for_blocks_is_no_failure(tmp_path: Path, server: StandIn, patient: None) -> None:
+    """What the block cache does not keep is read by itself, and nothing more is fetched ahead to be thrown away."""
+    del patient
+    server.site.archives = ""
+    stage = VfsStage(tmp_path / "engine", server, listing_ttl_s=600, cache_keep_free_bytes=1 << 60)
+    walk(stage.root(), 0)
+    stage.close()
+    assert gets(server) <= FILES + 2
+
+
 def test_offline_nothing_is_asked_for_and_what_was_brought_is_read(stage: VfsStage, server: StandIn) -> None:
     walk(stage.root(), 0, range(3))
     stage.wait(lambda: stage.engine.fetcher.statistics().archived_files == 20)
