@@ -339,7 +339,7 @@ def _is_this_machine(host: str) -> bool:
 _SENTENCES: tuple[tuple[type[RemoteError], str, str, ExitCode], ...] = (
     (
         TlsRejected,
-        "The certificate of {url} is not trusted: {detail}.",
+        "There is no safe connection to {url}: {detail}.",
         "If it comes from your own certificate authority, name its file with --ca-file FILE.",
         ExitCode.UNTRUSTED_CERTIFICATE,
     ),
