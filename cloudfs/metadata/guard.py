@@ -99,7 +99,7 @@ class VanishGuard:
             return False
         if any(ino in self._held and self._stands(ino) for ino in self._depends_on(node)):
             return True
-        inside = self._held if node.local_only and node.folder else ()
+        inside = self._held if node.local_only and node.folder and not node.placed else ()
         return any(self._stands(ino) and node.ino in self._nodes.synced_ancestors(ino) for ino in inside)
 
     def _depends_on(self, node: Node) -> set[Ino]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs.types import ROOT
+from cloudfs.errors import Forbidden
+from cloudfs.types import ROOT, RemotePath
 from tests.model.fake_remote import FakeRemote
 from tests.sync.mount import World, tell
 
@@ -21,6 +22,8 @@ def stocked() -> FakeRemote:
         remote.other.mkdir(folder)
     for name in ("a", "b", "c"):
         remote.other.write(f"/top/d/{name}", name.encode())
+    remote.other.mkdir("/top/beside")
+    remote.other.write("/top/beside/x", b"x")
     return remote
 
 
@@ -46,6 +49,34 @@ async def vanish(world: World, renamed: str, *, listed: bool) -> str:
     return shown
 
 
+class Unyielding(FakeRemote):
+    """A server that lets nobody delete anything."""
+
+    async def delete(self, path: RemotePath, **_: object) -> None:
+        raise Forbidden("not allowed", subject=path, status=403)
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["local", "removed"])
+def test_what_would_go_along_with_a_folder_that_is_blocked_is_not_waited_for(
+    tmp_path: Path, *, local: bool
+) -> None:
+    remote = Unyielding()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/a", b"a")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        if local:
+            await world.rename("d", "d~")
+        else:
+            await world.unlink("d/a")
+            await world.rmdir("d")
+        troubles = await world.drain()
+        assert {trouble.name for trouble in troubles} == {"d~" if local else "d"}
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
 @WHERE
 @LISTED
 def test_it_waits_for_the_answer_too_and_goes_with_it(tmp_path: Path, renamed: str, *, listed: bool) -> None:
@@ -53,7 +84,7 @@ def test_it_waits_for_the_answer_too_and_goes_with_it(tmp_path: Path, renamed: s
         shown = await vanish(world, renamed, listed=listed)
         await world.engine.deletions.accept_vanished()
         assert not await world.drain()
-        assert not [path for path, found in (await world.tree()).items() if found is not None]
+        assert {found for found in (await world.tree()).values() if found is not None} == {b"x"}
         assert (await world.lookup(shown)).ino
 
     tell(tmp_path, story, stocked(), poll_s=0, held_from=1)
@@ -69,6 +100,6 @@ def test_what_of_it_is_here_stays_where_that_is_the_answer(
         await world.engine.deletions.restore_vanished()
         await world.engine.deletions.accept_vanished()
         assert not await world.drain()
-        assert {found for found in (await world.tree()).values() if found is not None} == {b"a"}
+        assert {found for found in (await world.tree()).values() if found is not None} == {b"a", b"x"}
 
     tell(tmp_path, story, stocked(), poll_s=0, held_from=1)
