@@ -71,6 +71,7 @@ class Obstacles:
             or self._restraint.trouble(node)
             or self._troubles.blocked(node.ino)
             or self._blocked_successor(node)
+            or self._blocked_above(node)
         )
 
     def _withheld(self, node: Node) -> Trouble | None:
@@ -82,6 +83,13 @@ class Obstacles:
             return None
         successor = self._nodes.child(node.s_parent, node.s_name)
         return None if successor is None or not successor.dirty else self._troubles.blocked(successor.ino)
+
+    def _blocked_above(self, node: Node) -> Trouble | None:
+        """Return the trouble of the folder whose removal takes a node along, which has no step of its own then."""
+        if not _leaves(node) or node.s_parent is None or (node.linked and node.parent != node.s_parent):
+            return None
+        above = self._nodes.get(node.s_parent)
+        return None if above is None or not _leaves(above) else self.blocked(above)
 
     # A program
 
@@ -131,3 +139,7 @@ class Obstacles:
 
     def _waits_for_somebody(self, node: Node) -> bool:
         return self.waits_for_program(node) or self.blocked(node) is not None
+
+
+def _leaves(node: Node) -> bool:
+    return node.synced and (not node.linked or bool(node.local_only))
