@@ -173,7 +173,9 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Measure, and print the tables."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with everything unmounted and removed, as after Ctrl-C
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(1)
+    )  # with everything unmounted and removed, as after Ctrl-C
     password = options.password_file.read_text().splitlines()[0]
     account = Server(options.url, options.user, password)
     with tempfile.TemporaryDirectory(prefix="cloudfs-peers-", ignore_cleanup_errors=True) as name:

@@ -30,6 +30,8 @@ class Figure(msgspec.Struct, frozen=True):
     up_bytes: int = 0
     cpu_s: float = 0.0
     """Of its processes, not of the programs that use it."""
+    methods: dict[str, int] = {}
+    """What the requests were."""
     peak_mib: float = 0.0
     """The most memory that one of them had so far."""
     note: str = ""

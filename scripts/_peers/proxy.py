@@ -45,7 +45,7 @@ class Traffic:
 class _Line:
     """One direction of one connection: bytes, each with the time at which it arrives (by trio's clock)."""
 
-    def __init__(self, delay_s: float, source: trio.SocketStream, target: trio.SocketStream) -> None:
+    def __init__(self, delay_s: float, source: trio.abc.Stream, target: trio.abc.HalfCloseableStream) -> None:
         self._delay_s = delay_s
         self._source = source
         self._target = target
@@ -54,7 +54,7 @@ class _Line:
         self._landed = trio.lowlevel.ParkingLot()
 
     async def carry(self, count: Callable[[bytes], None], not_before_s: float) -> None:
-        """Move bytes until their end; `count` hears of what arrived. Both ends are cut where one breaks."""
+        """Move bytes until their end; `count` hears of what arrives. Both ends are cut where one breaks."""
         send, receive = trio.open_memory_channel[tuple[float, bytes]](float("inf"))
         try:
             async with trio.open_nursery() as nursery:
@@ -77,8 +77,8 @@ class _Line:
     ) -> None:
         async for due_s, data in receive:
             await trio.sleep_until(due_s)
+            count(data)  # first: whoever has read all that was sent finds it counted
             await self._target.send_all(data)
-            count(data)
             self._flying_bytes -= len(data)
             self._landed.unpark_all()
         await self._target.send_eof()

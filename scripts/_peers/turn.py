@@ -100,10 +100,12 @@ class Turn:
                 time.sleep(_SETTLES_S)
             self.client.look()
             traffic = self.proxy.traffic() - before
+            peak_mib, methods = self.client.usage.peak_mib, dict(traffic.methods)
             self.figures.append(
                 Figure(
                     self.rtt_ms, work, self.client.name, took_s, traffic.requests, traffic.down_bytes,
-                    traffic.up_bytes, self.client.usage.cpu_s - cpu_s, self.client.usage.peak_mib, failed=failed,
+                    traffic.up_bytes, self.client.usage.cpu_s - cpu_s, methods, peak_mib,
+                    failed=failed,
                 )
             )  # fmt: skip
 
