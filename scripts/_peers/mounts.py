@@ -173,6 +173,12 @@ class Davfs(Client):
         """Unmount: nothing else tells when all is there."""
         self.call("umount", self.point, patience_s=patience_s)
 
+    def kill(self) -> None:
+        """Take away, too, what keeps another one from mounting in the same place."""
+        super().kill()
+        name = "-".join(self.point.parts[1:]) + ".pid"
+        Path("/var/run/mount.davfs", name).unlink(missing_ok=True)
+
     def pids(self) -> list[int]:
         """Find it by its command line: it is nobody's child."""
         found = []

@@ -20,7 +20,9 @@ __all__ = ["Turn", "Wrong", "take_turn"]
 _PROGRAMS = Path(__file__).with_name("programs.py")
 _SETTLES_S = 0.5
 """Requests that a program did not wait for belong to what caused them."""
-_BEGINS_S = 10.0
+_QUIET_S = 2.0
+"""A client that has said nothing for so long has begun."""
+_BEGINS_S = 15.0
 
 
 class Wrong(Exception):
@@ -60,7 +62,7 @@ class Turn:
         until_s = time.monotonic() + _BEGINS_S
         said = self.proxy.traffic()
         while time.monotonic() < until_s:
-            time.sleep(_SETTLES_S)
+            time.sleep(_QUIET_S)
             before, said = said, self.proxy.traffic()
             if said == before:
                 return
