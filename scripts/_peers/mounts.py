@@ -19,6 +19,9 @@ _SECONDS = 60.0
 """What a command that only starts or ends something may take."""
 
 
+_KEEP_FREE = "cache_keep_free_bytes = 1_000_000_000"
+
+
 class Cloudfs(Client):
     """This project, as it is in this .venv."""
 
@@ -35,6 +38,10 @@ class Cloudfs(Client):
             "login", server.url, "--user", server.user, "--password-stdin", "--account", self._account,
             given=server.password + "\n",
         )  # fmt: skip
+        # A disk that is nearly full would have nothing cached; what that is like is not what is compared here.
+        config = next(self._new.rglob(f"{self._account}.toml"))
+        text = config.read_text()
+        config.write_text(text.replace("[settings]", f"[settings]\n{_KEEP_FREE}"))
 
     def mount(self) -> None:
         """Mount an account that has only logged in so far."""
