@@ -362,9 +362,12 @@ class Prefetcher:
                 for _ in range(_AT_ONCE):
                     nursery.start_soon(self._fetch_some, batch.walk, left, nursery.cancel_scope)
         finally:
-            for ino in inos & self._queued:
+            left_over = inos & self._queued
+            for ino in left_over:
                 self._ledger.cancel(ino)
-            self._queued -= inos
+            self._queued -= left_over
+            if left_over:
+                batch.walk.plan_at = 0  # whoever reads on has them looked at again
 
     async def _fetch_some(self, walk: Walk, left: Iterator[Source], scope: trio.CancelScope) -> None:
         for source in left:

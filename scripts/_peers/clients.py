@@ -20,6 +20,7 @@ __all__ = ["Client", "TooSlow", "call", "find_program"]
 
 _POLL_S = 0.05
 _LOOK_S = 0.5
+_KILLED_S = 2.0
 _START_S = 60.0
 
 
@@ -153,8 +154,17 @@ def call(
                 continue
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            # Not waited for: one that hangs in the mount ends when that does.
+            _leave(process)
             raise TooSlow(f"over {patience_s:.0f} s") from None
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output)
     return output
+
+
+def _leave(process: subprocess.Popen[str]) -> None:
+    """Wait a moment for the end of what was killed: one that hangs in a mount ends only when that does."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_KILLED_S)

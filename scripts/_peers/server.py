@@ -79,16 +79,16 @@ class Server:
 
     def count_files(self, path: str) -> int:
         """Return how many files are in the folder and below."""
-        count, folders = 0, [path.rstrip("/") + "/"]
+        count, folders = 0, [path.strip("/")]
         while folders:
             folder = folders.pop()
+            own = unquote(urlsplit(self.address(folder)).path).rstrip("/")
             for entry in self._propfind(folder, "1").iterfind(f"{_DAV}response"):
-                inside = unquote(urlsplit(entry.findtext(f"{_DAV}href") or "").path)
-                name = inside.rstrip("/").rpartition("/")[2]
+                place = unquote(urlsplit(entry.findtext(f"{_DAV}href") or "").path).rstrip("/")
                 if entry.find(f".//{_DAV}collection") is None:
                     count += 1
-                elif not inside.rstrip("/").endswith("/" + folder.rstrip("/")):
-                    folders.append(f"{folder}{name}/")
+                elif place != own:
+                    folders.append(f"{folder}/{place.rpartition('/')[2]}".strip("/"))
         return count
 
     def is_nextcloud(self) -> bool:
