@@ -19,6 +19,7 @@ _SECONDS = 60.0
 """What a command that only starts or ends something may take."""
 
 
+_IDLE_TIMES = 4
 _KEEP_FREE = "cache_keep_free_bytes = 1_000_000_000"
 
 
@@ -123,12 +124,17 @@ class Rclone(Client):
         self._process = None
 
     def sync(self, patience_s: float) -> None:
-        """Ask until nothing is queued: it has no command that waits."""
+        """Ask until nothing is queued: it has no command that waits.
+
+        A closed file is queued only when the kernel has told of the close, which is a little later.
+        """
         until_s = time.monotonic() + patience_s
+        idle = 0
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self._socket)), timeout=_SECONDS) as client:
             while True:
                 cache = client.post("http://rclone/vfs/stats").raise_for_status().json()["diskCache"]
-                if not cache["uploadsInProgress"] and not cache["uploadsQueued"]:
+                idle = 0 if cache["uploadsInProgress"] or cache["uploadsQueued"] else idle + 1
+                if idle == _IDLE_TIMES:
                     return
                 if time.monotonic() > until_s:
                     raise TooSlow(f"over {patience_s:.0f} s")

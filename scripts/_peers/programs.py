@@ -9,6 +9,8 @@ from pathlib import Path
 
 STATS = 500_000
 SAVES = 50
+_LINES = 500
+SAVED_BYTES = len("saved 00\n") * _LINES
 
 
 def stats(folder: str) -> None:
@@ -28,7 +30,7 @@ def saves(name: str) -> None:
     document = Path(name)
     for number in range(SAVES):
         beside = document.with_name(f".{document.name}.{number:02}")
-        beside.write_text(f"saved {number:02}\n" * 500)
+        beside.write_text(f"saved {number:02}\n" * _LINES)
         beside.replace(document)
 
 

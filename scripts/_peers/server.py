@@ -19,7 +19,7 @@ _DAV = "{DAV:}"
 _FILE_ID = "{http://owncloud.org/ns}fileid"
 _ASKED = (
     '<d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns">'
-    "<d:prop><d:resourcetype/><oc:fileid/></d:prop></d:propfind>"
+    "<d:prop><d:resourcetype/><d:getcontentlength/><oc:fileid/></d:prop></d:propfind>"
 )
 
 
@@ -76,6 +76,15 @@ class Server:
         """Return what the server calls this file, whatever its name; "" where it has no such thing."""
         answer = self._propfind(path, "0")
         return answer.findtext(f".//{_FILE_ID}") or ""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything."""
+        reply = self._request("PROPFIND", path, {"Depth": "0"}, allowed=(404,))
+        return reply.status_code != 404
+
+    def size(self, path: str) -> int:
+        """Return the bytes of a file."""
+        return int(self._propfind(path, "0").findtext(f".//{_DAV}getcontentlength") or -1)
 
     def count_files(self, path: str) -> int:
         """Return how many files are in the folder and below."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from scripts._peers.clients import Client, TooSlow
 from scripts._peers.figures import Figure
 from scripts._peers.proxy import DelayProxy
@@ -81,6 +83,13 @@ class Turn:
     def sync(self) -> None:
         """Wait until all is on the server, as far as the client knows."""
         self.client.sync(self.patience_s)
+
+    def expect(self, what: str, is_: object, wanted: object) -> None:
+        """Have what was just measured count as failed where this is not so."""
+        if is_ != wanted:
+            self.figures[-1] = msgspec.structs.replace(
+                self.figures[-1], failed=f"{what}: {is_} instead of {wanted}"
+            )
 
     @contextlib.contextmanager
     def measured(self, part: str) -> Iterator[None]:

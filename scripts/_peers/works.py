@@ -12,7 +12,7 @@ import msgspec
 from scripts._peers.dataset import FULL, NEEDLE
 from scripts._peers.figures import Goal
 from scripts._peers.mounts import Curl
-from scripts._peers.programs import STATS
+from scripts._peers.programs import SAVED_BYTES, STATS
 from scripts._peers.turn import Turn, Wrong
 
 __all__ = ["WORKS", "Work"]
@@ -149,7 +149,7 @@ def copy_in(turn: Turn) -> None:
         with turn.measured("returns"):
             turn.run("cp", "-r", turn.sources / "texts", turn.path(folder))
         turn.sync()
-    _expect("files on the server", turn.server.count_files(folder), FULL.copied_files)
+    turn.expect("files on the server", turn.server.count_files(folder), FULL.copied_files)
 
 
 def copy_big(turn: Turn) -> None:
@@ -160,6 +160,7 @@ def copy_big(turn: Turn) -> None:
         with turn.measured("returns"):
             turn.run("cp", turn.sources / "copied.bin", turn.path(folder))
         turn.sync()
+    turn.expect("bytes on the server", turn.server.size(f"{folder}/copied.bin"), FULL.copied_bytes)
     _note_speed(turn, FULL.copied_bytes)
 
 
@@ -184,6 +185,7 @@ def append(turn: Turn) -> None:
         with turn.measured("returns"):
             turn.run("sh", "-c", 'head -c 1024 /dev/zero >> "$1"', "sh", log)
         turn.sync()
+    turn.expect("bytes on the server", turn.server.size(f"{folder}/log.bin"), FULL.log_bytes + 1024)
 
 
 def saves(turn: Turn) -> None:
@@ -196,6 +198,7 @@ def saves(turn: Turn) -> None:
         with turn.measured("returns"):
             turn.own_program("saves", turn.path(f"{folder}/document.txt"))
         turn.sync()
+    turn.expect("bytes on the server", turn.server.size(f"{folder}/document.txt"), SAVED_BYTES)
     kept = turn.server.file_id(f"{folder}/document.txt") == before
     note = "file id kept" if kept else "another file id"
     turn.figures[-1] = msgspec.structs.replace(turn.figures[-1], note=note)
@@ -228,6 +231,7 @@ def remove(turn: Turn) -> None:
         with turn.measured("returns"):
             turn.run("rm", "-r", turn.path(folder))
         turn.sync()
+    turn.expect("there on the server", turn.server.exists(folder), wanted=False)
 
 
 WORKS = (

@@ -119,6 +119,16 @@ def test_what_comes_out_wrong_is_a_failure(turn: Turn) -> None:
     assert take_turn(turn, act)[0].failed == "names found: 3 instead of 4"
 
 
+def test_what_is_not_as_expected_afterwards_is_a_failure_too(turn: Turn) -> None:
+    def act(it: Turn) -> None:
+        with it.measured(""):
+            pass
+        it.expect("bytes", 3, 3)
+        it.expect("files", 3, 4)
+
+    assert take_turn(turn, act)[0].failed == "files: 3 instead of 4"
+
+
 def test_each_beginning_has_a_home_of_its_own_and_nothing_is_removed(turn: Turn) -> None:
     homes = []
     for _ in range(2):
@@ -137,11 +147,14 @@ def test_the_bench_knows_what_is_on_the_server(server: Server, tmp_path: Path) -
         inside.make(folder)
         inside.put(f"{folder}/file", tmp_path / "file")
     assert inside.count_files("one") == 2
+    assert inside.size("one/file") == 7
     inside.copy("one", "three")
     assert inside.count_files("") == 4
     assert inside.file_id("one/file") not in {"", inside.file_id("three/file")}
-    inside.remove("one")
-    inside.remove("one")
+    assert inside.exists("one")
+    for _ in range(2):
+        inside.remove("one")
+        assert not inside.exists("one")
     assert inside.count_files("") == 2
 
 
