@@ -217,9 +217,10 @@ class MountStage:
         self.cloudfs(
             "login", server.url, "--user", user, "--password-stdin", "--account", "a", *trust, stdin=password
         )
-        if settings:
-            account = home / "config/accounts/a.toml"
-            account.write_text(account.read_text().replace("[settings]", f"[settings]\n{settings}"))
+        # Caching does not depend on how full this machine's disk is.
+        settings = f"[settings]\ncache_keep_free_bytes = 0\n{settings}"
+        account = home / "config/accounts/a.toml"
+        account.write_text(account.read_text().replace("[settings]", settings))
         self.mount()
 
     def cloudfs(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
