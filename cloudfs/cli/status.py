@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import time
 
 import msgspec
 
 from cloudfs.cli.common import connect, holder_of, in_units, not_mounted, pick, version
 from cloudfs.cli.deletions import next_steps, sentence
+from cloudfs.cli.output import print_json
 from cloudfs.config import Folders, load_account
 from cloudfs.control.protocol import Status
 
@@ -40,12 +40,12 @@ def show_status(account: str | None, *, as_json: bool) -> None:
     name = pick(folders, account)
     if holder_of(folders, name) is None:
         if as_json:
-            _print_json(_without_daemon(folders, name))
+            print_json(_without_daemon(folders, name))
         raise not_mounted(name)
     with connect(folders, name) as client:
         status = client.status()
     if as_json:
-        _print_json(status)
+        print_json(status)
     else:
         _print(status)
 
@@ -53,11 +53,6 @@ def show_status(account: str | None, *, as_json: bool) -> None:
 def _without_daemon(folders: Folders, name: str) -> NotMounted:
     record = load_account(folders, name)
     return NotMounted(version(), name, record.url, record.user)
-
-
-def _print_json(answer: msgspec.Struct) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
-    sys.stdout.flush()
 
 
 _MEANING = {
