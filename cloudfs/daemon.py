@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 import msgspec
@@ -29,6 +29,7 @@ from cloudfs import config
 from cloudfs import log as logs
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
+from cloudfs.control.methods import Method, Tell, method
 from cloudfs.control.protocol import (
     ConflictPair,
     Decide,
@@ -40,6 +41,7 @@ from cloudfs.control.protocol import (
     SyncOutcome,
     Unmounted,
 )
+from cloudfs.control.records import Watch
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
@@ -106,6 +108,24 @@ class _Handlers:
         self._operations = operations
         self._stop = stop
         self._began = time.monotonic()
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        return {"watch": method(Watch, self._watch), **self._works.methods}
+
+    async def _watch(self, wanted: Watch, tell: Tell) -> None:
+        """Tell of the status whenever it has changed; for ever."""
+        last: Status | None = None
+        while True:
+            began_s = trio.current_time()
+            status = self.status()
+            said = msgspec.structs.replace(status, uptime_s=0.0, requests={})
+            took_s = trio.current_time() - began_s
+            if said != last:
+                await tell(status)
+                last = said
+            # As with progress: looking must not take the time that is needed for working.
+            await trio.sleep(min(max(wanted.every_s, 20 * took_s), MOST_SILENT_S))
 
     def status(self) -> Status:
         facts, account = self._works.facts(), self._launch.account

@@ -60,10 +60,12 @@ from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents, Packer
+from cloudfs.sync.pausing import Pause
 from cloudfs.sync.pushing import Pusher
 from cloudfs.sync.removal import Remover
 from cloudfs.sync.resolve import Resolver
 from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.sending import Uploads
 from cloudfs.sync.upload import Uploader
 from cloudfs.sync.watching import Pace, Watcher
 from cloudfs.sync.worker import Worker, WorkerConfig
@@ -126,6 +128,10 @@ class Engine:
     pusher: Pusher
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
+    pause: Pause
+    remote: Remote
+    uploads: Uploads
+    quota: Quota
 
 
 @asynccontextmanager
@@ -196,13 +202,12 @@ async def _compose(
 
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
-    if isinstance(remote, Spelling):
-        remote.spell_by(store.nodes.spelled)
-    gate = GatedRemote(remote, connectivity)
-    remote, quota = gate, Quota(gate, nursery)
+    pause = Pause(store, inbox.ring)
+    remote = gate = _gate(store, remote, connectivity, pause)
+    quota = Quota(gate, nursery)
     gate.spent, gate.freed = quota.spent, quota.freed
     displaced = Displaced(store, residents, sink)
-    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery)
+    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
         store,
         staging,
@@ -254,7 +259,7 @@ async def _compose(
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
     obstacles = Obstacles(
-        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard
+        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard, pause=pause
     )
     worker = Worker(
         store,
@@ -317,7 +322,20 @@ async def _compose(
         watcher,
         pusher,
         greet,
+        pause,
+        remote,
+        gate.uploads,
+        quota,
     )
+
+
+def _gate(store: Store, remote: Remote, connectivity: Connectivity, pause: Pause) -> GatedRemote:
+    """Make the one door to the server."""
+    if isinstance(remote, Spelling):
+        remote.spell_by(store.nodes.spelled)
+    gate = GatedRemote(remote, connectivity)
+    gate.pause = pause
+    return gate
 
 
 def _reading(
@@ -327,6 +345,7 @@ def _reading(
     blocks: BlockStore,
     sink: ChangeSink,
     nursery: trio.Nursery,
+    pause: Pause,
 ) -> tuple[Fetcher, Prefetcher]:
     """Make those who bring what is read, and what will be."""
     fetcher = Fetcher(
@@ -337,7 +356,14 @@ def _reading(
         nursery,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
-    return fetcher, Prefetcher(store.nodes, fetcher, nursery, is_another_there=store.is_observed)
+    prefetcher = Prefetcher(
+        store.nodes,
+        fetcher,
+        nursery,
+        is_another_there=store.is_observed,
+        is_paused=lambda: pause.is_on,
+    )
+    return fetcher, prefetcher
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:

@@ -30,6 +30,7 @@ from cloudfs.control.protocol import (
     decode_line,
     encode_line,
 )
+from cloudfs.control.records import Nothing, Paused, Watch
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = ["Client"]
@@ -37,7 +38,7 @@ __all__ = ["Client"]
 T = TypeVar("T")
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: Progress | bytes) -> None:
     """Take no notice."""
 
 
@@ -102,8 +103,30 @@ class Client:
         """Have the daemon go on with the login that is in its secret file now."""
         return self._ask("log_in", {}, LoggedIn)
 
+    def pause(self) -> Paused:
+        """Have nothing sent, and nothing fetched ahead, until `resume`; also after the next start."""
+        return self._ask("pause", Nothing(), Paused)
+
+    def resume(self) -> Paused:
+        """Have everything go on."""
+        return self._ask("resume", Nothing(), Paused)
+
+    def watch(self, heard: Callable[[Status], None], every_s: float = 1.0) -> None:
+        """Hear of the status whenever it changes; ends with the daemon (UserError), or by what `heard` raises."""
+
+        def take(event: bytes) -> None:
+            heard(decode_line(event, Status))
+
+        self._ask("watch", Watch(every_s), dict[str, object], heard=take)
+
     def _ask(
-        self, method: str, params: object, kind: type[T], report: Callable[[Progress], None] = _ignore
+        self,
+        method: str,
+        params: object,
+        kind: type[T],
+        report: Callable[[Progress], None] = _ignore,
+        *,
+        heard: Callable[[bytes], None] = _ignore,
     ) -> T:
         self._last_id += 1
         request = Request(VERSION, self._last_id, method, msgspec.Raw(msgspec.json.encode(params)))
@@ -113,6 +136,10 @@ class Client:
                 reply = self._read(self._last_id)
                 if reply.progress is not None:
                     report(reply.progress)
+                    continue
+                if event := bytes(reply.event):
+                    if event != b"null":
+                        heard(event)
                     continue
                 if reply.error is not None:
                     raise reply.error.as_error()

@@ -9,6 +9,7 @@ from cloudfs.metadata.residents import Residents
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.pausing import Pause
 from cloudfs.sync.planner import plan
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import Remove, Step
@@ -33,7 +34,9 @@ class Obstacles:
         *,
         restraint: Restraint,
         guard: VanishGuard,
+        pause: Pause,
     ) -> None:
+        self._pause = pause
         self._nodes = nodes
         self._residents = residents
         self._connectivity = connectivity
@@ -44,6 +47,10 @@ class Obstacles:
         """Files found open in a folder that is to be removed."""
 
     # A person
+
+    def is_paused(self) -> bool:
+        """Tell whether everything is to rest."""
+        return self._pause.is_on
 
     def is_held(self, step: Step) -> bool:
         """Tell whether a person's word is missing."""
