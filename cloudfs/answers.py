@@ -10,10 +10,16 @@ from collections.abc import Mapping
 import trio
 
 from cloudfs.control.methods import Method, Tell, method
-from cloudfs.control.records import Nothing, Paused, Space, Transfer
+from cloudfs.control.records import FileInfo, FileState, Nothing, PathOf, Paused, Space, Transfer
 from cloudfs.engine import Engine
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.inspection import Inspection
+from cloudfs.store.records import Node
 
 __all__ = ["Answers"]
+
+_PART = 50
+"""Files told of between two checkpoints, about 5 ms."""
 
 
 class Answers:
@@ -28,6 +34,8 @@ class Answers:
         return {
             "pause": method(Nothing, self._pause),
             "resume": method(Nothing, self._resume),
+            "list": method(PathOf, self._list),
+            "info": method(PathOf, self._info),
         }
 
     # Pausing
@@ -47,6 +55,31 @@ class Answers:
     def _paused(self) -> Paused:
         engine = self._engine
         return Paused(engine.pause.since, engine.store.nodes.count_dirty(), len(engine.worker.in_flight()))
+
+    # Files
+
+    async def _list(self, wanted: PathOf, _tell: Tell) -> list[FileState]:
+        node = self._node_at(wanted.path)
+        look = Inspection(self._engine)
+        if not node.folder:
+            return [look.state(node)]
+        found = []
+        for count, member in enumerate(self._engine.store.nodes.children(node.ino), 1):
+            found.append(look.state(member))
+            if not count % _PART:
+                await trio.lowlevel.checkpoint()
+        return sorted(found, key=lambda it: it.path)
+
+    async def _info(self, wanted: PathOf, _tell: Tell) -> FileInfo:
+        return Inspection(self._engine).info(self._node_at(wanted.path))
+
+    def _node_at(self, path: str) -> Node:
+        node = self._engine.tree.resolve(path)
+        if node is None:
+            raise UserError(
+                f"Nothing is known of {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE
+            )
+        return node
 
     # For the status
 

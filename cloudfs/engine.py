@@ -130,6 +130,7 @@ class Engine:
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
     pause: Pause
     remote: Remote
+    residents: Residents
     uploads: Uploads
     quota: Quota
 
@@ -324,6 +325,7 @@ async def _compose(
         greet,
         pause,
         remote,
+        residents,
         gate.uploads,
         quota,
     )

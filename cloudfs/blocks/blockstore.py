@@ -143,6 +143,14 @@ class BlockStore:
             self._note(trouble)
             return list(indexes)
 
+    def held_bytes(self, ino: Ino, version: ContentVersion) -> int:
+        """Return how much of one version is cached."""
+        try:
+            return 0 if self._closed else self._volume.held_bytes(ino, version)
+        except CacheTrouble as trouble:
+            self._note(trouble)
+            return 0
+
     def statistics(self) -> BlockStatistics:
         """Return size, limit and the counted gets."""
         return BlockStatistics(

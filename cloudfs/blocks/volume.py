@@ -96,6 +96,11 @@ class Volume:
         with translated():
             return self.index.of_version(ino, version, count)
 
+    def held_bytes(self, ino: Ino, version: ContentVersion) -> int:
+        """Return how much of one version is cached."""
+        with translated():
+            return self.index.held_bytes(ino, version)
+
     # In threads.
 
     def load(self, key: BlockKey, length: int, wanted_checksum: int) -> bytes | None:

@@ -14,6 +14,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
 def add_to(app: typer.Typer) -> None:
     """Have the command line know them."""
     app.command()(accounts)
+    app.command("ls")(list_files)
+    app.command()(info)
 
 
 def accounts(as_json: JsonOption = False) -> None:
@@ -21,3 +23,24 @@ def accounts(as_json: JsonOption = False) -> None:
     from cloudfs.cli.accounts import list_accounts
 
     list_accounts(as_json=as_json)
+
+
+def list_files(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Files and folders in a mount.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List files with their state, and how much of each is on this machine."""
+    from cloudfs.cli.files import list_files
+
+    list_files(paths or ["."], as_json=as_json)
+
+
+def info(
+    path: Annotated[str, typer.Argument(help="A file or folder in a mount.")], as_json: JsonOption = False
+) -> None:
+    """Show everything that is known of a file or folder: state, versions, ids, why it is here."""
+    from cloudfs.cli.files import show_info
+
+    show_info(path, as_json=as_json)

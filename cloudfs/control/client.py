@@ -30,7 +30,7 @@ from cloudfs.control.protocol import (
     decode_line,
     encode_line,
 )
-from cloudfs.control.records import Nothing, Paused, Watch
+from cloudfs.control.records import FileInfo, FileState, Nothing, PathOf, Paused, Watch
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = ["Client"]
@@ -110,6 +110,14 @@ class Client:
     def resume(self) -> Paused:
         """Have everything go on."""
         return self._ask("resume", Nothing(), Paused)
+
+    def list_files(self, path: str) -> list[FileState]:
+        """Ask for a folder's members, or a file itself, as far as they are known."""
+        return self._ask("list", PathOf(path), list[FileState])
+
+    def info(self, path: str) -> FileInfo:
+        """Ask for everything that is known of a file or folder."""
+        return self._ask("info", PathOf(path), FileInfo)
 
     def watch(self, heard: Callable[[Status], None], every_s: float = 1.0) -> None:
         """Hear of the status whenever it changes; ends with the daemon (UserError), or by what `heard` raises."""

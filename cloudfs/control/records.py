@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
-__all__ = ["Nothing", "Paused", "Space", "Transfer", "Watch"]
+__all__ = [
+    "FileInfo",
+    "FileState",
+    "Here",
+    "Nothing",
+    "PathOf",
+    "Paused",
+    "Space",
+    "State",
+    "Transfer",
+    "Watch",
+]
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,3 +59,68 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     every_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
     """Never more often."""
+
+
+class PathOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of list and info."""
+
+    path: str = "/"
+
+
+State = Literal["synced", "pending", "sending", "blocked", "conflict", "local"]
+"""synced: the server has it as it is here. pending: it is still to be sent. sending: it just is. blocked: it cannot be
+sent before somebody acts. conflict: two versions lie side by side. local: its name is one that never goes up."""
+
+Here = Literal["all", "part", "none"]
+"""How much of a file's content can be read without the server; of a folder, whether it was ever listed."""
+
+
+class FileState(msgspec.Struct, frozen=True):
+    """One line of list; its result has those of a folder's members, by name, or a file's own."""
+
+    path: str
+    kind: Literal["file", "folder"]
+    size: int
+    modified: float
+    """Unix s."""
+    state: State
+    here: Here
+    here_bytes: int
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    """Result of info: everything that is known of one file or folder."""
+
+    file: FileState
+    inode: int
+    why: list[str]
+    """Sentences: why it is in this state, and why so much of it is here."""
+    version: int
+    """Number of the content that the mount shows; it has a meaning on this machine only."""
+    synced_version: int | None
+    server_path: str | None
+    """Where the server has it, as far as is known; null: it does not."""
+    file_id: str | None
+    etag: str | None
+    checksum: str | None
+    server_size: int | None
+    server_modified: float | None
+    """Unix s."""
+    permissions: str | None
+    """As the server says it; null: not told."""
+    is_open: bool
+    """A program has it open, or it is just being sent."""
+    reason: str = ""
+    """Why it could not be sent so far."""
+    next_step: str = ""
+    tries: int = 0
+    next_try_s: float | None = None
+    """In so many seconds."""
+    staged_bytes: int = 0
+    """Changed bytes that are kept until the server has them."""
+    other: str | None = None
+    """The other file of a conflict."""
+    members: int | None = None
+    """Of a folder: so many are known."""
+    listed_at: float | None = None
+    """Of a folder: Unix s; null: never."""
