@@ -33,7 +33,8 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, server: StandIn) -> Iterator[MountStage]:
-    made = MountStage(tmp_path_factory.mktemp("files") / "home", server)
+    home = tmp_path_factory.mktemp("files") / "home"
+    made = MountStage(home, server, settings="cache_keep_free_bytes = 0")
     yield made
     made.close()
 
