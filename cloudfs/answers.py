@@ -5,15 +5,29 @@ Everything here answers from memory, the local database and the block cache: no 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import trio
 
+from cloudfs.cachework import CacheWork
 from cloudfs.control.methods import Method, Tell, method
-from cloudfs.control.records import FileInfo, FileState, Nothing, PathOf, Paused, Space, Transfer
+from cloudfs.control.records import (
+    CacheInfo,
+    Checked,
+    Cleared,
+    FileInfo,
+    FileState,
+    Nothing,
+    PathOf,
+    Paused,
+    Space,
+    Transfer,
+)
 from cloudfs.engine import Engine
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.inspection import Inspection
+from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node
 
 __all__ = ["Answers"]
@@ -36,6 +50,9 @@ class Answers:
             "resume": method(Nothing, self._resume),
             "list": method(PathOf, self._list),
             "info": method(PathOf, self._info),
+            "cache": method(Nothing, self._cache),
+            "cache_clear": method(Nothing, self._clear),
+            "cache_verify": method(Nothing, self._verify),
         }
 
     # Pausing
@@ -80,6 +97,34 @@ class Answers:
                 f"Nothing is known of {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE
             )
         return node
+
+    # The cache
+
+    async def _cache(self, _: Nothing, _tell: Tell) -> CacheInfo:
+        engine = self._engine
+        held = engine.blocks.statistics()
+        disk = os.statvfs(engine.config.cache)
+        return CacheInfo(
+            folder=str(engine.config.cache),
+            used_bytes=held.bytes,
+            limit_bytes=held.limit_bytes,
+            blocks=held.blocks,
+            hits=held.hits,
+            misses=held.misses,
+            keep_free_bytes=engine.config.cache_keep_free_bytes,
+            disk_free_bytes=disk.f_bavail * disk.f_frsize,
+            changed_bytes=sum(RangeSet.unpack(row.present).total for row in engine.store.all_staged()),
+            memory_bytes=engine.fetcher.statistics().memory_used_bytes,
+        )
+
+    async def _clear(self, _: Nothing, _tell: Tell) -> Cleared:
+        before = self._engine.blocks.statistics().bytes
+        await CacheWork(self._engine).clear()
+        left = self._engine.blocks.statistics().bytes
+        return Cleared(max(before - left, 0), left)
+
+    async def _verify(self, _: Nothing, tell: Tell) -> Checked:
+        return await CacheWork(self._engine).verify(tell)
 
     # For the status
 

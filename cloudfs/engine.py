@@ -109,6 +109,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Engine:
     """One account at work."""
 
+    config: EngineConfig
     store: Store
     blocks: BlockStore
     tree: Tree
@@ -133,6 +134,7 @@ class Engine:
     residents: Residents
     uploads: Uploads
     quota: Quota
+    sink: ChangeSink
 
 
 @asynccontextmanager
@@ -306,6 +308,7 @@ async def _compose(
     _keep(nursery, workers)
     nursery.start_soon(attempt, "the first request", greet)
     return Engine(
+        config,
         store,
         blocks,
         tree,
@@ -328,6 +331,7 @@ async def _compose(
         residents,
         gate.uploads,
         quota,
+        sink,
     )
 
 

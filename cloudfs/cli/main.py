@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 import typer.core
 
-from cloudfs.cli import looking
+from cloudfs.cli import caring, looking
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 
 __all__ = ["app", "main"]
@@ -315,6 +315,7 @@ def deletions_restore(what: WhereArgument = None, side: SideOption = None) -> No
 
 
 looking.add_to(app)
+caring.add_to(app)
 
 
 def _account_and(places: list[str]) -> tuple[str | None, str]:

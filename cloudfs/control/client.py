@@ -30,7 +30,17 @@ from cloudfs.control.protocol import (
     decode_line,
     encode_line,
 )
-from cloudfs.control.records import FileInfo, FileState, Nothing, PathOf, Paused, Watch
+from cloudfs.control.records import (
+    CacheInfo,
+    Checked,
+    Cleared,
+    FileInfo,
+    FileState,
+    Nothing,
+    PathOf,
+    Paused,
+    Watch,
+)
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = ["Client"]
@@ -118,6 +128,22 @@ class Client:
     def info(self, path: str) -> FileInfo:
         """Ask for everything that is known of a file or folder."""
         return self._ask("info", PathOf(path), FileInfo)
+
+    def cache_info(self) -> CacheInfo:
+        """Ask what the cache holds."""
+        return self._ask("cache", Nothing(), CacheInfo)
+
+    def clear_cache(self) -> Cleared:
+        """Have everything dropped that the server has, too."""
+        return self._ask("cache_clear", Nothing(), Cleared)
+
+    def verify_cache(self, heard: Callable[[Checked], None]) -> Checked:
+        """Have everything in the cache read and compared; takes as long as the disk does."""
+
+        def take(event: bytes) -> None:
+            heard(decode_line(event, Checked))
+
+        return self._ask("cache_verify", Nothing(), Checked, heard=take)
 
     def watch(self, heard: Callable[[Status], None], every_s: float = 1.0) -> None:
         """Hear of the status whenever it changes; ends with the daemon (UserError), or by what `heard` raises."""

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 __all__ = [
+    "CacheInfo",
+    "Checked",
+    "Cleared",
     "FileInfo",
     "FileState",
     "Here",
@@ -124,3 +127,45 @@ class FileInfo(msgspec.Struct, frozen=True):
     """Of a folder: so many are known."""
     listed_at: float | None = None
     """Of a folder: Unix s; null: never."""
+
+
+class CacheInfo(msgspec.Struct, frozen=True):
+    """Result of cache: what of the server's contents is kept on this machine. Bytes."""
+
+    folder: str
+    used_bytes: int
+    limit_bytes: int
+    blocks: int
+    hits: int
+    """Blocks that were found since the mount, and"""
+    misses: int
+    """that were not."""
+    keep_free_bytes: int
+    """So much of the disk is left alone;"""
+    disk_free_bytes: int
+    """less than that, and nothing is kept."""
+    changed_bytes: int
+    """Beside the cache: changed bytes that the server does not have yet. They are never cleared."""
+    memory_bytes: int
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """Result of cache_clear."""
+
+    freed_bytes: int
+    left_bytes: int
+    """What changed files were made from, and is needed until they are sent."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """Result of cache_verify, and, with what was found so far, its events."""
+
+    files: int
+    """Looked at, whole ones and parts."""
+    bytes: int
+    compared: int
+    """Of the files: all of it is here, and it was compared with the server's checksum."""
+    wrong: list[str]
+    """Paths of those that did not fit, and were dropped: they are fetched again when they are read."""
+    damaged: int
+    """Blocks that the disk gave back otherwise than they were stored; dropped, too."""

@@ -1,0 +1,58 @@
+"""The commands that look after an account's things: their words and options. See `looking`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_to"]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
+WhereArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ACCOUNT|PATH]",
+        help="An account, or a path in its mount; needed only where there are several.",
+    ),
+]
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Have the command line know them."""
+    cache = typer.Typer(
+        help="Look after the contents that are kept on this machine.",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        context_settings=_HELP,
+    )
+    cache.command("info")(cache_info)
+    cache.command("clear")(cache_clear)
+    cache.command("verify")(cache_verify)
+    app.add_typer(cache, name="cache")
+
+
+def cache_info(what: WhereArgument = None, as_json: JsonOption = False) -> None:
+    """Tell how much is kept, and how much may be."""
+    from cloudfs.cli.cache import show
+
+    show(what, as_json=as_json)
+
+
+def cache_clear(
+    what: WhereArgument = None,
+    force: Annotated[bool, typer.Option("--force", help="Also while the server is away.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop all contents that the server has, too. What is not on the server yet is never dropped."""
+    from cloudfs.cli.cache import clear
+
+    clear(what, force=force, as_json=as_json)
+
+
+def cache_verify(what: WhereArgument = None, as_json: JsonOption = False) -> None:
+    """Read all that is kept, compare whole files with the server's checksums, and drop what is wrong."""
+    from cloudfs.cli.cache import verify
+
+    verify(what, as_json=as_json)
