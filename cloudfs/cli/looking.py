@@ -16,6 +16,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(accounts)
     app.command("ls")(list_files)
     app.command()(info)
+    app.command()(log)
 
 
 def accounts(as_json: JsonOption = False) -> None:
@@ -44,3 +45,21 @@ def info(
     from cloudfs.cli.files import show_info
 
     show_info(path, as_json=as_json)
+
+
+def log(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[ACCOUNT|PATH]", help="Whose; needed only where there are several."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes; Ctrl-C ends it.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="NUMBER", min=0, help="So many of the last lines.")
+    ] = 50,
+) -> None:
+    """Show what a mount has to say: its log, wherever that is kept."""
+    from cloudfs.cli.logs import show_log
+
+    show_log(what, lines=lines, follow=follow)
