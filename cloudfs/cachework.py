@@ -34,10 +34,10 @@ class CacheWork:
         self._wrong: list[str] = []
 
     async def clear(self) -> None:
-        """Drop every block but those that changed files need."""
+        """Drop every block but those that changed files need, and those that are to stay in any case."""
         self._engine.fetcher.forget()
         async for ino, version, _ in self._versions():
-            if not self._engine.store.staged_of(ino):
+            if not self._engine.store.staged_of(ino) and not self._blocks.is_exempt(ino):
                 await self._blocks.drop(ino, version)
 
     async def verify(self, tell: Callable[[object], Awaitable[None]]) -> Checked:

@@ -159,6 +159,10 @@ class BlockStore:
             self._note(trouble)
             return []
 
+    def is_exempt(self, ino: Ino) -> bool:
+        """Tell whether a file's blocks are to stay, however full it is."""
+        return self._exempt(ino)
+
     def statistics(self) -> BlockStatistics:
         """Return size, limit and the counted gets."""
         return BlockStatistics(

@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     cache.command("clear")(cache_clear)
     cache.command("verify")(cache_verify)
     app.add_typer(cache, name="cache")
+    app.command()(doctor)
 
 
 def cache_info(what: WhereArgument = None, as_json: JsonOption = False) -> None:
@@ -56,3 +57,17 @@ def cache_verify(what: WhereArgument = None, as_json: JsonOption = False) -> Non
     from cloudfs.cli.cache import verify
 
     verify(what, as_json=as_json)
+
+
+def doctor(
+    account: Annotated[
+        str | None, typer.Argument(metavar="[ACCOUNT]", help="Only this account; all if left out.")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the servers.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what is wrong: machine, settings, disk, cache, server. Exit code 7 if a problem was found."""
+    from cloudfs.cli.doctor import examine
+
+    examine(account, fix=fix, offline=offline, as_json=as_json)
