@@ -20,12 +20,12 @@ __all__ = ["in_journal", "show_log"]
 _LOOK_S = 0.25
 
 
-def show_log(what: str | None, *, lines: int, follow: bool) -> None:
-    """Print the last lines; with `follow` what comes, too, until Ctrl-C."""
+def show_log(what: str | None, *, lines: int, follow: bool, journal: bool = False) -> None:
+    """Print the last lines; with `follow` what comes, too, until Ctrl-C. `journal`: that of the unit, in any case."""
     folders = Folders.from_environment()
     name = account_at(folders, what)
     holder = holder_of(folders, name)
-    if in_journal(holder, name):
+    if journal or in_journal(holder, name):
         _show_journal(name, lines, follow=follow)
         return
     path = folders.state / name / "daemon.log"
