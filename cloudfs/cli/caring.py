@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,6 +35,7 @@ def add_to(app: typer.Typer) -> None:
     cache.command("verify")(cache_verify)
     app.add_typer(cache, name="cache")
     app.command()(doctor)
+    app.command()(completion)
     service = typer.Typer(
         help="Have systemd mount an account whenever you are logged in.",
         rich_markup_mode=None,
@@ -150,3 +151,14 @@ def service_uninstall(account: AccountArgument = None) -> None:
     from cloudfs.cli.service import uninstall
 
     uninstall(account)
+
+
+def completion(
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
+    ],
+) -> None:
+    """Print what makes a shell complete commands, options, accounts and paths."""
+    from cloudfs.cli.completion import show
+
+    show(shell)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 import typer.core
 
-from cloudfs.cli import caring, looking
+from cloudfs.cli import caring, examples, looking
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 
 __all__ = ["app", "main"]
@@ -316,6 +316,7 @@ def deletions_restore(what: WhereArgument = None, side: SideOption = None) -> No
 
 looking.add_to(app)
 caring.add_to(app)
+examples.show_in_help(app)
 
 
 def _account_and(places: list[str]) -> tuple[str | None, str]:
