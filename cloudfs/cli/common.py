@@ -60,8 +60,8 @@ def connect(folders: Folders, account: str) -> Client:
     return client_of(folders, account, holder)
 
 
-def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float = 30.0) -> Client:
-    """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne."""
+def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float | None = None) -> Client:
+    """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne, None: the usual one."""
     return Client(Path(holder.socket_folder), folders.socket_name(account), timeout_s=timeout_s)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from cloudfs.control.address import short_address
 from cloudfs.control.protocol import (
+    OTHER_VERSION,
     VERSION,
     ConflictPair,
     Decide,
@@ -47,6 +48,8 @@ __all__ = ["Client"]
 
 T = TypeVar("T")
 
+PATIENCE_S = 30.0
+
 
 def _ignore(_: Progress | bytes) -> None:
     """Take no notice."""
@@ -55,12 +58,12 @@ def _ignore(_: Progress | bytes) -> None:
 class Client:
     """A connection to one daemon. Every method raises UserError: the daemon's own, or that it is gone."""
 
-    def __init__(self, folder: Path, name: str, *, timeout_s: float = 30.0) -> None:
-        """Connect. `timeout_s` is the longest silence of the daemon that is borne."""
+    def __init__(self, folder: Path, name: str, *, timeout_s: float | None = None) -> None:
+        """Connect. `timeout_s` is the longest silence that is borne: a daemon at work says that it lives (`server`)."""
         self._last_id = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout_s)
+            self._socket.settimeout(PATIENCE_S if timeout_s is None else timeout_s)
             with short_address(folder, name) as address:
                 self._socket.connect(address)
         except OSError as error:
@@ -101,12 +104,10 @@ class Client:
 
     def resolve(self, path: str, decision: Resolution) -> None:
         """Have a conflict decided; `path` (in the mount) is either of its two files. May take long."""
-        self._socket.settimeout(None)
         self._ask("resolve", Resolve(path, decision), dict[str, object])
 
     def decide_deletions(self, wanted: Decide) -> Decided:
         """Answer about deletions that wait. May take long."""
-        self._socket.settimeout(None)
         return self._ask("deletions", wanted, Decided)
 
     def log_in(self) -> LoggedIn:
@@ -188,6 +189,12 @@ class Client:
         if not line.endswith(b"\n"):
             raise ConnectionResetError(0, "it ended")
         reply = decode_line(line, Reply)
+        if reply.v != VERSION:
+            raise UserError(
+                f"The daemon speaks version {reply.v} of the protocol, not {VERSION}.",
+                hint=OTHER_VERSION,
+                code=ExitCode.NOT_MOUNTED,
+            )
         if reply.id not in {request_id, 0}:
             raise ConnectionResetError(0, "it answered something else")
         return reply

@@ -20,6 +20,7 @@ from cloudfs.errors import ExitCode, UserError
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "OTHER_VERSION",
     "VERSION",
     "Blocked",
     "ConflictPair",
@@ -48,6 +49,7 @@ __all__ = [
 Side = Literal["here", "server"]
 
 VERSION = 1
+OTHER_VERSION = "It is of another version than this program: unmount and mount again to have the same."
 MAX_LINE_BYTES = 64 * 1024
 """Longest request; replies may be longer, as a list of what is blocked may be."""
 

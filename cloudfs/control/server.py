@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from cloudfs.control.address import short_address
 from cloudfs.control.methods import Method, parameters
 from cloudfs.control.protocol import (
     MAX_LINE_BYTES,
+    OTHER_VERSION,
     VERSION,
     ConflictPair,
     Decide,
@@ -193,7 +195,9 @@ class _Conversation:
             return
         if request.v != VERSION:
             await self._fail(
-                request.id, f"The daemon speaks version {VERSION} of the protocol, not {request.v}."
+                request.id,
+                f"The daemon speaks version {VERSION} of the protocol, not {request.v}.",
+                OTHER_VERSION,
             )
             return
         # Unmounting ends the daemon, but not before it has answered.
@@ -220,6 +224,7 @@ class _Conversation:
         error: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_end, nursery.cancel_scope)
+            nursery.start_soon(self._stay_alive, request.id)
             try:
                 result = msgspec.Raw(msgspec.json.encode(await self._carry_out(request)))
             except Exception as failure:  # noqa: BLE001  # carried out of the nursery, which would wrap it
@@ -271,29 +276,23 @@ class _Conversation:
         if carry_out is None:
             raise UserError(
                 f"The daemon knows no method {request.method[:40]!r}.",
-                hint="It is of another version than this program: unmount and mount again to have the new one.",
+                hint=OTHER_VERSION,
                 code=ExitCode.USAGE,
             )
 
-        async def tell(event: object) -> None:
-            raw = msgspec.Raw(msgspec.json.encode(event))
-            await self._send(Reply(VERSION, request.id, event=raw))
+        return await carry_out(request.params, partial(self._tell, request.id))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stay_alive, tell)
-            failure: Exception | None = None
-            result: object = None
-            try:
-                result = await carry_out(request.params, tell)
-            except Exception as error:  # noqa: BLE001  # carried out of the nursery, which would wrap it
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return result
+    async def _tell(self, request_id: int, event: object) -> None:
+        raw = msgspec.Raw(msgspec.json.encode(event))
+        await self._send(Reply(VERSION, request_id, event=raw))
 
-    async def _fail(self, request_id: int, message: str) -> None:
-        await self._send(Reply(VERSION, request_id, error=Fault(int(ExitCode.USAGE), message)))
+    async def _stay_alive(self, request_id: int) -> None:
+        while True:
+            await trio.sleep(ALIVE_S)
+            await self._tell(request_id, None)
+
+    async def _fail(self, request_id: int, message: str, hint: str = "") -> None:
+        await self._send(Reply(VERSION, request_id, error=Fault(int(ExitCode.USAGE), message, hint)))
 
     async def _send(self, reply: Reply) -> None:
         with trio.move_on_after(SEND_S) as patience:
@@ -301,9 +300,3 @@ class _Conversation:
                 await self._stream.send_all(encode_line(reply))
         if patience.cancelled_caught:
             raise trio.BrokenResourceError
-
-
-async def _stay_alive(tell: Callable[[object], Awaitable[None]]) -> None:
-    while True:
-        await trio.sleep(ALIVE_S)
-        await tell(None)
