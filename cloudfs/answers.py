@@ -144,5 +144,5 @@ class Answers:
 
     def space(self) -> Space | None:
         """Return the account's quota as last told; None: none is known."""
-        known = self._engine.quota.space()
+        known = self._engine.quota.last_told
         return None if known is None else Space(known.free, known.used)

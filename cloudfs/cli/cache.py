@@ -85,20 +85,22 @@ def verify(what: str | None, *, as_json: bool) -> None:
     wrong = len(checked.wrong) + checked.damaged
     if wrong:
         raise UserError(
-            f"{wrong:,} files or blocks of {name} were wrong, and are dropped.",
+            f"{_count(wrong, 'file or block', 'files or blocks')} of {name} not as it should be: dropped.",
             hint="They are fetched again when they are read. If it happens again, check the disk.",
             code=ExitCode.NOT_DONE,
         )
 
 
 def _show(checked: Checked) -> None:
-    one_line(f"{checked.files:,} files, {in_units(checked.bytes)}")
+    one_line(f"{_count(checked.files, 'file')}, {in_units(checked.bytes)}")
 
 
 def _sentence(checked: Checked) -> str:
     rest = checked.files - checked.compared
-    parts = f"; {rest:,} others are here in parts, or without a checksum" if rest else ""
-    return (
-        f"Read {in_units(checked.bytes)} of {checked.files:,} files. {checked.compared:,} were compared with the"
-        f" server's checksums{parts}."
-    )
+    parts = f"; {_count(rest, 'other')} here in parts, or without a checksum" if rest else ""
+    files = _count(checked.files, "file")
+    return f"Read {in_units(checked.bytes)} of {files}. Compared with the server's checksums: {checked.compared:,}{parts}."
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"1 {one}" if number == 1 else f"{number:,} {many or one + 's'}"

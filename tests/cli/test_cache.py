@@ -100,7 +100,7 @@ def test_what_the_disk_has_changed_is_dropped_and_comes_again(stage: MountStage)
     done = stage.cloudfs("cache", "verify", check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         ExitCode.NOT_DONE,
-        "1 files or blocks of a were wrong, and are dropped.",
+        "1 file or block of a not as it should be: dropped.",
     )
     assert stage.cloudfs("cache", "verify").returncode == ExitCode.OK
     read_all(stage)
