@@ -99,7 +99,8 @@ def _sentence(checked: Checked) -> str:
     rest = checked.files - checked.compared
     parts = f"; {_count(rest, 'other')} here in parts, or without a checksum" if rest else ""
     files = _count(checked.files, "file")
-    return f"Read {in_units(checked.bytes)} of {files}. Compared with the server's checksums: {checked.compared:,}{parts}."
+    compared = f"Compared with the server's checksums: {checked.compared:,}{parts}."
+    return f"Read {in_units(checked.bytes)} of {files}. {compared}"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -32,7 +32,7 @@ def test_each_with_its_place(run: Run, folders: Folders, mounted: Mount, mount_p
     assert result.code == ExitCode.OK
     away, bad, work = result.out.splitlines()
     assert away == "away  jo at https://h.example/dav/  not mounted"
-    assert bad.startswith(f"bad   {folders.account_file('bad')}: url: expected `str`")
+    assert bad.startswith(f"bad   {folders.account_file('bad')}:1: url: expected `str`")
     assert work == f"work  jo at https://h.example/dav/  {mount_point} (online)"
     told = {line["name"]: line for line in json.loads(run("accounts", "--json").out)}
     assert (told["work"]["pid"], told["work"]["state"]) == (pid, "online")
