@@ -52,6 +52,18 @@ def test_paused_until_resumed(stage: MountStage, server: StandIn) -> None:
     assert json.loads(stage.cloudfs("status", "--json").stdout)["paused_since"] is None
 
 
+def test_it_outlives_a_kill(stage: MountStage, server: StandIn) -> None:
+    stage.cloudfs("pause")
+    (stage.mount_point / "mine").write_bytes(b"mine")
+    stage.kill()
+    stage.mount()
+    assert (stage.status()["pending"], bool(stage.status()["paused_since"])) == (1, True)
+    assert server.account(USER).tree() == {"theirs": b"theirs"}
+    stage.cloudfs("resume")
+    stage.sync()
+    assert server.account(USER).read("/mine") == b"mine"
+
+
 def test_a_pause_while_somebody_waits(stage: MountStage, server: StandIn) -> None:
     upload = server.faults.add(Hold(), method="PUT", times=1)
     (stage.mount_point / "file").write_bytes(b"content")
