@@ -60,10 +60,12 @@ from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents, Packer
+from cloudfs.sync.pausing import Pause
 from cloudfs.sync.pushing import Pusher
 from cloudfs.sync.removal import Remover
 from cloudfs.sync.resolve import Resolver
 from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.sending import Uploads
 from cloudfs.sync.upload import Uploader
 from cloudfs.sync.watching import Pace, Watcher
 from cloudfs.sync.worker import Worker, WorkerConfig
@@ -107,6 +109,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Engine:
     """One account at work."""
 
+    config: EngineConfig
     store: Store
     blocks: BlockStore
     tree: Tree
@@ -126,6 +129,12 @@ class Engine:
     pusher: Pusher
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
+    pause: Pause
+    remote: Remote
+    residents: Residents
+    uploads: Uploads
+    quota: Quota
+    sink: ChangeSink
 
 
 @asynccontextmanager
@@ -196,13 +205,12 @@ async def _compose(
 
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
-    if isinstance(remote, Spelling):
-        remote.spell_by(store.nodes.spelled)
-    gate = GatedRemote(remote, connectivity)
-    remote, quota = gate, Quota(gate, nursery)
+    pause = Pause(store, inbox.ring)
+    remote = gate = _gate(store, remote, connectivity, pause)
+    quota = Quota(gate, nursery)
     gate.spent, gate.freed = quota.spent, quota.freed
     displaced = Displaced(store, residents, sink)
-    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery)
+    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
         store,
         staging,
@@ -253,7 +261,9 @@ async def _compose(
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
-    obstacles = Obstacles(store, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard)
+    obstacles = Obstacles(
+        store, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard, pause=pause
+    )
     worker = Worker(
         store,
         inbox,
@@ -308,6 +318,7 @@ async def _compose(
     _keep(nursery, workers)
     nursery.start_soon(attempt, "the first request", greet)
     return Engine(
+        config,
         store,
         blocks,
         tree,
@@ -325,7 +336,22 @@ async def _compose(
         watcher,
         pusher,
         greet,
+        pause,
+        remote,
+        residents,
+        gate.uploads,
+        quota,
+        sink,
     )
+
+
+def _gate(store: Store, remote: Remote, connectivity: Connectivity, pause: Pause) -> GatedRemote:
+    """Make the one door to the server."""
+    if isinstance(remote, Spelling):
+        remote.spell_by(store.nodes.spelled)
+    gate = GatedRemote(remote, connectivity)
+    gate.pause = pause
+    return gate
 
 
 def _reading(
@@ -335,6 +361,7 @@ def _reading(
     blocks: BlockStore,
     sink: ChangeSink,
     nursery: trio.Nursery,
+    pause: Pause,
 ) -> tuple[Fetcher, Prefetcher]:
     """Make those who bring what is read, and what will be."""
     fetcher = Fetcher(
@@ -345,7 +372,14 @@ def _reading(
         nursery,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
-    return fetcher, Prefetcher(store.nodes, fetcher, nursery, is_another_there=store.is_observed)
+    prefetcher = Prefetcher(
+        store.nodes,
+        fetcher,
+        nursery,
+        is_another_there=store.is_observed,
+        is_paused=lambda: pause.is_on,
+    )
+    return fetcher, prefetcher
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:

@@ -129,8 +129,13 @@ class Prefetcher:
         nursery: trio.Nursery,
         *,
         is_another_there: Callable[[Ino], bool] = lambda _: False,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_another_there` tells whether a listing showed another version of a file, which was not taken over."""
+        """`is_another_there` tells whether a listing showed another version of a file, which was not taken over.
+
+        `is_paused` tells whether nothing is to be fetched that no program waits for.
+        """
+        self._is_paused = is_paused
         self._nodes = nodes
         self._is_another_there = is_another_there
         self._fetcher = fetcher
@@ -195,7 +200,8 @@ class Prefetcher:
         if node is None or node.parent is None:
             return
         walk = self._walks.begun(source.ino, node.parent, node.name, now)
-        if walk.ahead_files and walk.files >= walk.plan_at and now >= self._rests_until:
+        rests = now < self._rests_until or self._is_paused()
+        if walk.ahead_files and walk.files >= walk.plan_at and not rests:
             self._look_ahead(walk, node, now)
 
     def _look_ahead(self, walk: Walk, node: Node, now: float) -> None:
@@ -372,7 +378,7 @@ class Prefetcher:
     async def _fetch_some(self, walk: Walk, left: Iterator[Source], scope: trio.CancelScope) -> None:
         for source in left:
             began = trio.current_time()
-            if began - walk.last_s > _LEFT_S or began < self._rests_until:
+            if began - walk.last_s > _LEFT_S or began < self._rests_until or self._is_paused():
                 return
             if self._fetcher.comes(source):
                 continue

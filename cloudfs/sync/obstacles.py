@@ -10,6 +10,7 @@ from cloudfs.metadata.residents import Residents
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.pausing import Pause
 from cloudfs.sync.planner import plan
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import Remove, Step
@@ -34,9 +35,11 @@ class Obstacles:
         *,
         restraint: Restraint,
         guard: VanishGuard,
+        pause: Pause,
     ) -> None:
         self._store = store
         self._nodes = store.nodes
+        self._pause = pause
         self._residents = residents
         self._connectivity = connectivity
         self._troubles = troubles
@@ -46,6 +49,10 @@ class Obstacles:
         """Files found open in a folder that is to be removed."""
 
     # A person
+
+    def is_paused(self) -> bool:
+        """Tell whether everything is to rest."""
+        return self._pause.is_on
 
     def is_held(self, step: Step) -> bool:
         """Tell whether a person's word is missing."""

@@ -191,7 +191,7 @@ class Worker:
         """
         now = trio.current_time()
         self._underway.look_again()
-        if self._connectivity.state is State.NEEDS_LOGIN:
+        if self._connectivity.state is State.NEEDS_LOGIN or self._obstacles.is_paused():
             return _IDLE_S
         if now < self._connectivity.next_try:
             return self._connectivity.next_try - now

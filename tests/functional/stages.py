@@ -226,7 +226,7 @@ class MountStage:
     def cloudfs(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line."""
         done = subprocess.run(
-            [sys.executable, "-m", "cloudfs.cli.main", *words],
+            self.command(*words),
             check=False,
             input=stdin,
             capture_output=True,
@@ -236,6 +236,11 @@ class MountStage:
         )
         assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        """Return what runs a command of the command line, with `environ`."""
+        return [sys.executable, "-m", "cloudfs.cli.main", *words]
 
     def mount(self) -> None:
         """Mount; returns when it answers."""
