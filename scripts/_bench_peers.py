@@ -143,7 +143,8 @@ def _facts(options: argparse.Namespace) -> str:
         text=True,
     )
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().partition("-")[0]}, Python {platform.python_version()},",
+        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().partition('-')[0]},",
+        f"Python {platform.python_version()},",
         f"{rclone.stdout.splitlines()[0] if rclone.stdout else 'rclone'}.",
         options.note,
     ]
