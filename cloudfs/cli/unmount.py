@@ -73,9 +73,12 @@ def _account_of(folders: Folders, what: str | None) -> str | None:
     if what is None or what in account_names(folders):
         return pick(folders, what)
     place = locate(what)
-    for name in account_names(folders):
-        holder = holder_of(folders, name)
-        if holder and holder.mount_point in {place, resolved(what)}:
+    holders = [(name, holder) for name in account_names(folders) if (holder := holder_of(folders, name))]
+    for name, holder in holders:
+        if holder.mount_point == place:
+            return name  # without a look at it: it may hang
+    for name, holder in holders:
+        if holder.mount_point == resolved(what):
             return name
     if "/" in what or mounts_at(place) or os.path.isdir(what):  # noqa: PTH112  # Path's fails on a dead mount
         return None
