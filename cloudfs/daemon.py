@@ -29,6 +29,7 @@ from cloudfs import config
 from cloudfs import log as logs
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
+from cloudfs.control.pinning import Keep, Pinned, Pins
 from cloudfs.control.protocol import (
     ConflictPair,
     Decide,
@@ -157,6 +158,41 @@ class _Handlers:
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         return await self._works.decide_deletions(wanted)
+
+    async def pin(self, wanted: Keep, report: server.Report) -> Pinned:
+        answer = await self._works.pin(wanted)
+        if not wanted.wait or answer.here:
+            return answer
+        waited: Pinned | None = None
+        refused: UserError | None = None
+        with trio.move_on_after(float("inf") if wanted.timeout_s is None else wanted.timeout_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report_coming, wanted.path, report)
+                try:
+                    waited = await self._works.wait_pinned(wanted.path)
+                except UserError as error:
+                    refused = error  # raised below: the nursery would wrap it in a group
+                nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+        if waited is None:
+            waited = msgspec.structs.replace(await self._works.pinned(wanted.path), timed_out=True)
+        freed = {name: getattr(answer, name) for name in ("freed_files", "freed_bytes", "changed")}
+        return msgspec.structs.replace(waited, **freed)
+
+    async def _report_coming(self, path: str, report: server.Report) -> None:
+        while True:
+            began_s = trio.current_time()
+            try:
+                now = await self._works.pinned(path)
+            except UserError:
+                return  # it is gone, as whoever waits is about to hear
+            took_s = trio.current_time() - began_s
+            await report(Progress(now.missing_files, 0, now.missing_bytes))
+            await trio.sleep(min(max(REPORT_S, 10 * took_s), MOST_SILENT_S))
+
+    def pins(self) -> Pins:
+        return self._works.pins()
 
     async def log_in(self) -> LoggedIn:
         return await self._works.log_in()

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -28,10 +29,11 @@ from cloudfs.content.powercut import after_power_cut, boot_id
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.source import Locate, Source, Whereabouts
 from cloudfs.errors import Changed, RemoteError
-from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.changes import ChangeSink, Overheard
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.listing import Lister
+from cloudfs.metadata.pinning import Defaults
 from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.quota import Quota
 from cloudfs.metadata.residents import Residents
@@ -55,7 +57,10 @@ from cloudfs.sync.execute import Executor, Hands
 from cloudfs.sync.finding import Finder
 from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.gate import GatedRemote
+from cloudfs.sync.hydrating import Hydrator, Members
 from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.keeping import Keeper
+from cloudfs.sync.kept import KeptWalker
 from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
@@ -100,6 +105,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """So many nodes may be deleted on the server at once without anybody being asked; 0: any number."""
     append_bytes: int = FROM_BYTES
     """Of a file that was at least so large and only grew at its end, the tail alone is sent."""
+    keep: Defaults = Defaults()
+    """What is always kept here of all that nobody said anything else about."""
     worker: WorkerConfig = WorkerConfig()
 
 
@@ -124,8 +131,18 @@ class Engine:
     """None: the server tells nothing without a login."""
     watcher: Watcher
     pusher: Pusher
+    keeper: Keeper
+    hydrator: Hydrator
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
+
+
+class _Disk(NamedTuple):
+    """Where bytes are on this machine, and which of them stay."""
+
+    staging: Staging
+    blocks: BlockStore
+    keeper: Keeper
 
 
 @asynccontextmanager
@@ -148,15 +165,20 @@ async def open_engine(
     store = _open_store(config)
     try:
         staging = _staging(config, store)
+        keeper = Keeper(store, config.state / "pins.json", config.keep)
         blocks = await BlockStore.open(
             config.cache / "blocks",
             store.store_id,
             limit_bytes=config.cache_bytes,
             keep_free_bytes=config.cache_keep_free_bytes,
+            exempt=keeper.is_exempt,
+            exempt_bytes=lambda: keeper.cached_bytes,
         )
         try:
             async with trio.open_nursery() as nursery:
-                engine = await _compose(config, remote, sink, store, staging, blocks, nursery, told)
+                engine = await _compose(
+                    config, remote, sink, store, _Disk(staging, blocks, keeper), nursery, told
+                )
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
                 )
@@ -183,24 +205,22 @@ async def _compose(
     remote: Remote,
     sink: ChangeSink,
     store: Store,
-    staging: Staging,
-    blocks: BlockStore,
+    disk: _Disk,
     nursery: trio.Nursery,
     told: Callable[[bool], None],
 ) -> Engine:
+    staging, blocks, keeper = disk
     inbox, residents, touches, echoes = Inbox(), Residents(), TouchLog(), Echoes()
+    sink = Overheard(sink, lambda: hydrator.wake())  # noqa: PLW0108  # it is made below
 
     def returned() -> None:
         inbox.ring()
         watcher.wake()
+        hydrator.wake()
 
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
-    if isinstance(remote, Spelling):
-        remote.spell_by(store.nodes.spelled)
-    gate = GatedRemote(remote, connectivity)
-    remote, quota = gate, Quota(gate, nursery)
-    gate.spent, gate.freed = quota.spent, quota.freed
+    remote, quota = _gate(remote, store, connectivity, nursery)
     displaced = Displaced(store, residents, sink)
     fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery)
     files = Files(
@@ -213,7 +233,9 @@ async def _compose(
         outdated=lambda ino: lister.outdated(ino),  # noqa: PLW0108  # it is made below
         make_room=blocks.give_way,
     )
-    outgoing = Outgoing(store, staging, blocks, fetcher, files, import_limit=config.cache_bytes // 4)
+    outgoing = Outgoing(
+        store, staging, blocks, fetcher, files, import_limit=config.cache_bytes // 4, keeps=keeper.keeps
+    )
     guard, restraint, setback = _guards(config, store, inbox)
     takeover = Takeover(
         store,
@@ -240,6 +262,7 @@ async def _compose(
     def changed(ino: Ino) -> None:
         inbox.notify(ino)
         files.hardening.moved(ino)
+        hydrator.wake()
 
     tree = Tree(
         store,
@@ -250,6 +273,7 @@ async def _compose(
         changed=changed,
         discard=files.disposal.discard,
     )
+    hydrator = _hydrator(store, disk, fetcher, tree, lister, watcher)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
@@ -277,11 +301,8 @@ async def _compose(
         space=lambda: _space(quota, remote.features.name_rules.new_file_bytes),
         may_be_free=lambda: store.nodes.bytes_to_leave() if quota.is_sure() else _UNKNOWN_SPACE,
     )
-    for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
-        _log.error("%s", complaint)
     deletions = Deletions(store, guard, restraint, setback, lister, outgoing, sink, changed=inbox.notify)
-    tree.collect_orphans()
-    await _put_right(files)
+    await _put_right(config, store, staging, tree, files)
     greet = partial(_introduce, remote, lister, watcher, quota)
     outages = None if outspoken is None else Outages(connectivity, outspoken, greet)
     workers = [
@@ -293,6 +314,7 @@ async def _compose(
         ("staging upkeep", files.disposal.run),
         ("hardening", files.hardening.run),
         ("deletion guard", deletions.run),
+        ("hydration", hydrator.run),
         ("changes of others", watcher.run),
         ("messages of the server", pusher.run),
         *([("outages", outages.run)] if outages else []),
@@ -316,8 +338,22 @@ async def _compose(
         outages,
         watcher,
         pusher,
+        keeper,
+        hydrator,
         greet,
     )
+
+
+def _gate(
+    remote: Remote, store: Store, connectivity: Connectivity, nursery: trio.Nursery
+) -> tuple[GatedRemote, Quota]:
+    """Make the one way to the server, and what counts the space there."""
+    if isinstance(remote, Spelling):
+        remote.spell_by(store.nodes.spelled)
+    gate = GatedRemote(remote, connectivity)
+    quota = Quota(gate, nursery)
+    gate.spent, gate.freed = quota.spent, quota.freed
+    return gate, quota
 
 
 def _reading(
@@ -391,8 +427,21 @@ def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGua
     return guard, restraint, setback
 
 
-async def _put_right(files: Files) -> None:
+def _hydrator(
+    store: Store, disk: _Disk, fetcher: Fetcher, tree: Tree, lister: Lister, watcher: Watcher
+) -> Hydrator:
+    """Make what brings here what is always to be here."""
+    walker = KeptWalker(store, disk.keeper, fetcher, is_another_there=store.is_observed)
+    first = partial(lister.ensure_listed, reading=True)  # as programs that walk do: whole trees come then
+    members = Members(tree.lookup, first, lister.refresh, lister.outdated)
+    return Hydrator(store, disk.keeper, walker, fetcher, disk.blocks, members, watched=watcher.covers)
+
+
+async def _put_right(config: EngineConfig, store: Store, staging: Staging, tree: Tree, files: Files) -> None:
     """Bring rows and staging files together as they are after whatever ended the last life."""
+    for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
+        _log.error("%s", complaint)
+    tree.collect_orphans()
     for complaint in await files.disposal.repair():
         _log.error("%s", complaint)
     files.hardening.note_all()

@@ -21,6 +21,7 @@ from cloudfs import config
 from cloudfs import log as logs
 from cloudfs.concurrency.links import watch_addresses
 from cloudfs.concurrency.supervise import supervise
+from cloudfs.control.pinning import Keep, KeptState, Pinned, Pins
 from cloudfs.control.protocol import (
     Blocked,
     ConflictPair,
@@ -38,6 +39,9 @@ from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.pinning import Defaults
+from cloudfs.paths import mount_path
+from cloudfs.pinning import Pinning
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features
@@ -94,6 +98,7 @@ class Facts(msgspec.Struct, frozen=True):
     wipe_asked: bool = False
     changes: str = "on use"
     changes_since: float = 0.0
+    kept: KeptState = KeptState()
 
 
 class Works(Protocol):
@@ -130,6 +135,22 @@ class Works(Protocol):
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         """Carry out the answer about deletions that wait; UserError when none do."""
+        ...
+
+    async def pin(self, wanted: Keep) -> Pinned:
+        """Have a path be kept here, or not; UserError where there is no such path."""
+        ...
+
+    async def pinned(self, path: str) -> Pinned:
+        """Tell how it stands with it, after counting in parts: programs go on meanwhile."""
+        ...
+
+    async def wait_pinned(self, path: str) -> Pinned:
+        """Return once all that is to be here of it is, or cannot come."""
+        ...
+
+    def pins(self) -> Pins:
+        """Answer at once, from the local database."""
         ...
 
     async def log_in(self) -> LoggedIn:
@@ -204,6 +225,7 @@ def _engine_config(launch: Launch) -> EngineConfig:
         poll_s=settings.poll_s,
         delete_guard=settings.delete_guard,
         delete_guard_server=settings.delete_guard_server,
+        keep=Defaults(tuple(map(mount_path, settings.keep)), settings.keep_max_bytes),
         worker=WorkerConfig(quiet_s=settings.quiet_s),
     )
 
@@ -274,6 +296,7 @@ class _EngineWorks:
     def __init__(self, engine: Engine, login: _Login) -> None:
         self._engine = engine
         self._login = login
+        self._pinning = Pinning(engine)
 
     @property
     def filesystem(self) -> FileSystem:
@@ -300,7 +323,20 @@ class _EngineWorks:
             wipe_asked=engine.outages is not None and engine.outages.wipe_asked,
             changes=engine.watcher.channel.value,
             changes_since=engine.watcher.since,
+            kept=self._pinning.state(),
         )
+
+    async def pin(self, wanted: Keep) -> Pinned:
+        return await self._pinning.say(wanted)
+
+    async def pinned(self, path: str) -> Pinned:
+        return await self._pinning.look(path)
+
+    async def wait_pinned(self, path: str) -> Pinned:
+        return await self._pinning.wait(path)
+
+    def pins(self) -> Pins:
+        return self._pinning.pins()
 
     async def wait_synced(self, path: str) -> list[Blocked]:
         if self._engine.tree.resolve(path) is None and not await self.pending_below(path):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 import typer.core
 
+from cloudfs.cli import pin_commands
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 
 __all__ = ["app", "main"]
@@ -282,6 +283,9 @@ def deletions_restore(what: WhereArgument = None, side: SideOption = None) -> No
     from cloudfs.cli.deletions import answer
 
     answer("restore", what, side)
+
+
+pin_commands.add_to(app)
 
 
 def _account_and(places: list[str]) -> tuple[str | None, str]:

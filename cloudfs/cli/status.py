@@ -10,6 +10,7 @@ import msgspec
 
 from cloudfs.cli.common import connect, holder_of, in_units, not_mounted, pick, version
 from cloudfs.cli.deletions import next_steps, sentence
+from cloudfs.cli.pin import kept_lines
 from cloudfs.config import Folders, load_account
 from cloudfs.control.protocol import Status
 
@@ -96,6 +97,8 @@ def _print(status: Status) -> None:
     print(f"  to send     {status.pending} ({status.in_flight} under way{size})")
     print(f"  conflicts   {status.conflicts}")
     print(f"  cache       {status.cache_bytes / 1e6:.1f} MB")
+    for line in kept_lines(status.kept):
+        print(line)
     for item in status.blocked:
         print(f"  blocked     {item.path}: {item.reason}")
         if item.next_step:

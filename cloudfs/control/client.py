@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from cloudfs.control.address import short_address
+from cloudfs.control.pinning import Keep, Pinned, Pins
 from cloudfs.control.protocol import (
     VERSION,
     ConflictPair,
@@ -97,6 +98,15 @@ class Client:
         """Answer about deletions that wait. May take long."""
         self._socket.settimeout(None)
         return self._ask("deletions", wanted, Decided)
+
+    def pin(self, wanted: Keep, *, report: Callable[[Progress], None] = _ignore) -> Pinned:
+        """Say that a path is to be kept here, or not. May take long."""
+        self._socket.settimeout(None)
+        return self._ask("pin", wanted, Pinned, report)
+
+    def pins(self) -> Pins:
+        """Ask what was said about that."""
+        return self._ask("pins", {}, Pins)
 
     def log_in(self) -> LoggedIn:
         """Have the daemon go on with the login that is in its secret file now."""

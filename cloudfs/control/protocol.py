@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from cloudfs.control.pinning import KeptState
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = [
@@ -49,7 +50,9 @@ VERSION = 1
 MAX_LINE_BYTES = 64 * 1024
 """Longest request; replies may be longer, as a list of what is blocked may be."""
 
-Method = Literal["status", "sync_wait", "unmount", "conflicts", "resolve", "deletions", "log_in"]
+Method = Literal[
+    "status", "sync_wait", "unmount", "conflicts", "resolve", "deletions", "log_in", "pin", "pins"
+]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -83,10 +86,12 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a `sync_wait` is."""
+    """How far a `sync_wait` is, or a `pin` that waits: then in files that are still to come."""
 
     pending: int
     in_flight: int
+    pending_bytes: int = 0
+    """What they add up to; of a `pin` only."""
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -174,6 +179,8 @@ class Status(msgspec.Struct, frozen=True):
     """How changes of others are found out: push, polling, or on use (of each folder)."""
     changes_since: float = 0.0
     """Unix s."""
+    kept: KeptState = KeptState()
+    """What is always kept here."""
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from cloudfs.control.address import short_address
+from cloudfs.control.pinning import Keep, Pinned, Pins
 from cloudfs.control.protocol import (
     MAX_LINE_BYTES,
     VERSION,
@@ -75,6 +76,14 @@ class Handlers(Protocol):
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         """Carry out the answer about deletions that wait; UserError when none do. May be cancelled."""
+        ...
+
+    async def pin(self, wanted: Keep, report: Report) -> Pinned:
+        """Have a path be kept here, or not; if wanted, wait for it, telling of progress. May be cancelled."""
+        ...
+
+    def pins(self) -> Pins:
+        """Answer at once, from the local database."""
         ...
 
     async def log_in(self) -> LoggedIn:
@@ -232,29 +241,33 @@ class _Conversation:
         scope.cancel()
 
     async def _carry_out(self, request: Request) -> object:
+        handlers = self._handlers
         match request.method:
-            case "status":
-                return self._handlers.status()
+            case "status" | "conflicts" | "pins" as method:
+                at_once = {"status": handlers.status, "conflicts": handlers.conflicts, "pins": handlers.pins}
+                return at_once[method]()
             case "sync_wait":
                 wait = _parameters(request, SyncWait)
-
-                async def report(progress: Progress) -> None:
-                    await self._send(Reply(VERSION, request.id, progress=progress))
-
-                return await self._handlers.sync_wait(wait.path, wait.timeout_s, report)
+                return await handlers.sync_wait(wait.path, wait.timeout_s, self._report(request))
+            case "pin":
+                return await handlers.pin(_parameters(request, Keep), self._report(request))
             case "unmount":
-                return await self._handlers.unmount(lazy=_parameters(request, Unmount).lazy)
-            case "conflicts":
-                return self._handlers.conflicts()
+                return await handlers.unmount(lazy=_parameters(request, Unmount).lazy)
             case "resolve":
                 wanted = _parameters(request, Resolve)
-                await self._handlers.resolve(wanted.path, wanted.decision)
+                await handlers.resolve(wanted.path, wanted.decision)
                 return {}
             case "log_in":
-                return await self._handlers.log_in()
+                return await handlers.log_in()
             case "deletions":
-                return await self._handlers.decide_deletions(_parameters(request, Decide))
+                return await handlers.decide_deletions(_parameters(request, Decide))
         raise UserError(f"The daemon knows no method {request.method[:40]!r}.", code=ExitCode.USAGE)
+
+    def _report(self, request: Request) -> Report:
+        async def report(progress: Progress) -> None:
+            await self._send(Reply(VERSION, request.id, progress=progress))
+
+        return report
 
     async def _fail(self, request_id: int, message: str) -> None:
         await self._send(Reply(VERSION, request_id, error=Fault(int(ExitCode.USAGE), message)))

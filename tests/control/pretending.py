@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+import msgspec
 import trio
 
 from cloudfs import daemon
+from cloudfs.control.pinning import Keep, Pinned, Pins
 from cloudfs.control.protocol import Blocked, ConflictPair, Decide, Decided, LoggedIn, Resolution
 from cloudfs.errors import ExitCode, LocalDamage, UserError
 from cloudfs.fuse.filesystem import FileSystem
@@ -64,6 +66,35 @@ class PretendedWorks:
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         raise UserError("No deletions wait for an answer.", hint=wanted.side, code=ExitCode.NOT_DONE)
+
+    async def pin(self, wanted: Keep) -> Pinned:
+        return self._pinned(wanted.path)
+
+    async def pinned(self, path: str) -> Pinned:
+        return self._pinned(path)
+
+    async def wait_pinned(self, path: str) -> Pinned:
+        if path == "/never":
+            await trio.sleep_forever()
+        if path == "/none":
+            raise UserError("There is no /none in the mount.")
+        return msgspec.structs.replace(self._pinned(path), missing_files=0, missing_bytes=0)
+
+    def _pinned(self, path: str) -> Pinned:
+        return Pinned(
+            path=path,
+            pin="always-local",
+            by=path,
+            by_default=False,
+            files=3,
+            bytes=3000,
+            missing_files=2,
+            missing_bytes=2000,
+            unknown_folders=0,
+        )
+
+    def pins(self) -> Pins:
+        return Pins(pins=[], defaults=[])
 
     async def pending_below(self, path: str) -> int:
         return self._pending if path == "/" else 0

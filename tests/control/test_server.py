@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from cloudfs.control import server
 from cloudfs.control.client import Client
 from cloudfs.control.instance import Holder, find_holder, hold
+from cloudfs.control.pinning import Keep, Pinned, PinRow, Pins
 from cloudfs.control.protocol import (
     MAX_LINE_BYTES,
     Blocked,
@@ -49,6 +51,19 @@ STATUS = Status(
 )
 
 PAIR = ConflictPair("/a.txt", "/a (conflicted copy 2026-01-31 235959).txt", 1.0, 2, 3, 4.0, 5.0)
+
+PINNED = Pinned(
+    path="/",
+    pin=None,
+    by=None,
+    by_default=False,
+    files=3,
+    bytes=9,
+    missing_files=0,
+    missing_bytes=0,
+    unknown_folders=0,
+)
+PINS = Pins(pins=[PinRow("/docs", "always-local")], defaults=["/x"], defaults_most_bytes=5)
 
 
 class Pretender:
@@ -86,6 +101,15 @@ class Pretender:
         if path != PAIR.path:
             raise UserError("It is in no conflict.", code=ExitCode.NOT_DONE)
         self.decisions.append(decision)
+
+    async def pin(self, wanted: Keep, report: server.Report) -> Pinned:
+        await report(Progress(2, 0, 5000))
+        if wanted.path == "/never":
+            await trio.sleep_forever()
+        return msgspec.structs.replace(PINNED, path=wanted.path, pin=wanted.pin)
+
+    def pins(self) -> Pins:
+        return PINS
 
     async def log_in(self) -> LoggedIn:
         return LoggedIn("online")
@@ -138,6 +162,10 @@ async def test_client_and_server_understand_each_other(folder: Path) -> None:
             assert client.conflicts() == [PAIR]
             client.resolve("/a.txt", "keep-mine")
             assert client.log_in() == LoggedIn("online")
+            assert client.pins() == PINS
+            answer = client.pin(Keep("/docs", "online-only", wait=True), report=told.append)
+            assert (answer.path, answer.pin, answer.files) == ("/docs", "online-only", 3)
+            assert told[1:] == [Progress(2, 0, 5000)]
             assert client.decide_deletions(Decide("server", "restore")) == Decided(5, 2)
             with pytest.raises(UserError, match="no conflict") as caught:
                 client.resolve("/b.txt", "keep-both")
@@ -177,6 +205,11 @@ async def test_the_socket_is_private_and_replaces_an_orphan(folder: Path) -> Non
         (b'{"v": 1, "id": 5, "method": "sync_wait", "params": {"timeout_s": -1}}', "parameters of sync_wait"),
         (b'{"v": 1, "id": 5, "method": "unmount", "params": {"force": true}}', "parameters of unmount"),
         (b'{"v": 1, "id": 5, "method": "unmount", "params": []}', "parameters of unmount"),
+        (
+            b'{"v": 1, "id": 5, "method": "pin", "params": {"path": "/a", "pin": "sometimes"}}',
+            "parameters of pin",
+        ),
+        (b'{"v": 1, "id": 5, "method": "pin", "params": {"path": "/a"}}', "parameters of pin"),
         (
             b'{"v": 1, "id": 5, "method": "resolve", "params": {"path": "/a", "decision": "burn"}}',
             "parameters of resolve",
