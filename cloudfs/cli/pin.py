@@ -39,10 +39,10 @@ def free_paths(paths: list[str], *, as_json: bool) -> None:
     _each(paths, "online-only", _freed, as_json=as_json)
 
 
-def show_pins(*, as_json: bool) -> None:
-    """Print what was said."""
+def show_pins(what: str | None, *, as_json: bool) -> None:
+    """Print what was said; `what` names the account."""
     folders = Folders.from_environment()
-    account = account_at(folders, None)
+    account = account_at(folders, what)
     with connect(folders, account) as client:
         found = client.pins()
     if as_json:

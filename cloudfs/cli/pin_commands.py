@@ -38,6 +38,9 @@ def pin(
             "--timeout", metavar="SECONDS", min=0, help="With --wait: give up after so long (exit code 3)."
         ),
     ] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="NAME", help="Without PATH: whose pins to show.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Always keep files here, whole folders with all that will ever be in them, and readable without a network.
@@ -59,7 +62,7 @@ def pin(
     if paths:
         pin_paths(paths, as_json=as_json, wait=wait, timeout_s=timeout)
     else:
-        show_pins(as_json=as_json)
+        show_pins(account, as_json=as_json)
 
 
 def unpin(paths: PathsArgument, as_json: JsonOption = False) -> None:

@@ -53,6 +53,8 @@ _GATHER_S = 1.0
 """Changes come in company."""
 _REST_FACTOR = 10
 """So many times as long as a pass took to count, nothing is counted again."""
+_RENEW_FACTOR = 20
+"""So many times as long as listing all folders took, it is not done again where only that shows what others change."""
 _SOON_S, _WAITING_S, _OUTAGE_S, _CALM_S = 5.0, 30.0, 60.0, 600.0
 """The next pass, where nothing calls for one before: after something that passes soon, while files wait for an upload,
 while the server is away, and otherwise."""
@@ -149,8 +151,8 @@ class Hydrator:
         self._begun = 0
         self._outage = self._again = self._more = False
         self._archives_from = -math.inf
-        self._listed_at = -math.inf
-        """When folders were last listed because nobody else does."""
+        self._renew_at = -math.inf
+        """From when on folders are listed again because nobody else does."""
 
     # What others ask. NO CHECKPOINT
 
@@ -260,7 +262,7 @@ class Hydrator:
 
     async def _count(self) -> float:
         waited_s = 0.0
-        renew = not self._watched() and trio.current_time() - self._listed_at >= _CALM_S
+        renew = not self._watched() and trio.current_time() >= self._renew_at
 
         async def know(node: Node) -> None:
             nonlocal waited_s
@@ -275,7 +277,7 @@ class Hydrator:
         kept = await self._walker.count(roots, most_missing=_MOST_MISSING, know=know)
         took_s = trio.current_time() - began - waited_s
         if renew and not self._outage:
-            self._listed_at = trio.current_time()
+            self._renew_at = trio.current_time() + max(_CALM_S, _RENEW_FACTOR * waited_s)
         self._found(kept)
         await self._keeper.save()
         return took_s
@@ -340,11 +342,14 @@ class Hydrator:
 
     async def _bring_all(self, missing: Sequence[Ino]) -> None:
         now = trio.current_time()
-        wanted = [ino for ino in missing if (it := self._obstructions.get(ino)) is None or it.until <= now]
-        units = self._units(wanted)
+        units = self._units([ino for ino in missing if not self._is_put_off(ino, now)])
         async with trio.open_nursery() as nursery:
             for _ in range(_AT_ONCE):
                 nursery.start_soon(self._bring_some, units)
+
+    def _is_put_off(self, ino: Ino, now: float) -> bool:
+        known, node = self._obstructions.get(ino), self._store.nodes.get(ino)
+        return known is not None and now < known.until and node is not None and node.version == known.version
 
     def _units(self, wanted: Sequence[Ino]) -> Iterator[list[Ino]]:
         """Give the small files of one folder together, others one by one; each looked up when its turn comes."""
@@ -362,7 +367,6 @@ class Hydrator:
 
     async def _bring_some(self, units: Iterator[list[Ino]]) -> None:
         for unit in units:
-            await self._turn()
             if self._outage:
                 return
             fitting = [ino for ino in unit if await self._fits(ino)]
@@ -400,6 +404,7 @@ class Hydrator:
 
     async def _by_archive(self, inos: Sequence[Ino]) -> None:
         """Bring small files of one folder in one request, as far as that goes; the others are left to `_one`."""
+        await self._turn()
         # NO CHECKPOINT before the archivist has looked at the versions, which are those of this very ETag.
         sources = [source for ino in inos if (source := self._wanted(ino)) is not None]
         node = self._store.nodes.get(inos[0])
