@@ -184,7 +184,15 @@ class Fetcher:
                     raise PosixError(
                         errno.ENOSPC, f"block cache, for {source.size} bytes of inode {source.ino}"
                     )
+                self._keep_from_memory(source, missing)
         raise PosixError(errno.EAGAIN, f"prefetch of inode {source.ino}")
+
+    def _keep_from_memory(self, source: Source, missing: Sequence[int]) -> None:
+        """Have blocks kept that are in memory: the cache had no room for them, or they were dropped there since."""
+        for index in missing:
+            page = self._pages.get(BlockKey(source.ino, source.version, index))
+            if page is not None and page.data is not None:
+                self._stores.store_soon(page, page.data)
 
     def idle_s(self) -> float:
         """Return for how long no reader has waited for the server; 0: one does."""

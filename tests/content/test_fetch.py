@@ -311,3 +311,17 @@ async def test_what_has_time_and_is_read_itself_does_not_stop(world: World, fetc
         await trio.sleep(60.5)
         assert await read_through(fetcher, source) == data
     assert len(world.remote.requests) == 1
+
+
+async def test_what_is_in_memory_and_was_dropped_from_the_cache_is_kept_again(
+    world: World, fetching: Fetching
+) -> None:
+    data = some_bytes(3 * MIB + 5)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        await fetcher.prefetch_whole(source)
+        await world.blocks.drop(source.ino, source.version)
+        assert fetcher.missing_bytes(source) == len(data)
+        await fetcher.prefetch_whole(source)
+        assert fetcher.missing_bytes(source) == 0
+    assert len(world.remote.requests) == 1
