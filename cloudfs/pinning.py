@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import trio
@@ -9,6 +10,7 @@ import trio
 from cloudfs.control.pinning import Keep, KeptState, Missing, Pinned, PinRow, Pins, PinWord
 from cloudfs.engine import Engine
 from cloudfs.errors import ExitCode, UserError
+from cloudfs.paths import mount_path
 from cloudfs.store.records import Node
 from cloudfs.sync.hydrating import Freed, Obstruction
 from cloudfs.types import Ino, Pin
@@ -113,6 +115,8 @@ class Pinning:
         )
 
     def _node(self, path: str) -> Node:
+        with contextlib.suppress(ValueError):
+            path = mount_path(path)  # as names are stored, however they are typed
         node = self._engine.tree.resolve(path)
         if node is None:
             raise UserError(f"There is no {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE)

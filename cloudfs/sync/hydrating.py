@@ -3,7 +3,7 @@
     something changed -> a moment's rest -> count what is missing (`kept`) -> bring it, file by file -> rest
 
 Nothing is remembered as work: what is missing follows from the words, the tree and the block cache, so a crash leaves
-nothing to repair. A pass over everything costs 40 µs a file, and rests ten times as long as it took.
+nothing to repair. A pass over everything costs 20 µs a file, and rests ten times as long as it took.
 
 Programs go first: nothing is asked for while one waits for the server, but for a minute at most; and what is under way
 stops with the next whole block.

@@ -1,7 +1,7 @@
 """Counts what is to be kept here: walks over the folders that are, and tells what of it is missing.
 
 A walk looks at the database and at the index of cached blocks; folders whose members nobody has seen are asked for
-where the caller wants that. 40 µs a file, with a checkpoint every few milliseconds.
+where the caller wants that. 20 µs a file, with a checkpoint every 64 (3 ms).
 """
 
 from __future__ import annotations
