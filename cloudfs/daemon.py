@@ -19,8 +19,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib import metadata
+from typing import TypeVar
 
 import msgspec
 import trio
@@ -31,6 +33,7 @@ from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
 from cloudfs.control.pinning import Keep, Pinned, Pins
 from cloudfs.control.protocol import (
+    Blocked,
     ConflictPair,
     Decide,
     Decided,
@@ -47,11 +50,14 @@ from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.mount import Session
 from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
+from cloudfs.sync.hydrating import Freed
 from cloudfs.works import Compose, Launch, Works, compose
 
 __all__ = ["Ready", "main"]
 
 log = logging.getLogger("cloudfs.daemon")  # run as a program, __name__ is another
+
+T = TypeVar("T")
 
 REPORT_S = 1.0
 """How often a waiting client hears of progress; also tells it that we live."""
@@ -123,22 +129,14 @@ class _Handlers:
         )
 
     async def sync_wait(self, path: str, timeout_s: float | None, report: server.Report) -> SyncOutcome:
-        outcome: SyncOutcome | None = None
-        refused: UserError | None = None
+        blocked: list[Blocked] | None = None
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._report_progress, path, report)
-                try:
-                    blocked = await self._works.wait_synced(path)
-                    outcome = SyncOutcome(await self._works.pending_below(path), blocked)
-                except UserError as error:
-                    refused = error  # raised below: the nursery would wrap it in a group
-                nursery.cancel_scope.cancel()
-        if refused is not None:
-            raise refused
-        if outcome is not None:
-            return outcome
+            blocked = await _beside(
+                partial(self._report_progress, path, report), partial(self._works.wait_synced, path)
+            )
         left = await self._works.pending_below(path)
+        if blocked is not None:
+            return SyncOutcome(left, blocked)
         return SyncOutcome(left, self._works.facts().blocked, timed_out=True)
 
     async def _report_progress(self, path: str, report: server.Report) -> None:
@@ -160,25 +158,30 @@ class _Handlers:
         return await self._works.decide_deletions(wanted)
 
     async def pin(self, wanted: Keep, report: server.Report) -> Pinned:
-        answer = await self._works.pin(wanted)
+        freed = Freed(0, 0, 0)
+
+        def told(so_far: Freed) -> None:
+            nonlocal freed
+            freed = so_far
+
+        async def tell() -> None:
+            while True:
+                await trio.sleep(REPORT_S)
+                await report(Progress(freed.files, 0, freed.bytes))
+
+        answer = await _beside(tell, partial(self._works.pin, wanted, told))
         if not wanted.wait or answer.here:
             return answer
         waited: Pinned | None = None
-        refused: UserError | None = None
         with trio.move_on_after(float("inf") if wanted.timeout_s is None else wanted.timeout_s):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._report_coming, wanted.path, report)
-                try:
-                    waited = await self._works.wait_pinned(wanted.path)
-                except UserError as error:
-                    refused = error  # raised below: the nursery would wrap it in a group
-                nursery.cancel_scope.cancel()
-        if refused is not None:
-            raise refused
+            waited = await _beside(
+                partial(self._report_coming, wanted.path, report),
+                partial(self._works.wait_pinned, wanted.path),
+            )
         if waited is None:
             waited = msgspec.structs.replace(await self._works.pinned(wanted.path), timed_out=True)
-        freed = {name: getattr(answer, name) for name in ("freed_files", "freed_bytes", "changed")}
-        return msgspec.structs.replace(waited, **freed)
+        counts = {name: getattr(answer, name) for name in ("freed_files", "freed_bytes", "changed")}
+        return msgspec.structs.replace(waited, **counts)
 
     async def _report_coming(self, path: str, report: server.Report) -> None:
         while True:
@@ -208,6 +211,22 @@ class _Handlers:
         self._stop.set()
         facts = self._works.facts()
         return Unmounted(facts.pending, facts.pending_bytes)
+
+
+async def _beside(tell: Callable[[], Awaitable[None]], work: Callable[[], Awaitable[T]]) -> T:
+    """Do something while somebody is told of progress; a UserError comes as it is, not in the nursery's group."""
+    done: list[T] = []
+    refused: UserError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        try:
+            done.append(await work())
+        except UserError as error:
+            refused = error
+        nursery.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+    return done[0]
 
 
 async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> None:

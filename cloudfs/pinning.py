@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -61,14 +61,14 @@ class Pinning:
             defaults_most_bytes=defaults.most_bytes,
         )
 
-    async def say(self, wanted: Keep) -> Pinned:
+    async def say(self, wanted: Keep, told: Callable[[Freed], None]) -> Pinned:
         """Have a word hold from now on; UserError where there is no such path. What is online only is freed at once."""
         ino = self._node(wanted.path).ino
         self._keeper.say(ino, None if wanted.pin is None else Pin(wanted.pin))
         await self._keeper.save()
         freed = Freed(0, 0, 0)
         if wanted.pin == Pin.ONLINE_ONLY.value:
-            freed = await self._hydrator.free(ino)
+            freed = await self._hydrator.free(ino, told)
         self._hydrator.wake()
         return await self._answer(wanted.path, freed)
 

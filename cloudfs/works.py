@@ -51,6 +51,7 @@ from cloudfs.store.records import Node
 from cloudfs.sync.backlog import count_below
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.deletions import Held
+from cloudfs.sync.hydrating import Freed
 from cloudfs.sync.resolve import Pair
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
@@ -137,8 +138,8 @@ class Works(Protocol):
         """Carry out the answer about deletions that wait; UserError when none do."""
         ...
 
-    async def pin(self, wanted: Keep) -> Pinned:
-        """Have a path be kept here, or not; UserError where there is no such path."""
+    async def pin(self, wanted: Keep, told: Callable[[Freed], None]) -> Pinned:
+        """Have a path be kept here, or not, and tell what was freed so far; UserError where there is no such path."""
         ...
 
     async def pinned(self, path: str) -> Pinned:
@@ -326,8 +327,8 @@ class _EngineWorks:
             kept=self._pinning.state(),
         )
 
-    async def pin(self, wanted: Keep) -> Pinned:
-        return await self._pinning.say(wanted)
+    async def pin(self, wanted: Keep, told: Callable[[Freed], None]) -> Pinned:
+        return await self._pinning.say(wanted, told)
 
     async def pinned(self, path: str) -> Pinned:
         return await self._pinning.look(path)

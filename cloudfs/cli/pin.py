@@ -101,12 +101,12 @@ def _ask(folders: Folders, path: str, word: PinWord | None, *, wait: bool, timeo
     account, inside = which_mount(folders, path)
     if not os.path.lexists(path):
         raise UserError(f"{path} does not exist.", hint="Check the path.", code=ExitCode.USAGE)
-    watched = wait and sys.stderr.isatty()
+    watched = sys.stderr.isatty()
+    what = "given back" if word == "online-only" else "to come"
 
     def show(progress: Progress) -> None:
-        if watched:
-            size = in_units(progress.pending_bytes)
-            sys.stderr.write(f"\r\033[K{path}: {progress.pending:,} files to come, {size}")
+        if watched and (wait or progress.pending):
+            sys.stderr.write(f"\r\033[K{path}: {_amount(progress.pending, progress.pending_bytes)} {what}")
             sys.stderr.flush()
 
     with connect(folders, account) as client:

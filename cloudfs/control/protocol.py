@@ -86,7 +86,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a `sync_wait` is, or a `pin` that waits: then in files that are still to come."""
+    """How far a `sync_wait` is; or a `pin`: files that are still to come, or were given back so far."""
 
     pending: int
     in_flight: int

@@ -190,8 +190,11 @@ class Hydrator:
         stand = self._keeper.stand(ino)
         return Kept() if stand is None else await self._walker.count([Root(ino, stand)])
 
-    async def free(self, ino: Ino) -> Freed:
-        """Drop the cached blocks of all at or below a node that is not to be kept; no byte that the server lacks."""
+    async def free(self, ino: Ino, told: Callable[[Freed], None] = lambda _: None) -> Freed:
+        """Drop the cached blocks of all at or below a node that is not to be kept; no byte that the server lacks.
+
+        `told` hears what was freed so far.
+        """
         for at, (_, _, scope) in list(self._under_way.items()):
             node = self._store.nodes.get(at)
             if node is None or not self._keeper.keeps(node):
@@ -213,6 +216,7 @@ class Hydrator:
                 if here:
                     await self._blocks.drop(source.ino, source.version)
                     files, freed = files + 1, freed + here
+                    told(Freed(files, freed, changed))
             await trio.lowlevel.checkpoint()
         self.wake()
         return Freed(files, freed, changed)

@@ -271,7 +271,7 @@ def test_progress_is_shown_on_a_terminal(stage: MountStage, server: StandIn) -> 
         ) as command:
             os.close(theirs)  # or nobody would hear of the command's end
             shown = b""
-            while b"1 files to come, 6.3 MB" not in shown:
+            while b"1 file, 6.3 MB to come" not in shown:
                 shown += os.read(ours, 4096)
             held.release()
             out, _ = command.communicate(timeout=60)

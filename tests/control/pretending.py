@@ -7,7 +7,7 @@ is read from the account's `[features]`: pending, blocked, crash.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -21,6 +21,7 @@ from cloudfs.errors import ExitCode, LocalDamage, UserError
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.sync.hydrating import Freed
 from cloudfs.types import ROOT
 from cloudfs.works import Facts, Launch, Works
 from tests.fuse.memory_filesystem import MemoryFileSystem
@@ -67,7 +68,7 @@ class PretendedWorks:
     async def decide_deletions(self, wanted: Decide) -> Decided:
         raise UserError("No deletions wait for an answer.", hint=wanted.side, code=ExitCode.NOT_DONE)
 
-    async def pin(self, wanted: Keep) -> Pinned:
+    async def pin(self, wanted: Keep, told: Callable[[Freed], None]) -> Pinned:
         return self._pinned(wanted.path)
 
     async def pinned(self, path: str) -> Pinned:

@@ -10,7 +10,7 @@ import trio
 
 from cloudfs.metadata.pinning import Defaults
 from cloudfs.store.records import Node
-from cloudfs.sync.hydrating import NO_ROOM
+from cloudfs.sync.hydrating import NO_ROOM, Freed
 from cloudfs.types import BLOCK_SIZE, ROOT, Ino, Pin
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote, FaultKind
@@ -586,7 +586,10 @@ def test_freeing_drops_what_is_cached_and_no_change(tmp_path: Path) -> None:
         await world.save("p/in/a", b"ours alone")
         handle = await world.open("p/in/b", os.O_RDWR)
         await world.write(handle, 2, b"part")
-        freed = await world.engine.hydrator.free(free(world, "/p"))
+        told: list[Freed] = []
+        freed = await world.engine.hydrator.free(free(world, "/p"), told.append)
+        assert [it.files for it in told] == list(range(1, 9))
+        assert (told[-1].files, told[-1].bytes) == (freed.files, freed.bytes)
         assert (freed.files, freed.bytes, freed.changed) == (8, 7000 + 3 * BLOCK_SIZE + 7, 2)
         assert await world.read_file("p/in/a") == b"ours alone"
         expected = content("/p/in/b")
