@@ -6,7 +6,8 @@ Nothing is remembered as work: what is missing follows from the words, the tree 
 nothing to repair. A pass over everything costs 20 µs a file, and rests ten times as long as it took.
 
 Programs go first: nothing is asked for while one waits for the server, but for a minute at most; and what is under way
-stops with the next whole block.
+stops with the next whole block. A change that comes while much is brought is looked at after a moment, and the smallest
+come first, so that nothing waits for a file that takes a day.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -53,6 +55,8 @@ _GATHER_S = 1.0
 """Changes come in company."""
 _REST_FACTOR = 10
 """So many times as long as a pass took to count, nothing is counted again."""
+_LEAST_S = 5.0
+"""So long at least what was found missing is brought, before it is counted anew because of a change."""
 _RENEW_FACTOR = 20
 """So many times as long as listing all folders took, it is not done again where only that shows what others change."""
 _SOON_S, _WAITING_S, _OUTAGE_S, _CALM_S = 5.0, 30.0, 60.0, 600.0
@@ -76,6 +80,10 @@ _AGAIN_S = 600.0
 _OUTAGES = Unreachable, Unavailable, NotAuthenticated
 
 NO_ROOM = "no room on the disk"
+
+
+class _Interrupted(Exception):
+    """There is something new to count; the rest of a file comes afterwards."""
 
 
 class Obstruction(msgspec.Struct, frozen=True):
@@ -148,7 +156,10 @@ class Hydrator:
         self._bell = trio.Event()
         self._ended = trio.Event()
         """Set, and replaced, at the end of each pass."""
-        self._begun = 0
+        self._begun = self._whole = 0
+        """Passes so far, and the last one that nothing new has ended before its time."""
+        self._recount_at = 0.0
+        """From when on something new ends a pass."""
         self._outage = self._again = self._more = False
         self._archives_from = -math.inf
         self._renew_at = -math.inf
@@ -180,9 +191,8 @@ class Hydrator:
         wanted = self._begun + 1
         self.wake()
         while True:
-            ended = self._ended
-            await ended.wait()
-            if self._begun >= wanted:
+            await self._ended.wait()
+            if self._whole >= wanted:
                 return
 
     async def count(self, ino: Ino) -> Kept:
@@ -232,11 +242,12 @@ class Hydrator:
             await trio.sleep(_GATHER_S)
             self._bell = trio.Event()
             if self._keeper.active():
-                await trio.sleep(_REST_FACTOR * await self._pass())
+                await self._pass()
+                await trio.sleep_until(max(trio.current_time(), self._recount_at))
             else:
                 self._begun += 1
                 self._found(Kept())
-                self._end_pass()
+                self._end_pass(whole=True)
 
     def _pause_s(self) -> float:
         if self._outage:
@@ -245,26 +256,30 @@ class Hydrator:
             return _SOON_S
         return _WAITING_S if self.kept.waiting else _CALM_S
 
-    async def _pass(self) -> float:
-        """Count, and bring what is missing; return how many seconds the counting took, without the server's part."""
+    async def _pass(self) -> None:
+        """Count, and bring what is missing, until all was tried or something new is to be counted."""
         self._begun += 1
         self._outage = self._again = self._more = False
+        whole = False
         try:
             took_s = await self._count()
-            await self._bring_all(self.kept.missing)
+            self._recount_at = trio.current_time() + _REST_FACTOR * took_s
+            whole = await self._bring_all(self.kept.missing)
         except CloudfsError as error:
             # In the background nobody else is there to meet it; the next pass begins anew.
             _log.warning("what is to be kept here could not be looked at: %s", error)
-            self._again, took_s = True, 0.0
+            self._again = True
         finally:
-            self._end_pass()
-        return took_s
+            self._end_pass(whole=whole)
 
-    def _end_pass(self) -> None:
+    def _end_pass(self, *, whole: bool) -> None:
+        if whole:
+            self._whole = self._begun
         self._ended.set()
         self._ended = trio.Event()
 
     async def _count(self) -> float:
+        """Count; return how many seconds that took, without the server's part."""
         waited_s = 0.0
         renew = not self._watched() and trio.current_time() >= self._renew_at
 
@@ -344,41 +359,46 @@ class Hydrator:
 
     # Bringing it
 
-    async def _bring_all(self, missing: Sequence[Ino]) -> None:
+    async def _bring_all(self, missing: Sequence[Ino]) -> bool:
+        """Bring what is missing; False where something new is to be counted first."""
         now = trio.current_time()
+        from_at = max(self._recount_at, now + _LEAST_S)
         units = self._units([ino for ino in missing if not self._is_put_off(ino, now)])
         async with trio.open_nursery() as nursery:
             for _ in range(_AT_ONCE):
-                nursery.start_soon(self._bring_some, units)
+                nursery.start_soon(self._bring_some, units, from_at)
+        return not self._is_interrupted(from_at)
+
+    def _is_interrupted(self, from_at: float) -> bool:
+        return self._bell.is_set() and trio.current_time() >= from_at
 
     def _is_put_off(self, ino: Ino, now: float) -> bool:
         known, node = self._obstructions.get(ino), self._store.nodes.get(ino)
         return known is not None and now < known.until and node is not None and node.version == known.version
 
     def _units(self, wanted: Sequence[Ino]) -> Iterator[list[Ino]]:
-        """Give the small files of one folder together, others one by one; each looked up when its turn comes."""
+        """Give the small files first, those of one folder together, then the others, the smallest first."""
+        nodes = self._store.nodes
+        known = [node for ino in wanted if (node := nodes.get(ino)) is not None]
+        small = [node for node in known if node.size <= BLOCK_SIZE]
+        for _, members in groupby(small, lambda node: node.parent):
+            inos = [node.ino for node in members]
+            for start in range(0, len(inos), _ARCHIVE_FILES):
+                yield inos[start : start + _ARCHIVE_FILES]
+        large = [node for node in known if node.size > BLOCK_SIZE]
+        for node in sorted(large, key=lambda node: node.size):
+            yield [node.ino]
 
-        def together(ino: Ino) -> tuple[Ino, bool]:
-            node = self._store.nodes.get(ino)
-            small = node is not None and node.size <= BLOCK_SIZE
-            return (node.parent or ROOT if node is not None and small else ino), small
-
-        for (_, small), inos in groupby(wanted, together):
-            members = list(inos)
-            step = _ARCHIVE_FILES if small else 1
-            for start in range(0, len(members), step):
-                yield members[start : start + step]
-
-    async def _bring_some(self, units: Iterator[list[Ino]]) -> None:
+    async def _bring_some(self, units: Iterator[list[Ino]], from_at: float) -> None:
         for unit in units:
-            if self._outage:
+            if self._outage or self._is_interrupted(from_at):
                 return
             fitting = [ino for ino in unit if await self._fits(ino)]
             if len(fitting) >= _FEWEST_FILES and trio.current_time() >= self._archives_from:
                 await self._by_archive(fitting)
             for ino in fitting:
                 if not self._outage:
-                    await self._one(ino)
+                    await self._one(ino, from_at)
 
     async def _turn(self) -> None:
         """Wait while programs wait for the server; a minute at most."""
@@ -427,26 +447,34 @@ class Hydrator:
             _log.debug("archives are left alone for a while: %s", error)
             self._archives_from = trio.current_time() + _FAILED_S
 
-    async def _one(self, ino: Ino) -> None:
+    async def _one(self, ino: Ino, from_at: float) -> None:
         source = self._wanted(ino)
         if source is None:
             return
         try:
             with self._begin([source]):
-                await self._fetcher.prefetch_whole(source, self._turn)
-        except _OUTAGES:
+                await self._fetcher.prefetch_whole(source, partial(self._turn_or_end, from_at))
+        except _Interrupted:
+            _log.debug("the rest of inode %d comes after what is new", ino)
+        except (PosixError, ChecksumMismatch, RemoteError) as error:
+            self._failed(source, error)
+
+    async def _turn_or_end(self, from_at: float) -> None:
+        await self._turn()
+        if self._is_interrupted(from_at):
+            raise _Interrupted
+
+    def _failed(self, source: Source, error: PosixError | ChecksumMismatch | RemoteError) -> None:
+        """Note why a file did not come, and when it is tried again."""
+        if isinstance(error, _OUTAGES):
             self._outage = True
-        except (Changed, NotFound):
-            self._members.outdated(ino)
-        except Locked:
-            self._again = True
-        except PosixError as error:
-            if error.errno == errno.ENOSPC:
-                self._obstruct(source, NO_ROOM, until=trio.current_time() + _AGAIN_S)
-            else:
-                self._again = True  # readers leave no memory for it now
-        except (ChecksumMismatch, RemoteError) as error:
-            self._obstruct(source, str(error), until=trio.current_time() + _AGAIN_S)
+        elif isinstance(error, Changed | NotFound):
+            self._members.outdated(source.ino)
+        elif isinstance(error, Locked) or (isinstance(error, PosixError) and error.errno != errno.ENOSPC):
+            self._again = True  # an upload of ours, or readers that leave no memory
+        else:
+            reason = NO_ROOM if isinstance(error, PosixError) else str(error)
+            self._obstruct(source, reason, until=trio.current_time() + _AGAIN_S)
 
     @contextmanager
     def _begin(self, sources: Sequence[Source]) -> Iterator[None]:

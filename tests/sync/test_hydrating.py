@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -632,3 +633,35 @@ def test_nothing_is_asked_for_where_nothing_is_pinned(tmp_path: Path) -> None:
         assert not (world.folder / "state" / "pins.json").exists()
 
     tell(tmp_path, story, stocked())
+
+
+def test_a_file_that_takes_long_keeps_no_change_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = stocked()
+    remote.other.write("/p/large", content("large", 40 * BLOCK_SIZE))
+
+    async def story(world: World) -> None:
+        await world.walk()
+        fetcher, hydrator = world.engine.fetcher, world.engine.hydrator
+        await say(world, "p/in", KEEP)
+        # One block with each request, and each waits for programs for a minute.
+        short = msgspec.structs.replace(fetcher._line._config, longest_s=-1.0)
+        monkeypatch.setattr(fetcher._line, "_config", short)
+        monkeypatch.setattr(fetcher, "idle_s", lambda: 0.0)
+        world.engine.keeper.say((await world.lookup("p/large")).ino, KEEP)
+        hydrator.wake()
+        await trio.sleep(600)
+        came = cached(world, "/p/large")
+        assert 0 < came < 12 * BLOCK_SIZE
+        world.remote.other.write("/p/in/new", content("new", 3 * BLOCK_SIZE))
+        await trio.sleep(600)
+        assert cached(world, "/p/in/new") == 3 * BLOCK_SIZE
+        assert came < cached(world, "/p/large") < 24 * BLOCK_SIZE
+        await trio.sleep(3600)
+        await check_here(world, "/p/in")
+        assert cached(world, "/p/large") == 40 * BLOCK_SIZE
+        blocks = [it for it in world.remote.log if it.path == "/p/large"]
+        assert len(blocks) == 40, "nothing came twice"
+
+    tell(tmp_path, story, remote)

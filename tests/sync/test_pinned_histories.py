@@ -109,7 +109,7 @@ def expected(pins: Mapping[str, Pin], path: str, size: int) -> bool:
 
 
 def stocked(chance: random.Random) -> FakeRemote:
-    remote = FakeRemote(chance=chance)
+    remote = FakeRemote(chance=chance, latency_s=chance.choice((0.0, 0.05, 2.0)))
     for folder in FOLDERS:
         remote.other.mkdir("/" + folder)
         for name in NAMES[:2]:
