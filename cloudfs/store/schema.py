@@ -60,6 +60,13 @@ _STEPS: list[str] = [
     ALTER TABLE nodes ADD COLUMN s_spelling TEXT;
     CREATE INDEX nodes_spelled ON nodes(ino) WHERE s_spelling IS NOT NULL;
     """,
+    # 7: what is always kept here (pins).
+    """
+    CREATE TABLE pins (
+        ino         INTEGER PRIMARY KEY,
+        keep        INTEGER NOT NULL
+    );
+    """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
 an older database has the very columns that `_TABLES` gives a new one (a column goes last in its table)."""
@@ -219,6 +226,14 @@ CREATE TABLE conflicts (
     theirs      INTEGER NOT NULL,
     -- Unix s.
     found_at    REAL NOT NULL
+);
+
+CREATE TABLE pins (
+    -- What a person said about a node, and about all below it that nothing nearer was said about. Kept while the node
+    -- is: also while it is unlinked, as another one may take its place.
+    ino         INTEGER PRIMARY KEY,
+    -- 1: the bytes are always here; 0: they stay on the server until they are read.
+    keep        INTEGER NOT NULL
 );
 """
 

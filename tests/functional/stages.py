@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import trio
 
@@ -86,7 +86,7 @@ class VfsStage:
         quiet_s: float = 0.1,
         listing_ttl_s: float = 5.0,
         password: str = PASSWORD,
-        **more: int,
+        **more: Any,
     ) -> None:
         """`more` are fields of EngineConfig."""
         self._password = password
