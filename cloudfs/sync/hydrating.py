@@ -464,6 +464,8 @@ class Hydrator:
             _log.debug("the rest of inode %d comes after what is new", ino)
         except (PosixError, ChecksumMismatch, RemoteError) as error:
             self._failed(source, error)
+            if self._pause.is_on:
+                await self._fetcher.quiesce(ino)  # what nobody waits for ends by itself only after a while
 
     async def _turn_or_end(self, from_at: float) -> None:
         await self._turn()

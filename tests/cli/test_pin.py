@@ -47,7 +47,7 @@ def contents(there: Account) -> dict[str, bytes]:
 
 @pytest.fixture
 def settings() -> str:
-    return "cache_keep_free_bytes = 0"
+    return ""
 
 
 @pytest.fixture
@@ -221,9 +221,7 @@ def test_waiting_without_a_server_ends_in_time_and_says_so(stage: MountStage, se
     )
 
 
-@pytest.mark.parametrize(
-    "settings", ['keep = ["Documents/"]\nkeep_max_bytes = 1000000\ncache_keep_free_bytes = 0']
-)
+@pytest.mark.parametrize("settings", ['keep = ["Documents/"]\nkeep_max_bytes = 1000000'])
 def test_the_account_s_settings_keep_folders_by_themselves(
     stage: MountStage, server: StandIn, contents: dict[str, bytes], settings: str
 ) -> None:
@@ -256,6 +254,30 @@ def test_what_cannot_be_is_a_sentence_and_a_code(stage: MountStage, command: str
 def test_timeout_without_wait_is_wrong_usage(stage: MountStage) -> None:
     done = stage.cloudfs("pin", "--timeout", "3", str(stage.mount_point), check=False)
     assert done.returncode == ExitCode.USAGE
+
+
+def test_paused_nothing_comes_and_who_waits_is_told(stage: MountStage) -> None:
+    documents = stage.mount_point / "Documents"
+    stage.cloudfs("pause")
+    done = stage.cloudfs("pin", "--wait", str(documents), check=False)
+    assert done.returncode == ExitCode.PENDING
+    assert "nothing is brought while the account is paused" in done.stderr
+    stage.cloudfs("resume")
+    assert "all of it here" in stage.cloudfs("pin", "--wait", "--timeout", "60", str(documents)).stdout
+
+
+def test_clearing_the_cache_leaves_what_is_pinned(
+    stage: MountStage, server: StandIn, contents: dict[str, bytes]
+) -> None:
+    documents, other = stage.mount_point / "Documents", stage.mount_point / "Other" / "file"
+    stage.cloudfs("pin", "--wait", "--timeout", "60", str(documents))
+    assert other.read_bytes() == contents["/Other/file"]
+    stage.cloudfs("cache", "clear")
+    assert json.loads(stage.cloudfs("info", str(other), "--json").stdout)["file"]["here"] == "none"
+    server.stop()
+    stage.cloudfs("unmount", "a")
+    stage.mount()
+    assert read_by_programs(documents) == below(contents, "/Documents")
 
 
 def test_progress_is_shown_on_a_terminal(stage: MountStage, server: StandIn) -> None:

@@ -481,10 +481,9 @@ def test_a_kill_in_the_midst_leaves_what_came_and_goes_on(tmp_path: Path, seed: 
         world.remote.before["stream"] = die
         world.engine.keeper.say((await world.lookup("p")).ino, KEEP)
         world.engine.hydrator.wake()
-        with trio.move_on_after(600):
+        with trio.fail_after(600):
             await seen.wait()
-        if world.is_dead():
-            await world.revive()
+        await world.revive()
         await trio.sleep(300)
         await check_here(world, "/p")
 
@@ -663,5 +662,61 @@ def test_a_file_that_takes_long_keeps_no_change_waiting(
         assert cached(world, "/p/large") == 40 * BLOCK_SIZE
         blocks = [it for it in world.remote.log if it.path == "/p/large"]
         assert len(blocks) == 40, "nothing came twice"
+
+    tell(tmp_path, story, remote)
+
+
+def test_while_paused_nothing_is_brought_also_after_a_new_mount(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.walk()
+        world.engine.pause.begin()
+        await say(world, "p", KEEP)
+        await trio.sleep(4000)
+        assert not streamed(world.remote)
+        assert world.engine.hydrator.kept.missing_files == 10, "it is counted all the same"
+        await world.restart()
+        await trio.sleep(4000)
+        assert not streamed(world.remote)
+        assert await world.read_file("p/a") == content("/p/a"), "programs go on"
+        world.engine.pause.end()
+        await trio.sleep(30)
+        assert not world.engine.hydrator.kept.missing_files
+        await check_here(world, "/p")
+
+    tell(tmp_path, story, stocked("/p/in/large"))
+
+
+def test_a_pause_breaks_off_what_is_coming_and_costs_nothing_of_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = stocked()
+    remote.other.write("/p/large", content("large", 20 * BLOCK_SIZE))
+
+    async def story(world: World) -> None:
+        await world.walk()
+        line = world.engine.fetcher._line
+        # One block with each request.
+        monkeypatch.setattr(line, "_config", msgspec.structs.replace(line._config, longest_s=-1.0))
+        asked = 0
+
+        async def pause_at_the_fifth() -> None:
+            nonlocal asked
+            asked += 1
+            if asked < 5:
+                world.remote.before["stream"] = pause_at_the_fifth
+            else:
+                world.engine.pause.begin()
+
+        world.remote.before["stream"] = pause_at_the_fifth
+        await say(world, "p/large", KEEP)
+        await trio.sleep(4000)
+        assert cached(world, "/p/large") in {4 * BLOCK_SIZE, 5 * BLOCK_SIZE}
+        assert asked == 5
+        assert not world.engine.hydrator.under_way()
+        assert world.engine.connectivity.online, "the server was not taken to be away"
+        world.engine.pause.end()
+        await trio.sleep(60)
+        assert cached(world, "/p/large") == 20 * BLOCK_SIZE
+        assert len([it for it in world.remote.log if it.path == "/p/large"]) <= 21
 
     tell(tmp_path, story, remote)
