@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from cloudfs.control.client import Client
 from cloudfs.control.methods import Tell, method
@@ -81,8 +82,8 @@ async def test_pins_are_asked_for_and_said(tmp_path: Path) -> None:
     assert told == [PinMoved(2, 5000)]
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_who_waits_hears_that_the_daemon_lives(tmp_path: Path) -> None:
+async def test_who_waits_hears_that_the_daemon_lives(tmp_path: Path, autojump_clock: MockClock) -> None:
+    del autojump_clock
     handlers = Pretender()
 
     async def pause(_: Nothing, _tell: Tell) -> Paused:
