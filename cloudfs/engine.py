@@ -302,7 +302,7 @@ async def _compose(
     await _put_right(files)
     greet = partial(_introduce, remote, lister, watcher, quota)
     outages = None if outspoken is None else Outages(connectivity, outspoken, greet)
-    workers = [
+    workers: list[tuple[str, Callable[[], Awaitable[object]]]] = [
         ("write-back", worker.run),
         ("cache upkeep", blocks.run),
         ("memory upkeep", fetcher.run),
@@ -310,6 +310,7 @@ async def _compose(
         ("database upkeep", store.run),
         ("staging upkeep", files.disposal.run),
         ("hardening", files.hardening.run),
+        ("bases of edits", partial(files.bases.run, lambda: connectivity.online)),
         ("deletion guard", deletions.run),
         ("changes of others", watcher.run),
         ("messages of the server", pusher.run),
