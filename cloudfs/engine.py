@@ -337,6 +337,7 @@ async def _compose(
             ("database upkeep", store.run),
             ("staging upkeep", files.disposal.run),
             ("hardening", files.hardening.run),
+            ("bases of edits", partial(files.bases.run, lambda: connectivity.online and not pause.is_on)),
             ("deletion guard", deletions.run),
             ("hydration", hydrator.run),
             ("changes of others", watcher.run),
