@@ -381,10 +381,10 @@ async def test_many_at_once(remote: WebdavRemote, top: RemotePath) -> None:
     assert len((await remote.list_folder(top))[1]) == 12
 
 
-async def test_what_moved_is_found_by_its_file_id(remote: WebdavRemote) -> None:
-    await remote.make_folder(RemotePath("/from"))
-    await remote.make_folder(RemotePath("/to & #1"))
-    source, target = RemotePath("/from/a"), RemotePath("/to & #1/ünï %41")
+async def test_what_moved_is_found_by_its_file_id(remote: WebdavRemote, top: RemotePath) -> None:
+    source, target = join(top, "from/a"), join(top, "to & #1/ünï %41")
+    await remote.make_folder(join(top, "from"))
+    await remote.make_folder(join(top, "to & #1"))
     stored = await store(remote, source, b"content")
     file_id = stored.file_id or "1"
     found = [source] if remote.features.nextcloud else []
