@@ -1,6 +1,7 @@
 """What the control socket is asked about an engine beyond its status: see `control.records` for questions and answers.
 
-Everything here answers from memory, the local database and the block cache: no request is sent.
+All but one answer from memory, the local database and the block cache, without a request: `annotations` asks the
+server.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+import msgspec
 import trio
 
 from cloudfs.cachework import CacheWork
 from cloudfs.control.methods import Method, Tell, method
 from cloudfs.control.records import (
+    Attached,
     CacheInfo,
     Checked,
     Cleared,
@@ -25,7 +28,7 @@ from cloudfs.control.records import (
     Transfer,
 )
 from cloudfs.engine import Engine
-from cloudfs.errors import ExitCode, UserError
+from cloudfs.errors import ExitCode, RemoteError, UserError
 from cloudfs.inspection import Inspection
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node
@@ -34,6 +37,9 @@ __all__ = ["Answers"]
 
 _PART = 50
 """Files told of between two checkpoints, about 5 ms."""
+
+_ASKED_S = 2.0
+"""So long somebody at a terminal waits for what the server alone knows."""
 
 
 class Answers:
@@ -50,6 +56,7 @@ class Answers:
             "resume": method(Nothing, self._resume),
             "list": method(PathOf, self._list),
             "info": method(PathOf, self._info),
+            "annotations": method(PathOf, self._annotations),
             "cache": method(Nothing, self._cache),
             "cache_clear": method(Nothing, self._clear),
             "cache_verify": method(Nothing, self._verify),
@@ -90,6 +97,21 @@ class Answers:
 
     async def _info(self, wanted: PathOf, _tell: Tell) -> FileInfo:
         return Inspection(self._engine).info(self._node_at(wanted.path))
+
+    async def _annotations(self, wanted: PathOf, _tell: Tell) -> Attached:
+        path = self._engine.store.nodes.synced_path(self._node_at(wanted.path).ino)
+        if path is None:
+            return Attached(told=False, reason="it is not on the server")
+        try:
+            with trio.fail_after(_ASKED_S):
+                found = await self._engine.remote.annotations(path)
+        except trio.TooSlowError:
+            return Attached(told=False, reason="the server did not answer in time")
+        except RemoteError as error:
+            return Attached(told=False, reason=str(error))
+        if found is None:
+            return Attached(told=False, reason="the server knows no such thing")
+        return Attached(told=True, **msgspec.structs.asdict(found))
 
     def _node_at(self, path: str) -> Node:
         node = self._engine.tree.resolve(path)

@@ -10,6 +10,7 @@ import msgspec
 __all__ = [
     "BLOCK_SIZE",
     "ROOT",
+    "Annotations",
     "ContentVersion",
     "Ino",
     "Kind",
@@ -116,6 +117,21 @@ class RemoteEntry(msgspec.Struct, frozen=True, gc=False):
     def name(self) -> str:
         """Last segment of the path; "" for the root."""
         return self.path.rpartition("/")[2]
+
+
+class Annotations(msgspec.Struct, frozen=True):
+    """What people have attached to a file or folder on the server. None of it changes an ETag (protocol.md §3.1)."""
+
+    favorite: bool = False
+    """For this account."""
+    tags: tuple[str, ...] = ()
+    """The account's own, then everybody's."""
+    shared_with: tuple[str, ...] = ()
+    """To whom this account gives it, for people: names, "group NAME", "a link"."""
+    owner: str = ""
+    """Whose it is, by display name."""
+    comments: int = 0
+    unread_comments: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -6,10 +6,12 @@ import contextlib
 import os
 from datetime import datetime
 
+import msgspec
+
 from cloudfs.cli.common import connect, in_units, which_mount
 from cloudfs.cli.output import Colour, paint, print_json
 from cloudfs.config import Folders
-from cloudfs.control.records import FileInfo, FileState, State
+from cloudfs.control.records import Attached, FileInfo, FileState, State
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = ["list_files", "show_info"]
@@ -68,11 +70,12 @@ def show_info(path: str, *, as_json: bool) -> None:
         raise UserError(f"{path} does not exist.", hint="Check the path.", code=ExitCode.USAGE)
     with connect(folders, account) as client:
         info = client.info(inside)
+        attached = client.annotations(inside)
     if as_json:
-        print_json(info)
+        print_json({**msgspec.to_builtins(info), "annotations": msgspec.to_builtins(attached)})
         return
     print(paint(f"{info.file.path}", "bold") + f"  ({info.file.kind} in the account {account})")
-    for name, value in _facts(info):
+    for name, value in [*_facts(info), *_attached(attached)]:
         if value not in {"", None}:
             print(f"  {name:<12}{value}")
 
@@ -106,6 +109,19 @@ def _facts(info: FileInfo) -> list[tuple[str, str | None]]:
         ("allowed", info.permissions),
         ("inode", f"{info.inode}"),
         ("version", f"{info.version} here, {info.synced_version} synced" if is_file else ""),
+    ]
+
+
+def _attached(attached: Attached) -> list[tuple[str, str | None]]:
+    if not attached.told:
+        return [("attached", f"not known: {attached.reason}")]
+    unread = f", {attached.unread_comments:,} of them unread" if attached.unread_comments else ""
+    return [
+        ("owner", attached.owner),
+        ("favourite", "yes" if attached.favorite else ""),
+        ("tags", ", ".join(attached.tags)),
+        ("shared with", ", ".join(attached.shared_with)),
+        ("comments", f"{attached.comments:,}{unread}" if attached.comments else ""),
     ]
 
 

@@ -33,6 +33,7 @@ from cloudfs.control.protocol import (
     encode_line,
 )
 from cloudfs.control.records import (
+    Attached,
     CacheInfo,
     Checked,
     Cleared,
@@ -142,6 +143,10 @@ class Client:
     def info(self, path: str) -> FileInfo:
         """Ask for everything that is known of a file or folder."""
         return self._ask("info", PathOf(path), FileInfo)
+
+    def annotations(self, path: str) -> Attached:
+        """Ask what people have attached to a file or folder on the server."""
+        return self._ask("annotations", PathOf(path), Attached)
 
     def cache_info(self) -> CacheInfo:
         """Ask what the cache holds."""

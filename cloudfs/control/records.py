@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 __all__ = [
+    "Attached",
     "CacheInfo",
     "Checked",
     "Cleared",
@@ -65,7 +66,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PathOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Parameters of list and info."""
+    """Parameters of list, info and annotations."""
 
     path: str = "/"
 
@@ -127,6 +128,20 @@ class FileInfo(msgspec.Struct, frozen=True):
     """Of a folder: so many are known."""
     listed_at: float | None = None
     """Of a folder: Unix s; null: never."""
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """Result of annotations: what people have attached to a file or folder on the server, asked for just now."""
+
+    told: bool
+    """False: nothing of it is known, as `reason` says."""
+    reason: str = ""
+    favorite: bool = False
+    tags: tuple[str, ...] = ()
+    shared_with: tuple[str, ...] = ()
+    owner: str = ""
+    comments: int = 0
+    unread_comments: int = 0
 
 
 class CacheInfo(msgspec.Struct, frozen=True):

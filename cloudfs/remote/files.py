@@ -29,6 +29,7 @@ from cloudfs.errors import (
 from cloudfs.paths import ROOT_PATH, parent_of
 from cloudfs.remote import (
     anonymous,
+    attached,
     bulk,
     chunked,
     conditions,
@@ -52,7 +53,7 @@ from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, 
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport, default_user_agent
-from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["WebdavRemote"]
 
@@ -183,6 +184,14 @@ class WebdavRemote:
         with trio.move_on_after(within_s):
             return await listings.list_tree(self._session, path, most)
         raise Unreachable(f"no whole tree within {within_s:g} seconds", subject=path)
+
+    async def annotations(self, path: RemotePath) -> Annotations | None:
+        """PROPFIND with depth 0."""
+        if not self.features.nextcloud:
+            return None
+        return await retries.read(
+            lambda: attached.ask(self._session, path), path, self._session.transport.limits.attempt_s
+        )
 
     async def find(self, file_id: str) -> Sequence[RemotePath]:
         """SEARCH for a file id."""

@@ -24,7 +24,7 @@ from cloudfs.remote import etags, queries, values
 from cloudfs.remote.hrefs import Place
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
-__all__ = ["Listing", "ListingParser", "Member", "entry_of", "parse_error", "parse_members"]
+__all__ = ["Listing", "ListingParser", "Member", "entry_of", "parse_document", "parse_error", "parse_members"]
 
 _MAX_ENTRY_BYTES = 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
@@ -355,17 +355,25 @@ class Listing:
         return self._depth == 1 and parent_of(path) == self._folder
 
 
+def parse_document(body: bytes) -> etree._Element:
+    """Parse a small body whole, with the same care as a listing; ProtocolViolation where it is no XML."""
+    parser = _xml_parser()
+    sanitiser = _Sanitiser()
+    try:
+        parser.feed(sanitiser.feed(body) + sanitiser.close())
+        return parser.close()
+    except etree.XMLSyntaxError as error:
+        raise ProtocolViolation(f"the reply is no XML: {error.msg}") from error
+
+
 def parse_error(body: bytes) -> tuple[str, str]:
     """Return (exception class without its namespace, message for people) of a DAV error body.
 
     Both are "" where the body is no such thing: a proxy's page, plain text, nothing.
     """
-    parser = _xml_parser()
-    sanitiser = _Sanitiser()
     try:
-        parser.feed(sanitiser.feed(body[:_MAX_ERROR_BYTES]) + sanitiser.close())
-        root = parser.close()
-    except (etree.XMLSyntaxError, ProtocolViolation):
+        root = parse_document(body[:_MAX_ERROR_BYTES])
+    except ProtocolViolation:
         return "", ""
     if root.tag != f"{_D}error":
         return "", ""

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from cloudfs.paths import NameRules
-from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = [
     "Admitting",
@@ -325,6 +325,10 @@ class Remote(Protocol):
         What was removed, or lies outside the account's folder, is not among it; what is shared in several ways is
         there several times. Unsupported.
         """
+        ...
+
+    async def annotations(self, path: RemotePath) -> Annotations | None:
+        """Ask what people have attached to it; None where the server knows no such thing."""
         ...
 
     async def follow_changes(self, connected: Callable[[], None], heard: Callable[[Pushed], None]) -> None:

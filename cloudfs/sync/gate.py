@@ -18,7 +18,7 @@ from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFil
 from cloudfs.sync.connectivity import Connectivity
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.sending import Uploads
-from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["GatedRemote"]
 
@@ -195,6 +195,10 @@ class GatedRemote:
     async def identify(self, ids: Sequence[str]) -> Sequence[RemoteEntry]:
         """SEARCH by file ids."""
         return await self._told(self._remote.identify(ids))
+
+    async def annotations(self, path: RemotePath) -> Annotations | None:
+        """PROPFIND for what changes no ETag."""
+        return await self._told(self._remote.annotations(path))
 
     async def follow_changes(self, connected: Callable[[], None], heard: Callable[[Pushed], None]) -> None:
         """Listen to what the server tells. What becomes of that says nothing about the account's state."""

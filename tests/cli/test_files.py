@@ -87,6 +87,21 @@ def test_everything_that_is_known(stage: MountStage) -> None:
     assert folder["listed_at"]
 
 
+def test_what_is_attached_on_the_server(stage: MountStage, server: StandIn) -> None:
+    there = server.account(USER)
+    there.set_favorite("/docs/unread")
+    there.annotate("/docs/unread", system_tags=["to do"], sharees=[("bob", 0), ("", 3)], comments=2)
+    attached = info(stage, "docs/unread")["annotations"]
+    assert (attached["told"], attached["favorite"], attached["tags"]) == (True, True, ["to do"])
+    text = stage.cloudfs("info", str(stage.mount_point / "docs/unread")).stdout
+    assert "  favourite   yes\n" in text
+    assert "  shared with bob, a link\n" in text
+    refusal = server.faults.add(Answer(403), method="PROPFIND", path="/unread$", times=None)
+    text = stage.cloudfs("info", str(stage.mount_point / "docs/unread")).stdout
+    server.faults.remove(refusal)
+    assert "  attached    not known: " in text
+
+
 def test_what_is_not_sent_yet(stage: MountStage, server: StandIn) -> None:
     refusal = server.faults.add(Answer(403), method="PUT", path="/refused$", times=None)
     stage.cloudfs("pause")

@@ -246,6 +246,14 @@ class TestProppatch:
         cloud.proppatch("f", "<oc:favorite>0</oc:favorite>")
         assert cloud.stat("f", "oc:favorite").found["oc:favorite"] == "0"
 
+    def test_tags(self, cloud: Dav) -> None:
+        cloud.put("f")
+        etag = cloud.stat("f").found["d:getetag"]
+        cloud.proppatch("f", "<oc:tags><oc:tag>to do</oc:tag><oc:tag>ünï &amp; co</oc:tag></oc:tags>")
+        told = cloud.propfind("f", "oc:tags").text
+        assert "<oc:tags><oc:tag>to do</oc:tag><oc:tag>ünï &amp; co</oc:tag></oc:tags>" in told
+        assert cloud.stat("f").found["d:getetag"] == etag
+
     @pytest.mark.parametrize("name", ["f", "d"])
     def test_lastmodified(self, cloud: Dav, name: str) -> None:
         cloud.put("f")

@@ -38,6 +38,7 @@ def test_every_request_is_listed() -> None:
     [
         ("list", records.FileState),
         ("info", records.FileInfo),
+        ("annotations", records.Attached),
         ("cache", records.CacheInfo),
         ("cache_clear", records.Cleared),
         ("cache_verify", records.Checked),

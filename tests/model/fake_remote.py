@@ -37,7 +37,7 @@ from cloudfs.remote.dialect import EARLIEST_MTIME_S
 from cloudfs.remote.listings import Branches
 from cloudfs.remote.protocol import Body, Condition, Features, NewFile, Pushed, Space
 from cloudfs.remote.search import MOST_IDS
-from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
 from tests.model.account import Account, StoredObject, content_key
 from tests.model.faults import CHANGES, FaultKind, FaultPlan, Span, error_before, lost_reply
 
@@ -390,6 +390,9 @@ class FakeRemote:
             ]
 
         return await self._ask("identify", ROOT_PATH, search)
+
+    async def annotations(self, path: RemotePath) -> Annotations | None:
+        return await self._ask("annotations", path, lambda: None)
 
     async def follow_changes(self, connected: Callable[[], None], heard: Callable[[Pushed], None]) -> None:
         if not self.features.push_url:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.servers.standin.names import Segments, split_local
@@ -163,6 +163,18 @@ class Account:
     def set_favorite(self, path: str, *, favorite: bool = True) -> None:
         """Mark or unmark; no ETag changes (protocol.md §3.1)."""
         self._node(path).favorite = favorite
+
+    def annotate(
+        self,
+        path: str,
+        *,
+        system_tags: Sequence[str] = (),
+        sharees: Sequence[tuple[str, int]] = (),
+        comments: int = 0,
+    ) -> None:
+        """Set what others attach to a node; no ETag changes. Sharees are names with the kind of their share."""
+        node = self._node(path)
+        node.system_tags, node.sharees, node.comments = list(system_tags), list(sharees), comments
 
     def set_permissions(self, path: str, letters: str | None) -> None:
         """Set ``oc:permissions`` of a node and of everything below it.

@@ -68,6 +68,11 @@ class Node:
     creation_time: int = 0
     upload_time: int = 0
     favorite: bool = False
+    tags: list[str] = field(default_factory=list)
+    system_tags: list[str] = field(default_factory=list)
+    sharees: list[tuple[str, int]] = field(default_factory=list)
+    """To whom it is given, and the kind of each share."""
+    comments: int = 0
     permissions: str | None = None
     """Letters set by a test for this node and everything below it that has no own ones."""
     mounted: bool = False

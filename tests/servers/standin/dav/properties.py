@@ -84,6 +84,29 @@ def _mount_type(subject: Subject) -> str:
     return "shared" if "S" in subject.node.effective_permissions() else ""
 
 
+def _share_types(subject: Subject) -> str:
+    kinds = sorted({kind for _, kind in subject.node.sharees})
+    return "".join(f"<oc:share-type>{kind}</oc:share-type>" for kind in kinds)
+
+
+def _sharees(subject: Subject) -> str:
+    """Return them as measured: a link has neither an id nor a name."""
+    return "".join(
+        f"<nc:sharee>{_or_empty('nc:id', name)}{_or_empty('nc:display-name', name)}"
+        f"<nc:type>{kind}</nc:type></nc:sharee>"
+        for name, kind in subject.node.sharees
+    )
+
+
+def _or_empty(name: str, value: str) -> str:
+    return f"<{name}>{text(value)}</{name}>" if value else f"<{name}/>"
+
+
+def _system_tags(subject: Subject) -> str:
+    flags = 'oc:can-assign="true" oc:id="1" oc:user-assignable="true" oc:user-visible="true"'
+    return "".join(f"<nc:system-tag {flags}>{text(tag)}</nc:system-tag>" for tag in subject.node.system_tags)
+
+
 def _is_mount_root(subject: Subject) -> str:
     own = subject.node.permissions
     return "true" if own is not None and "S" in own else "false"
@@ -109,11 +132,11 @@ LIVE: dict[str, Value] = {
     OC + "size": lambda s: str(s.node.size_bytes),
     OC + "checksums": _on_files(_checksums),
     OC + "favorite": lambda s: "1" if s.node.favorite else "0",
-    OC + "tags": _always(EMPTY_ELEMENT),
-    OC + "share-types": _always(EMPTY_ELEMENT),
+    OC + "tags": lambda s: "".join(f"<oc:tag>{text(tag)}</oc:tag>" for tag in s.node.tags),
+    OC + "share-types": _share_types,
     OC + "owner-id": lambda s: text(s.user.id),
     OC + "owner-display-name": lambda s: text(s.user.id),
-    OC + "comments-count": _always("0"),
+    OC + "comments-count": lambda s: str(s.node.comments),
     OC + "comments-unread": _always("0"),
     OC + "comments-href": lambda s: f"/remote.php/dav/comments/files/{s.node.file_id}",
     OC + "downloadURL": _on_files(_always("")),
@@ -126,11 +149,11 @@ LIVE: dict[str, Value] = {
     NC + "upload_time": _on_files(lambda s: str(s.node.upload_time)),
     NC + "contained-folder-count": _on_folders(lambda s: _count(s, folders=True)),
     NC + "contained-file-count": _on_folders(lambda s: _count(s, folders=False)),
-    NC + "sharees": _always(EMPTY_ELEMENT),
+    NC + "sharees": _sharees,
     NC + "note": _always(""),
     NC + "share-attributes": _always("[]"),
     NC + "hidden": _always("false"),
-    NC + "system-tags": _always(EMPTY_ELEMENT),
+    NC + "system-tags": _system_tags,
     NC + "reminder-due-date": _always(""),
     _OCS + "share-permissions": lambda s: "31" if s.node.is_folder else "19",
     _OCM + "share-permissions": _always("[&quot;share&quot;,&quot;read&quot;,&quot;write&quot;]"),

@@ -39,6 +39,10 @@ def _favorite(_: Tree, node: Node, value: str) -> None:
     node.favorite = value not in ("", "0")
 
 
+def _tags(node: Node, element: ET.Element | None) -> None:
+    node.tags = [] if element is None else [tag.text or "" for tag in element.iter(OC + "tag")]
+
+
 def _etag(_: Tree, node: Node, value: str) -> None:
     node.etag = value
 
@@ -58,7 +62,7 @@ _WRITABLE: dict[str, Apply] = {
     DAV + "creationdate": _creation_date,
     NC + "creation_time": _creation_time,
 }
-_PROTECTED = set(LIVE) - set(_WRITABLE)
+_PROTECTED = set(LIVE) - set(_WRITABLE) - {OC + "tags"}
 
 
 def changes_of(update: ET.Element) -> list[Change]:
@@ -89,7 +93,9 @@ def apply(tree: Tree, node: Node, changes: list[Change]) -> None:
     """Make changes none of which is refused."""
     for change in changes:
         setter = _WRITABLE.get(change.name)
-        if setter is not None:
+        if change.name == OC + "tags":
+            _tags(node, change.element)
+        elif setter is not None:
             value = (change.element.text or "") if change.element is not None else ""
             setter(tree, node, value)
         elif change.element is None:
