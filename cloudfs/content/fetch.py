@@ -31,7 +31,7 @@ from cloudfs.content.filling import CheckedFiller, Filler, Pump, Room, Stores
 from cloudfs.content.judging import Doubt, Judge
 from cloudfs.content.memory import BlockKey, MemoryBudget, Pages, trim_heap
 from cloudfs.content.presence import Presence
-from cloudfs.content.readahead import ReadPattern, Span, ahead_span, ahead_start, demand_span, gap_end
+from cloudfs.content.readahead import Habit, ReadPattern, Span, ahead_span, ahead_start, demand_span, gap_end
 from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
 from cloudfs.content.transfer import Line, Sink, Transfer
 from cloudfs.content.verifying import Verifier, checks_first
@@ -118,13 +118,14 @@ class Fetcher:
         self._archivist = Archivist(remote, locate, self._line, blocks, budget, self._config)
         self._from_memory_bytes = 0
         self._from_disk_bytes = 0
+        self._habit = Habit()
         self._reading = trio.Event()
         self._waited_at = -math.inf
         """trio time at which a reader last waited for bytes from the server."""
 
     def pattern(self) -> ReadPattern:
         """Return what recognises sequential reading; one per open file, `release` it on close."""
-        return ReadPattern()
+        return ReadPattern(self._habit)
 
     async def read(self, source: Source, start: int, stop: int, pattern: ReadPattern | None = None) -> bytes:
         """Return exactly the bytes [start, stop) of that version, stop <= source.size.
@@ -137,7 +138,7 @@ class Fetcher:
         self._judge.require_sound(source)
         self._reading.set()
         pattern = pattern or ReadPattern()
-        pattern.observe(start, stop)
+        pattern.observe(start, stop, source.size)
         self._read_ahead(source, start, stop, pattern)
         parts: list[bytes] = []
         for index in blocks_of(start, stop):
@@ -375,7 +376,8 @@ class Fetcher:
         pattern.ready_stop = 0
         span = self._ahead_span(source, missing, missing + 1, pattern)
         if span is None or not span[0] <= missing < span[1]:
-            span = demand_span(missing, source.size, partial(self._presence.next_here, source), self._config)
+            next_here = partial(self._presence.next_here, source)
+            span = demand_span(missing, source.size, next_here, self._config, head=pattern.wants_head)
         return self._fill(source, *span, pattern)
 
     async def _sweep(self, source: Source, turn: Callable[[], Awaitable[None]] | None) -> None:

@@ -13,7 +13,16 @@ from cloudfs.content.source import FetchConfig
 from cloudfs.ranges import block_span, blocks_of
 from cloudfs.types import BLOCK_SIZE
 
-__all__ = ["ReadPattern", "Span", "ahead_span", "ahead_start", "demand_span", "gap_end"]
+__all__ = [
+    "HEAD_BYTES",
+    "Habit",
+    "ReadPattern",
+    "Span",
+    "ahead_span",
+    "ahead_start",
+    "demand_span",
+    "gap_end",
+]
 
 Span = tuple[int, int]
 """Bytes [start, stop) of a file."""
@@ -31,6 +40,9 @@ REORDERED_BYTES = 512 * _KiB
 
 SEQUENTIAL_BYTES = 128 * _KiB
 """Read-ahead starts after more than one full kernel request in a row: `file` and `head` never cause it."""
+
+HEAD_BYTES = 256 * _KiB
+"""Whoever wants the first 64 KiB of a file has the kernel ask for 240: it reads ahead by itself."""
 
 ALIGN_BYTES = 64 * _KiB
 LEAD_BYTES = 64 * _KiB
@@ -62,12 +74,26 @@ class Request(Protocol):
         ...
 
 
+class Habit:
+    """What was done last with a larger file that was read from its start: it went on, or it was only looked at.
+
+    Programs that make thumbnails or look for a type read the heads of all files of a folder and close them. The first
+    one costs a whole request, as everywhere else; from then on heads alone are asked for, until somebody goes on.
+    """
+
+    heads = False
+    """The latest was closed after its head."""
+
+
 class ReadPattern:
     """How one open file has been read so far; one per file handle."""
 
-    __slots__ = ("_requests", "_run_bytes", "expected", "ready_stop", "window_bytes")
+    __slots__ = ("_from_start", "_habit", "_requests", "_run_bytes", "expected", "ready_stop", "window_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, habit: Habit | None = None) -> None:
+        self._habit = habit or Habit()
+        self._from_start: bool | None = None
+        """A file larger than a block that was read from the start on, and nowhere else; None: not read yet."""
         self.expected = 0
         """Where the next read starts if it goes on."""
         self._run_bytes = 0
@@ -81,10 +107,19 @@ class ReadPattern:
     @property
     def sequential(self) -> bool:
         """Tell whether it pays to read ahead."""
-        return self._run_bytes > SEQUENTIAL_BYTES
+        return self._run_bytes > SEQUENTIAL_BYTES and not self.wants_head
 
-    def observe(self, start: int, stop: int) -> None:
-        """Take notice of a read of [start, stop)."""
+    @property
+    def wants_head(self) -> bool:
+        """Tell whether this reader is likely to be content with the first bytes."""
+        return self._habit.heads and bool(self._from_start)
+
+    def observe(self, start: int, stop: int, size: int = 0) -> None:
+        """Take notice of a read of [start, stop) of a file of `size` bytes."""
+        if self._from_start is None:
+            self._from_start = start == 0 and size > BLOCK_SIZE
+        if self._from_start and max(stop, self.expected) > HEAD_BYTES:
+            self._from_start = self._habit.heads = False
         if abs(start - self.expected) > REORDERED_BYTES:
             self._run_bytes = 0
             self.window_bytes = 0
@@ -102,6 +137,8 @@ class ReadPattern:
 
     def release(self) -> None:
         """Abandon what was requested: the file handle is closed."""
+        if self._from_start:
+            self._habit.heads = True
         for request in self._requests:
             request.abandon()
         self._requests.clear()
@@ -146,12 +183,17 @@ def ahead_span(pattern: ReadPattern, begin: int, size: int, next_here: NextHere,
     return span
 
 
-def demand_span(start: int, size: int, next_here: NextHere, config: FetchConfig) -> Span:
+def demand_span(
+    start: int, size: int, next_here: NextHere, config: FetchConfig, *, head: bool = False
+) -> Span:
     """Return what to request for a reader that waits for the byte at `start`.
 
-    Small files come whole, others up to the end of the block. The bytes wanted come first.
+    Small files come whole, others up to the end of the block; no more than the `head` for whom that is enough. The
+    bytes wanted come first.
     """
     begin = block_begin(start)
+    if head and begin < HEAD_BYTES <= size:
+        return begin, HEAD_BYTES
     if begin == 0 and size <= config.small_file_bytes:
         return 0, gap_end(0, size, size, next_here)
     return begin, block_span(start // BLOCK_SIZE, size)[1]

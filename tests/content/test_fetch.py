@@ -101,6 +101,33 @@ async def test_looking_at_the_start_of_a_large_file_fetches_one_block(
     assert world.remote.spans == [(0, MIB)]
 
 
+async def test_who_only_looks_at_the_heads_of_files_gets_no_more(world: World, fetching: Fetching) -> None:
+    """The kernel asks so for the first 64 KiB. The first file is fetched as for anybody else."""
+    files = [(data := some_bytes(2 * MIB), world.file(data, ino=n)) for n in range(1, 11)]
+    async with fetching(world) as fetcher:
+        for data, source in files:
+            pattern = fetcher.pattern()
+            for start, stop in ((0, 16), (16, 48), (48, 112), (112, 240)):
+                got = await fetcher.read(source, start * KIB, stop * KIB, pattern)
+                assert got == data[start * KIB : stop * KIB]
+            pattern.release()
+    assert world.remote.spans == [(0, 2 * MIB), *[(0, 256 * KIB)] * 9]
+
+
+async def test_who_goes_on_after_heads_gets_all(world: World, fetching: Fetching) -> None:
+    """It costs one request; the next file is read as if there had been no heads."""
+    first, second, third = (world.file(some_bytes(3 * MIB), ino=n) for n in (1, 2, 3))
+    async with fetching(world) as fetcher:
+        pattern = fetcher.pattern()
+        await fetcher.read(first, 0, 16 * KIB, pattern)
+        pattern.release()
+        world.remote.requests.clear()
+        for source in (second, third):
+            data = await read_through(fetcher, source)
+            assert len(data) == 3 * MIB
+    assert world.remote.spans == [(0, 256 * KIB), (256 * KIB, 3 * MIB), (0, 3 * MIB)]
+
+
 async def test_many_readers_of_one_block_share_one_request(world: World, fetching: Fetching) -> None:
     data = some_bytes(20 * MIB)
     source = world.file(data)
