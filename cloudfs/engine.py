@@ -570,7 +570,7 @@ async def _introduce(remote: Remote, lister: Lister, watcher: Watcher, quota: Qu
             lister.refresh_later(ROOT)
         elif not watcher.covers():
             watcher.wake()
-        await quota.ask()
+        await quota.greet()
 
 
 def _locator(store: Store) -> Locate:

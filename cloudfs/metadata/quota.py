@@ -72,6 +72,11 @@ class Quota:
         self._asks_soon = False
         await self.ask()
 
+    async def greet(self) -> None:
+        """Ask the server that was just met, unless it has answered a moment ago: somebody looked at once."""
+        if trio.current_time() - self._told_as_of >= _PAUSE_S:
+            await self.ask()
+
     async def ask(self) -> None:
         """Ask the server now; without an answer the last one stays."""
         asked_at = self._asked_at = trio.current_time()

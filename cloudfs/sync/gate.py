@@ -77,9 +77,11 @@ class GatedRemote:
 
     def _saw(self, entry: RemoteEntry) -> None:
         """Where the root's ETag tells of changes below it, another one means that something was."""
-        if entry.path == ROOT_PATH and entry.version.etag != self._root_etag:
-            self._root_etag = entry.version.etag
+        if entry.path != ROOT_PATH or entry.version.etag == self._root_etag:
+            return
+        if self._root_etag is not None:
             self.spent(None)
+        self._root_etag = entry.version.etag
 
     async def list_tree(
         self, path: RemotePath, *, most: int

@@ -111,6 +111,17 @@ async def test_without_network_the_last_word_stays(autojump_clock: MockClock) ->
         assert quota.space() == Space(1000, 500)
 
 
+async def test_who_meets_the_server_asks_once(autojump_clock: MockClock) -> None:
+    """`df` right after the start, and the first request of the account."""
+    del autojump_clock
+    async with known() as (quota, account):
+        await quota.greet()
+        assert len(account.asked) == 1
+        await trio.sleep(20)
+        await quota.greet()
+        assert len(account.asked) == 2
+
+
 async def test_it_is_unsure_after_a_change_of_unknown_size_until_it_was_asked(
     autojump_clock: MockClock,
 ) -> None:

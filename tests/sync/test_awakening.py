@@ -10,6 +10,7 @@ import trio
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import NotAuthenticated, Unreachable
 from cloudfs.metadata.changes import NullSink
+from cloudfs.remote.protocol import Space
 from cloudfs.sync.connectivity import State
 from cloudfs.types import ROOT, Kind
 from tests.concurrency.test_clocks import PretendedClocks
@@ -46,7 +47,7 @@ class Bed:
         await trio.sleep(SOON_S)
 
 
-def play(folder: Path, story: Callable[[Bed], Awaitable[None]]) -> None:
+def play(folder: Path, story: Callable[[Bed], Awaitable[None]], quota: Space | None = None) -> None:
     for name in ("state", "cache"):
         (folder / name).mkdir()
     config = EngineConfig(
@@ -59,6 +60,7 @@ def play(folder: Path, story: Callable[[Bed], Awaitable[None]]) -> None:
 
     async def main() -> None:
         bed = Bed()
+        bed.remote.quota = quota
         async with open_engine(
             config,
             bed.remote,
@@ -151,3 +153,13 @@ def test_a_refused_login_is_not_tried_again_by_waking_up(tmp_path: Path) -> None
         assert len(bed.remote.methods()) == before
 
     play(tmp_path, story)
+
+
+def test_the_start_asks_for_little(tmp_path: Path) -> None:
+    """What the server is, the space, and the root and what is in it: that it is seen first is no change of it."""
+
+    async def story(bed: Bed) -> None:
+        await trio.sleep(SOON_S)
+        assert bed.remote.methods() == ["connect /", "stat /", "stat /", "list_folder /"]
+
+    play(tmp_path, story, quota=Space(1000, 10))
