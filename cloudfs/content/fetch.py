@@ -31,7 +31,16 @@ from cloudfs.content.filling import CheckedFiller, Filler, Pump, Room, Stores
 from cloudfs.content.judging import Doubt, Judge
 from cloudfs.content.memory import BlockKey, MemoryBudget, Pages, trim_heap
 from cloudfs.content.presence import Presence
-from cloudfs.content.readahead import Habit, ReadPattern, Span, ahead_span, ahead_start, demand_span, gap_end
+from cloudfs.content.readahead import (
+    HEAD_BYTES,
+    Habit,
+    ReadPattern,
+    Span,
+    ahead_span,
+    ahead_start,
+    demand_span,
+    gap_end,
+)
 from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
 from cloudfs.content.transfer import Line, Sink, Transfer
 from cloudfs.content.verifying import Verifier, checks_first
@@ -217,6 +226,19 @@ class Fetcher:
     def comes(self, source: Source) -> bool:
         """Tell whether the first block of a version is here, or on its way by a request of its own. NO CHECKPOINT."""
         return self._presence.comes(source, 0)
+
+    @property
+    def reads_heads(self) -> bool:
+        """The larger file that was read last was closed after its first bytes."""
+        return self._habit.heads
+
+    def has_head(self, source: Source) -> bool:
+        """Tell whether the first bytes of a larger file are in memory, or on their way. NO CHECKPOINT."""
+        return self._presence.first_gap(source, 0) >= HEAD_BYTES or self.comes(source)
+
+    def prefetch_head(self, source: Source) -> None:
+        """Have the first bytes of a file larger than a block come into memory; nobody hears of it. NO CHECKPOINT."""
+        self._fill(source, 0, HEAD_BYTES)
 
     async def prefetch_archive(self, sources: Sequence[Source], *, listed_etag: str = "") -> list[Source]:
         """Bring small files (up to 1 MiB) of one folder into the block cache, many in one request.

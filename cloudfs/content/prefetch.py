@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from cloudfs.content.fetch import Fetcher
+from cloudfs.content.heads import HeadWalk
 from cloudfs.content.prefetch_budget import Ledger, Speeds, Way
 from cloudfs.content.source import Source
 from cloudfs.content.walking import Walk, Walks
@@ -143,6 +144,7 @@ class Prefetcher:
         self._walks = Walks(_Known(nodes))
         self._ledger = Ledger()
         self._speeds = Speeds()
+        self._heads = HeadWalk(nodes, fetcher, self._ledger, self._version)
         self._coming: dict[Ino, _Batch] = {}
         """Files that an archive on its way will bring. Those that come one by one are found by their transfers."""
         self._queue: deque[tuple[_Batch, bool]] = deque()
@@ -168,6 +170,8 @@ class Prefetcher:
 
         Returns at once unless an archive brings the file; then after some seconds at the latest. Raises nothing.
         """
+        if source.size > BLOCK_SIZE and start == 0:
+            self._heads.begins(source, trio.current_time(), rests=self._rests())
         if not 0 < source.size <= BLOCK_SIZE:
             return
         if start == 0:
@@ -200,9 +204,11 @@ class Prefetcher:
         if node is None or node.parent is None:
             return
         walk = self._walks.begun(source.ino, node.parent, node.name, now)
-        rests = now < self._rests_until or self._is_paused()
-        if walk.ahead_files and walk.files >= walk.plan_at and not rests:
+        if walk.ahead_files and walk.files >= walk.plan_at and not self._rests():
             self._look_ahead(walk, node, now)
+
+    def _rests(self) -> bool:
+        return trio.current_time() < self._rests_until or self._is_paused()
 
     def _look_ahead(self, walk: Walk, node: Node, now: float) -> None:
         ahead = list(self._next_files(walk, node, walk.ahead_files))
@@ -378,7 +384,7 @@ class Prefetcher:
     async def _fetch_some(self, walk: Walk, left: Iterator[Source], scope: trio.CancelScope) -> None:
         for source in left:
             began = trio.current_time()
-            if began - walk.last_s > _LEFT_S or began < self._rests_until or self._is_paused():
+            if began - walk.last_s > _LEFT_S or self._rests():
                 return
             if self._fetcher.comes(source):
                 continue
@@ -404,11 +410,15 @@ class Prefetcher:
 
         INVARIANT: for all others their folder's ETag, as it was listed, says that they are there in just this version.
         """
+        return self._version(node) if 0 < node.size <= BLOCK_SIZE else None
+
+    def _version(self, node: Node) -> Source | None:
+        """Do as `_source` for a file of any size."""
         if node.folder or node.dirty or not node.placed or node.version != node.s_version:
             return None
-        if not 0 < node.size <= BLOCK_SIZE or self._is_another_there(node.ino):
-            return None
-        return Source(node.ino, node.version, node.remote_version)
+        return (
+            None if self._is_another_there(node.ino) else Source(node.ino, node.version, node.remote_version)
+        )
 
 
 def _note(notes: OrderedDict[Ino, T], ino: Ino, value: T) -> None:
