@@ -88,7 +88,13 @@ class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     base_url: str = ""
     """Where Nextcloud's other services are; "" on plain servers."""
     ca_file: str | None = None
-    """PEM file with the certificate authority to trust instead of the system's."""
+    """PEM file with a certificate authority to trust beside the system's."""
+    client_certificate: str | None = None
+    """PEM file with the certificate that is shown to a server that asks for one."""
+    client_key: str | None = None
+    """PEM file with its key; None: it is in the same file."""
+    pinned_keys: list[str] = []
+    """The server's certificate has to have one of these keys, as "sha256//BASE64"; none: any that is trusted."""
     own_password: bool = False
     """The app password was made for this account by its login, not brought along: the next login revokes it."""
     features: dict[str, object] = {}

@@ -11,7 +11,6 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -48,7 +47,7 @@ from cloudfs.pinning import Pinning
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features
-from cloudfs.remote.tls import make_context
+from cloudfs.remote.tls import context_of
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.sync.backlog import count_below
@@ -170,7 +169,7 @@ async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -
     `caching` is lengthened while all changes of others are announced to `changes`.
     """
     account = launch.account
-    tls = make_context(Path(account.ca_file) if account.ca_file else None)
+    tls = context_of(account)
     remote = WebdavRemote(_site(launch), launch.secret, tls=tls)
     try:
         async with (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import msgspec
 import trio
@@ -17,7 +16,7 @@ from cloudfs.errors import RemoteError, UserError
 from cloudfs.remote import connect
 from cloudfs.remote.connect import Site
 from cloudfs.remote.protocol import Features
-from cloudfs.remote.tls import make_context
+from cloudfs.remote.tls import context_of
 
 __all__ = ["Former", "by_hand", "former_login", "revoke"]
 
@@ -25,7 +24,7 @@ __all__ = ["Former", "by_hand", "former_login", "revoke"]
 def revoke(record: Account, secret: str) -> bool:
     """Revoke an account's app password; False where it was not valid any more. Raises RemoteError."""
     site = Site(record.url, record.user, Features(name=""), record.base_url, record.user_id or None)
-    tls = make_context(Path(record.ca_file) if record.ca_file else None)
+    tls = context_of(record)
 
     async def ask() -> bool:
         return await in_time(connect.revoke(site, secret, tls=tls))

@@ -12,7 +12,7 @@ from cloudfs.blocks.health import check_cache
 from cloudfs.config import Account, Folders
 from cloudfs.doctor.report import Finding, fine, note, problem, skipped
 from cloudfs.errors import UserError
-from cloudfs.remote.tls import make_context
+from cloudfs.remote.tls import context_of
 from cloudfs.store.health import check_database
 
 __all__ = ["check_account", "check_folders"]
@@ -82,14 +82,15 @@ def _certificates(account: Account, name: str) -> Finding:
             "TLS", "the address is http: password and files go over the network as they are", "", name
         )
     try:
-        context = make_context(Path(account.ca_file) if account.ca_file else None)
+        context = context_of(account)
     except UserError as error:
         return problem("TLS", error.message, error.hint, name)
     if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
         return problem("TLS", "the system trusts nobody", "Install the package ca-certificates.", name)
     return fine(
         "TLS",
-        f"trusted: the system's authorities{f' and {account.ca_file}' if account.ca_file else ''}",
+        f"trusted: the system's authorities{f' and {account.ca_file}' if account.ca_file else ''}"
+        f"{', with a pinned key only' if account.pinned_keys else ''}",
         name,
     )
 

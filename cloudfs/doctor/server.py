@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import msgspec
 import trio
@@ -14,7 +13,7 @@ from cloudfs.errors import CloudfsError, NotAuthenticated, RemoteError, TlsRejec
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features
-from cloudfs.remote.tls import make_context
+from cloudfs.remote.tls import context_of
 
 __all__ = ["check_server"]
 
@@ -30,9 +29,7 @@ Explain = Callable[[RemoteError], UserError]
 async def check_server(account: Account, secret: str, name: str, explain: Explain) -> AsyncIterator[Finding]:
     """Ask the server; `explain` says of an error what a person can do. Ends within about a minute."""
     try:
-        remote = WebdavRemote(
-            _site(account), secret, tls=make_context(Path(account.ca_file) if account.ca_file else None)
-        )
+        remote = WebdavRemote(_site(account), secret, tls=context_of(account))
     except (CloudfsError, msgspec.ValidationError) as error:
         yield problem("server", f"the account cannot be used: {error}", "Log in again.", name)
         return
