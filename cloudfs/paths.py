@@ -167,8 +167,8 @@ def encode(path: str) -> str:
 def decode_segment(segment: str) -> str:
     """Decode one segment of an href to NFC text.
 
-    Raises UnrepresentableName where it is no UTF-8 or contains a slash or NUL, and any other ValueError where it
-    could lead out of its folder (`..`).
+    Raises UnrepresentableName where it is no UTF-8, contains a slash or NUL, or is longer than any file here can be
+    called, and any other ValueError where it could lead out of its folder (`..`).
     """
     raw = unquote_to_bytes(segment)
     if raw == b"." or b".." in raw.split(b"/"):
@@ -178,9 +178,14 @@ def decode_segment(segment: str) -> str:
         msg = f"a listing contains the unsafe name {raw!r}"
         raise UnrepresentableName(msg)
     try:
-        return unicodedata.normalize("NFC", raw.decode())
+        name = unicodedata.normalize("NFC", raw.decode())
     except UnicodeDecodeError as error:
         raise UnrepresentableName(str(error)) from error
+    if len(name.encode()) > NAME_MAX_BYTES:
+        # The kernel answers a listing that has one over 1024 with an error, and no program could open the others.
+        msg = f"a listing contains a name of {len(name.encode())} bytes"
+        raise UnrepresentableName(msg)
+    return name
 
 
 def conflicted_copy(name: str, when: datetime, attempt: int = 0) -> str:
