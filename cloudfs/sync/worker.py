@@ -320,9 +320,9 @@ class Worker:
         written_at = self._written_at(ino)
         quiet = self._config.quiet_s if written_at is None else self._config.open_quiet_s
         # Single writes ring no bell: there may be thousands in a second.
-        times = [written_at, *(self._inbox.changed_at(node.ino) for node in step.involved)]
-        changes = [at for at in times if at is not None]
-        return max(max(changes, default=-quiet) + quiet, put_off)
+        changes = [self._inbox.changed_at(node.ino) for node in step.involved]
+        changes += [] if written_at is None else [written_at]
+        return max(max(changes) + quiet, put_off)
 
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
@@ -348,7 +348,7 @@ class Worker:
         finally:
             self._requests -= 1
             self._underway.end((step,))
-            self._settle(step)
+            self._tell_progress()
 
     async def _carry_out_together(self, *steps: Upload) -> None:
         outcome: Mapping[Ino, Exception | None] = {}
@@ -365,7 +365,7 @@ class Worker:
             for step in steps:
                 if step.node.ino in outcome:
                     self._conclude(step, outcome[step.node.ino])
-                self._settle(step)
+            self._tell_progress()
 
     def _conclude(self, step: Step, error: Exception | None) -> None:
         if error is not None:
@@ -400,15 +400,8 @@ class Worker:
                 message = "%s: a step failed in an unexpected way and will be tried again"
                 _log.error(message, name, exc_info=error)
 
-    def _settle(self, step: Step) -> None:
-        """Whatever came of a step: drop nodes that nobody needs, look for new work, tell those who wait."""
-        for node in step.involved:
-            current = self._store.nodes.get(node.ino)
-            if current is None or not current.dirty:
-                self._inbox.forget(node.ino)
-        self._tell_progress()
-
     def _tell_progress(self) -> None:
+        """Whatever came of steps: look for new work, tell those who wait."""
         self._inbox.ring()
         progress, self._progress = self._progress, trio.Event()
         progress.set()
