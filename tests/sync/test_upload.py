@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ import trio
 from cloudfs.blocks.staging import StagedFile
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
-from cloudfs.errors import Unreachable
+from cloudfs.errors import PosixError, Unreachable
 from cloudfs.remote.protocol import Features
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
@@ -81,6 +82,28 @@ def test_a_changed_byte_in_a_large_file_keeps_all_the_others(tmp_path: Path) -> 
 
     remote = tell(tmp_path, story, with_file(content))
     assert remote.other.read("/a") == content[:1_234_567] + b"!" + content[1_234_568:]
+
+
+@pytest.mark.expect_log("could not be deleted: No space left on device")
+def test_what_a_full_disk_keeps_of_a_sent_file_goes_once_there_is_room(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        store = world.engine.store
+        delete, failures = store.delete_staged, [None] * 3
+
+        def full(ino: Ino, version: ContentVersion) -> None:
+            if failures:
+                failures.pop()
+                raise PosixError(errno.ENOSPC, "the state database")
+            delete(ino, version)
+
+        store.delete_staged = full  # type: ignore[method-assign]
+        await world.save("a", b"x" * 1000)
+        await world.drain()
+        await trio.sleep(120)
+        assert not store.all_staged()
+        assert not list(world.staging.iterdir())
+
+    tell(tmp_path, story)
 
 
 # Lost replies
