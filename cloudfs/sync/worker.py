@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import msgspec
 import trio
@@ -41,6 +42,8 @@ _IDLE_S = 60.0
 _PART = 256
 """Nodes planned for at once, about 10 ms; a larger backlog is gone through in parts."""
 _MOST_TOGETHER = 2
+_LIFTED = 32
+"""So many nodes that somebody waits for are put before all others at once, about 2 ms."""
 _REST = 10.0
 """Planning rests so many times as long as it took: it may have a tenth of the loop, however much there is to do."""
 
@@ -91,6 +94,8 @@ class Worker:
         """Found to be due and runnable, the next one first."""
         self._aside: dict[Ino, Step] = {}
         """Such that go together with others, in a request more than may be under way now."""
+        self._wanted: set[Ino] = set()
+        """To be put before all others: somebody waits for them."""
         self._plan_at = 0.0
         self._planned_to = Ino(0)
         """How far the present pass over the backlog has come, 0 before it; and what was found in it:"""
@@ -166,12 +171,35 @@ class Worker:
                 if concerns(node.ino) and not self._obstacles.waits_for_program(node):
                     trouble = self._obstacles.blocked(node)
                     if trouble is None and node.ino not in waiting:
+                        self._want([it for it in part if it.ino >= node.ino], concerns)
                         return None
                     if trouble is not None and trouble not in found[-1:]:
                         found.append(trouble)
             last = part[-1].ino
             await trio.lowlevel.checkpoint()
         return found
+
+    def _want(self, part: Sequence[Node], concerns: Callable[[Ino], bool]) -> None:
+        """Have the first of these that concern somebody sent before others, where others wait for a slot."""
+        if self._wanted or all(concerns(step.node.ino) for step in self._queue):
+            return
+        for ino in islice((node.ino for node in part if concerns(node.ino)), _LIFTED):
+            self._wanted.update((ino, *self._store.nodes.ancestors(ino)))
+
+    def _lift(self) -> None:
+        """Queue first what somebody waits for, with the folders that have to be there before. NO CHECKPOINT."""
+        if not self._wanted or self._free() <= 0:
+            return
+        nodes, (wanted, self._wanted) = self._store.nodes, (self._wanted, set())
+        found = (nodes.get(ino) for ino in wanted)
+        steps = runnable(
+            plan([node for node in found if node is not None and node.dirty], nodes, whole=False)
+        )
+        if any(isinstance(step, Remove) for step in steps):
+            self._restraint.review()
+        lifted = {step.node.ino for step in steps}
+        others = [step for step in self._queue if step.node.ino not in lifted]
+        self._queue = deque([*sorted(steps, key=_small_first), *others])
 
     # The loop
 
@@ -196,6 +224,7 @@ class Worker:
         if now < self._connectivity.next_try:
             return self._connectivity.next_try - now
         self._bring_back()
+        self._lift()
         self._start(nursery, self._is_still_right)
         if self._free() <= 0:
             return _IDLE_S
