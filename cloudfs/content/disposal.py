@@ -16,7 +16,7 @@ import trio
 from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.layers import FileContent, Layer
-from cloudfs.errors import CloudfsError
+from cloudfs.errors import CloudfsError, PosixError
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ContentVersion, Ino
@@ -48,6 +48,8 @@ class Disposal:
         self._live = live
         self._harden = harden
         self._doomed: list[tuple[Ino, ContentVersion]] = []
+        self._unpruned: set[Ino] = set()
+        """Inodes of which a full disk did not let go."""
         self._bell = trio.Event()
 
     def discard(self, ino: Ino) -> None:
@@ -71,6 +73,9 @@ class Disposal:
 
         First the commits that made them unnecessary are made durable: after a power cut the rows could be back.
         """
+        for ino in list(self._unpruned):
+            self._prune(ino)
+            self._unpruned.discard(ino)
         doomed, self._doomed = self._doomed, []
         try:
             doomed = [(ino, version) for ino, version in doomed if self._store.staged(ino, version) is None]
@@ -101,7 +106,18 @@ class Disposal:
             await trio.sleep(_BURY_AGAIN_S)
 
     async def prune(self, ino: Ino) -> None:
-        """Give up the staging files of an inode that its present content does not stand on."""
+        """Give up the staging files of an inode that its present content does not stand on.
+
+        Where a full disk does not take even that, `bury` does it later: nobody else would before the next start.
+        """
+        try:
+            self._prune(ino)
+        except PosixError as error:
+            _log.debug("inode %d: what it does not need any more is kept for now: %s", ino, error)
+            self._unpruned.add(ino)
+            self._bell.set()
+
+    def _prune(self, ino: Ino) -> None:
         node = self._store.nodes.get(ino)
         needed = set() if node is None else self._chain(node)
         rows = self._store.staged_of(ino)

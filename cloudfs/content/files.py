@@ -370,11 +370,16 @@ class Files:
             self._store.nodes.update(content.ino, version=content.version)
 
     async def begin_layer(self, content: FileContent) -> Layer:
-        """Return the layer that the next write would go into; none is written yet, and nothing to be sent for it."""
+        """Return the layer that the next write would go into; none is written yet, and nothing to be sent for it.
+
+        Raises Changed where a listing has brought another version since the content was acquired: nobody has it open.
+        """
         async with content.lock:
-            top = content.top
+            top, node = content.top, self._store.nodes.get(content.ino)
             if isinstance(top, Layer) and not top.sealed:
                 return await self._writable(content)
+            if node is None or node.version not in {content.version, content.abandoned}:
+                raise Changed("another version has come since", subject=f"inode {content.ino}")
             return await self._begin(content, changes=False)
 
     def withdraw(self, content: FileContent, layer: Layer, base: Source) -> None:

@@ -37,7 +37,7 @@ def vanishes_too_much(
     """Tell whether so many nodes must not vanish without a word from a person. Pure.
 
     `count`: nodes that would be gone, with those of the last minutes; `known`: nodes there were before; `limit`: the
-    user's setting, 0 for no guard; `emptied`: names that the account's root had if it has none any more;
+    user's setting, 0 for no guard; `emptied`: as `count`, if the account's root has nothing any more, else 0;
     `distrusted`: the server is known to have been set back (oc:data-fingerprint), so that no absence is believed.
     """
     if count <= 0:
@@ -185,9 +185,9 @@ class VanishGuard:
         self._recent = {ino: noted for ino, noted in self._recent.items() if noted[0] >= before}
         recent = sum(number for _, number in self._recent.values())
         emptied = 0
-        if folder == ROOT and len(gone) > _HANDFUL:
+        if folder == ROOT and count > _HANDFUL:
             known = {node.ino for node in self._nodes.synced_children(ROOT)}
-            emptied = len(known) if known <= gone else 0
+            emptied = count if known <= gone else 0
         few = not self.distrusted and not emptied and count + recent <= self._limit
         # Counting all nodes takes 50 ms for a million: only where the answer depends on it.
         known_count = 0 if few else self._nodes.count_synced() + recent

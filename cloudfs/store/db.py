@@ -13,13 +13,13 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from cloudfs.errors import LocalDamage, PosixError
+from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.room import Room
 from cloudfs.store.schema import begin_versions, create_or_migrate
 
@@ -131,17 +131,24 @@ class Database:
         """Run one statement; outside `transaction` it commits by itself."""
         with translated():
             try:
-                return self._db.execute(sql, parameters)
+                return self._db.cursor(self._cursor).execute(sql, parameters)
             except sqlite3.OperationalError as error:
                 # Inside a transaction SQLite may have undone what came before: that is for the caller to repeat.
                 if self._inside or not self._made_room(error):
                     raise
-                return self._db.execute(sql, parameters)
+                return self._db.cursor(self._cursor).execute(sql, parameters)
             except sqlite3.DatabaseError as error:
-                if _primary(error) in _DAMAGE:
-                    with contextlib.suppress(OSError):
-                        _mark_of(self._path).touch()
+                self._note_damage(error)
                 raise
+
+    def _cursor(self, connection: sqlite3.Connection) -> _Cursor:
+        return _Cursor(connection, self._note_damage)
+
+    def _note_damage(self, error: sqlite3.Error) -> None:
+        """Have the next start begin with a new database, where that is what the error says."""
+        if _primary(error) in _DAMAGE:
+            with contextlib.suppress(OSError):
+                _mark_of(self._path).touch()
 
     def _look_at_disk(self) -> None:
         """On a nearly full disk begin the WAL anew before it has used up what it has: later a commit would fail."""
@@ -240,14 +247,52 @@ def translated() -> Iterator[None]:
     """Turn SQLite's errors into ours: a full disk is an answer, anything else is damage."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode in _FULL:
-            raise PosixError(errno.ENOSPC, "the state database") from error
-        msg = f"the state database failed: {error}"
-        raise LocalDamage(msg) from error
     except sqlite3.DatabaseError as error:
+        raise _meaning(error) from error
+
+
+def _meaning(error: sqlite3.DatabaseError) -> CloudfsError:
+    if not isinstance(error, sqlite3.OperationalError):
         msg = f"the state database is damaged: {error}"
-        raise (DatabaseDamaged if _primary(error) in _DAMAGE else LocalDamage)(msg) from error
+        return (DatabaseDamaged if _primary(error) in _DAMAGE else LocalDamage)(msg)
+    if error.sqlite_errorcode in _FULL:
+        return PosixError(errno.ENOSPC, "the state database")
+    return LocalDamage(f"the state database failed: {error}")
+
+
+class _Cursor(sqlite3.Cursor):
+    """All rows but the first are read when they are asked for: what is found to be damaged by then is met here.
+
+    `failed` is told of it. Without a context manager, which would take as long as the row itself.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, failed: Callable[[sqlite3.Error], None]) -> None:
+        super().__init__(connection)
+        self._failed = failed
+
+    def _told(self, error: sqlite3.DatabaseError) -> CloudfsError:
+        self._failed(error)
+        return _meaning(error)
+
+    def __next__(self) -> Any:  # noqa: ANN401  # a row
+        try:
+            return super().__next__()
+        except sqlite3.DatabaseError as error:
+            raise self._told(error) from error
+
+    def fetchone(self) -> Any:  # noqa: ANN401  # a row
+        """Return the next row, None behind the last one."""
+        try:
+            return super().fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._told(error) from error
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        try:
+            return super().fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._told(error) from error
 
 
 def _primary(error: sqlite3.Error) -> int:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import trio
 
+from cloudfs.concurrency.times import Times
 from cloudfs.sync.troubles import Troubles
 from cloudfs.types import Ino
 
 __all__ = ["Inbox"]
+
+_MOST = 20_000
+"""Of more changes the oldest have no time any more, and are due at once. What stays here, or is removed before it was
+sent, changes too, and no step about it would ever end its note."""
 
 
 class Inbox:
@@ -15,12 +20,12 @@ class Inbox:
 
     def __init__(self) -> None:
         self.troubles = Troubles()
-        self._changed_at: dict[Ino, float] = {}
+        self._changed_at = Times[Ino](_MOST)
         self._bell = trio.Event()
 
     def notify(self, ino: Ino) -> None:
         """A node has new work for the server, or what held it up is over: start afresh with it."""
-        self._changed_at[ino] = trio.current_time()
+        self._changed_at.note(ino)
         self.troubles.forget(ino)
         self._bell.set()
 
@@ -38,10 +43,6 @@ class Inbox:
         self._bell = trio.Event()
         return self._bell
 
-    def changed_at(self, ino: Ino) -> float | None:
-        """Return the trio time of a node's last change; None when it was changed before the process started."""
-        return self._changed_at.get(ino)
-
-    def forget(self, ino: Ino) -> None:
-        """The node is clean."""
-        self._changed_at.pop(ino, None)
+    def changed_at(self, ino: Ino) -> float:
+        """Return the trio time of a node's last change; minus infinity when that was before the process started."""
+        return self._changed_at.of(ino)

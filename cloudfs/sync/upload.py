@@ -118,17 +118,19 @@ class Uploader:
         base = parcel.base
         if base is parcel.node and self._has_same(parcel):
             return self._commit_same(parcel)
-        condition = await self._condition(parcel, base)
+        condition: Condition | None = None
         for _ in range(_TRIES):
-            current = self._nodes.get(parcel.node.ino)
-            if current is None or not current.linked:
-                return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
             earlier = self._store.attempts(parcel.node.ino)
             earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
             earlier += [] if base is None else base_content(base)
-            self._store.begin_attempt(Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum))
-            reached("attempt noted")
             try:
+                condition = condition or await self._condition(parcel, base)
+                current = self._nodes.get(parcel.node.ino)
+                if current is None or not current.linked:
+                    return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
+                attempt = Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum)
+                self._store.begin_attempt(attempt)
+                reached("attempt noted")
                 with self._trying(parcel):
                     stored, checksum = await self._put(parcel, layer, condition)
                 return self._commit(parcel, stored, checksum)
@@ -139,7 +141,7 @@ class Uploader:
                     self._doubts.settle(parcel.node.ino)
                     raise _gone(parcel)
                 condition = Condition(absent=True)
-            elif condition.version is not None and entry.version.same_content(condition.version):
+            elif condition and condition.version and entry.version.same_content(condition.version):
                 continue  # refused though it is what the condition says: nothing has changed
             elif await self._evidence.holds(entry, parcel.size, parcel.checksum):
                 # Its time may be that of an earlier try, or another client's: then ours is still to be sent.
@@ -174,15 +176,26 @@ class Uploader:
         return Condition(version=entry.version), msgspec.structs.replace(parcel, mtime_s=mtime_s)
 
     async def _condition(self, parcel: Parcel, base: Node | None) -> Condition:
+        """Return the condition for what is overwritten; looks where that cannot be relied on, or may not be there.
+
+        Raises Changed where there is another version: in the second of the old one it would have the old one's ETag;
+        and of an earlier try that was carried out, or for nothing, no large file is sent again.
+        """
         if base is None:
             return Condition(absent=True)
-        if self._blind_spots.hide(base):
+        may_be_there = not parcel.base_bytes and bool(self._store.attempts(parcel.node.ino))
+        if may_be_there or self._blind_spots.hide(base):
             entry = await self._evidence.look(parcel.path)
             if entry is None and base is parcel.node and base.s_file_id is not None:
                 raise _gone(parcel)
-            if entry is None or not entry.version.same_content(base.remote_version):
-                # Another version: in the second of the old one it would have the old one's ETag.
+            if entry is None:
                 return Condition(absent=True)
+            if not entry.version.same_content(base.remote_version):
+                if parcel.base_bytes:
+                    return Condition(
+                        absent=True
+                    )  # refused unsent, but noted: the next try begins with finding out
+                raise Changed("it was changed on the server", subject=parcel.path)
         return Condition(version=base.remote_version)
 
     def _trying(self, parcel: Parcel) -> contextlib.AbstractContextManager[None]:

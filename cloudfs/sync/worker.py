@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import msgspec
 import trio
@@ -41,6 +42,8 @@ _IDLE_S = 60.0
 _PART = 256
 """Nodes planned for at once, about 10 ms; a larger backlog is gone through in parts."""
 _MOST_TOGETHER = 2
+_LIFTED = 32
+"""So many nodes that somebody waits for are put before all others at once, about 2 ms."""
 _REST = 10.0
 """Planning rests so many times as long as it took: it may have a tenth of the loop, however much there is to do."""
 
@@ -91,6 +94,8 @@ class Worker:
         """Found to be due and runnable, the next one first."""
         self._aside: dict[Ino, Step] = {}
         """Such that go together with others, in a request more than may be under way now."""
+        self._wanted: set[Ino] = set()
+        """To be put before all others: somebody waits for them."""
         self._plan_at = 0.0
         self._planned_to = Ino(0)
         """How far the present pass over the backlog has come, 0 before it; and what was found in it:"""
@@ -166,12 +171,35 @@ class Worker:
                 if concerns(node.ino) and not self._obstacles.waits_for_program(node):
                     trouble = self._obstacles.blocked(node)
                     if trouble is None and node.ino not in waiting:
+                        self._want([it for it in part if it.ino >= node.ino], concerns)
                         return None
                     if trouble is not None and trouble not in found[-1:]:
                         found.append(trouble)
             last = part[-1].ino
             await trio.lowlevel.checkpoint()
         return found
+
+    def _want(self, part: Sequence[Node], concerns: Callable[[Ino], bool]) -> None:
+        """Have the first of these that concern somebody sent before others, where others wait for a slot."""
+        if self._wanted or all(concerns(step.node.ino) for step in self._queue):
+            return
+        for ino in islice((node.ino for node in part if concerns(node.ino)), _LIFTED):
+            self._wanted.update((ino, *self._store.nodes.ancestors(ino)))
+
+    def _lift(self) -> None:
+        """Queue first what somebody waits for, with the folders that have to be there before. NO CHECKPOINT."""
+        if not self._wanted or self._free() <= 0:
+            return
+        nodes, (wanted, self._wanted) = self._store.nodes, (self._wanted, set())
+        found = (nodes.get(ino) for ino in wanted)
+        steps = runnable(
+            plan([node for node in found if node is not None and node.dirty], nodes, whole=False)
+        )
+        if any(isinstance(step, Remove) for step in steps):
+            self._restraint.review()
+        lifted = {step.node.ino for step in steps}
+        others = [step for step in self._queue if step.node.ino not in lifted]
+        self._queue = deque([*sorted(steps, key=_small_first), *others])
 
     # The loop
 
@@ -196,6 +224,7 @@ class Worker:
         if now < self._connectivity.next_try:
             return self._connectivity.next_try - now
         self._bring_back()
+        self._lift()
         self._start(nursery, self._is_still_right)
         if self._free() <= 0:
             return _IDLE_S
@@ -320,9 +349,9 @@ class Worker:
         written_at = self._written_at(ino)
         quiet = self._config.quiet_s if written_at is None else self._config.open_quiet_s
         # Single writes ring no bell: there may be thousands in a second.
-        times = [written_at, *(self._inbox.changed_at(node.ino) for node in step.involved)]
-        changes = [at for at in times if at is not None]
-        return max(max(changes, default=-quiet) + quiet, put_off)
+        changes = [self._inbox.changed_at(node.ino) for node in step.involved]
+        changes += [] if written_at is None else [written_at]
+        return max(max(changes) + quiet, put_off)
 
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
@@ -348,7 +377,7 @@ class Worker:
         finally:
             self._requests -= 1
             self._underway.end((step,))
-            self._settle(step)
+            self._tell_progress()
 
     async def _carry_out_together(self, *steps: Upload) -> None:
         outcome: Mapping[Ino, Exception | None] = {}
@@ -365,7 +394,7 @@ class Worker:
             for step in steps:
                 if step.node.ino in outcome:
                     self._conclude(step, outcome[step.node.ino])
-                self._settle(step)
+            self._tell_progress()
 
     def _conclude(self, step: Step, error: Exception | None) -> None:
         if error is not None:
@@ -400,15 +429,8 @@ class Worker:
                 message = "%s: a step failed in an unexpected way and will be tried again"
                 _log.error(message, name, exc_info=error)
 
-    def _settle(self, step: Step) -> None:
-        """Whatever came of a step: drop nodes that nobody needs, look for new work, tell those who wait."""
-        for node in step.involved:
-            current = self._store.nodes.get(node.ino)
-            if current is None or not current.dirty:
-                self._inbox.forget(node.ino)
-        self._tell_progress()
-
     def _tell_progress(self) -> None:
+        """Whatever came of steps: look for new work, tell those who wait."""
         self._inbox.ring()
         progress, self._progress = self._progress, trio.Event()
         progress.set()

@@ -19,7 +19,7 @@ from cloudfs.content.labels import Label
 from cloudfs.errors import LocalDamage
 from cloudfs.store.db import DatabaseDamaged
 from cloudfs.store.store import Store
-from cloudfs.types import ROOT
+from cloudfs.types import ROOT, Ino
 from tests.functional.drivers import Driver, read, tree, write
 from tests.functional.stages import USER, VfsStage
 from tests.servers import StandIn
@@ -138,6 +138,27 @@ def test_damage_that_is_met_in_use_is_mended_by_the_next_start(
     monkeypatch.setattr("cloudfs.store.db.Database._check", lambda _: None)  # as if its time was over
     with closing(Store(path)) as store, pytest.raises(LocalDamage):
         store.nodes.children(ROOT)
+    with pytest.raises(DatabaseDamaged, match="while it was used"):
+        Store(path)
+
+
+def test_damage_behind_the_first_row_of_an_answer_is_met_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite reads rows when they are asked for."""
+    path = tmp_path / "state.sqlite"
+    with closing(Store(path)) as store:
+        for number in range(2000):
+            store.nodes.insert(parent=ROOT, name=f"{number} {'x' * 100}", folder=0, mtime_ns=0, ctime_ns=0)
+    data = bytearray(path.read_bytes())
+    half = len(data) // 8192 * 4096
+    data[half:] = random.Random(1).randbytes(len(data) - half)
+    path.write_bytes(data)
+    monkeypatch.setattr("cloudfs.store.db.Database._check", lambda _: None)  # as if its time was over
+    with closing(Store(path)) as store:
+        assert store.nodes.dirty_after(Ino(0), 1)
+        with pytest.raises(DatabaseDamaged):
+            store.nodes.dirty_after(Ino(0), 2000)
     with pytest.raises(DatabaseDamaged, match="while it was used"):
         Store(path)
 

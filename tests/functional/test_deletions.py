@@ -144,6 +144,25 @@ def test_an_emptied_account_stays(stage: VfsStage, here: VfsDriver, there: Accou
     assert len(here.names()) == 11
 
 
+def test_an_emptied_account_of_few_folders_stays(tmp_path: Path, server: StandIn) -> None:
+    """It has no more than ten names in its root: what counts is all that is in them."""
+    account = server.account(USER)
+    account.populate({"a": None, "b": None, **{f"{folder}/{n}": b"x" for folder in "ab" for n in range(5)}})
+    stage = VfsStage(tmp_path / "engine", server)
+    try:
+        stage.look()
+        before = tree(stage.root())
+        for name in "ab":
+            account.delete(f"/{name}")
+        stage.look()
+        held = vanished(stage)
+        assert held is not None
+        assert held.count == 12
+        assert tree(stage.root()) == before
+    finally:
+        stage.close()
+
+
 def test_it_is_remembered_across_a_restart(
     stage: VfsStage, here: VfsDriver, there: Account, tmp_path: Path, server: StandIn
 ) -> None:

@@ -571,6 +571,8 @@ def play_two(
             deadline_s=rules.deadline_s,
             append_bytes=rules.append_bytes,
             held_from=rules.held_from,
+            # Else an account that is emptied waits for an answer.
+            delete_guard=rules.held_from or 0,
         ) as world:
             clients = TwoClients(world, death=death, strict=rules.strict)
             await clients.stock()

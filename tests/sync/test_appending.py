@@ -356,6 +356,25 @@ def test_the_tail_is_never_put_behind_another_content_with_the_same_etag(
     run(tmp_path, story, remote)
 
 
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_base_of_which_only_the_time_was_set_is_appended_to(tmp_path: Path, seen: bool) -> None:
+    """It has another ETag and no checksum then: its bytes are looked at, and the tail goes behind them or with them."""
+    remote = server()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "a", os.O_WRONLY) as handle:
+            await world.write(handle, len(OLD), b"one line\n")
+            remote.account.set_mtime(RemotePath("/a"), 1_650_000_000)
+            if seen:
+                await world.refresh_all()
+        with trio.fail_after(3600):
+            await world.drain()
+
+    run(tmp_path, story, remote)
+    assert remote.other.tree() == {"/a": OLD + b"one line\n"}
+
+
 def test_another_version_of_the_base_is_a_conflict(tmp_path: Path) -> None:
     remote = server()
 

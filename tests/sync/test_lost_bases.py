@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.content.layers import FileContent, Layer
 from cloudfs.errors import CloudfsError
 from cloudfs.sync.troubles import Trouble
 from tests.model.fake_remote import FakeRemote
@@ -163,3 +164,33 @@ def test_what_was_removed_in_a_folder_is_read_on_when_that_gets_a_local_name(
         await world.check_nothing_left()
 
     tell(tmp_path, story, remote, poll_s=0)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_version_that_arrives_just_when_a_file_is_kept_here_is_the_one_that_is_kept(
+    tmp_path: Path, cached: bool
+) -> None:
+    """Between taking hold of a content and beginning a layer on it lies a checkpoint, at which a listing may end."""
+
+    async def story(world: World) -> None:
+        await world.walk()
+        folder = (await world.lookup("d")).ino
+        if cached:
+            await world.read_file("d/a")
+        files = world.engine.files
+        begin_layer = files.begin_layer
+
+        async def overtaken(content: FileContent) -> Layer:
+            files.begin_layer = begin_layer  # type: ignore[method-assign]  # once
+            world.remote.other.write("/d/a", b"theirs")
+            await world.engine.lister.refresh(folder)
+            return await begin_layer(content)
+
+        files.begin_layer = overtaken  # type: ignore[method-assign]
+        await world.rename("d", "d~")
+        await world.drain()
+        assert world.remote.other.tree() == {}
+        assert await world.read_file("d~/a") == b"theirs"
+        assert not told(world)
+
+    tell(tmp_path, story, server(), poll_s=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -143,9 +145,24 @@ async def test_a_change_between_two_rounds_is_never_missed() -> None:
             await bell.wait()
 
 
-async def test_what_changed_before_the_start_has_no_time(node: Node) -> None:
+async def test_what_changed_before_the_start_was_never_changed(node: Node) -> None:
     inbox = Inbox()
-    assert inbox.changed_at(node.ino) is None
-    inbox.notify(node.ino)
-    inbox.forget(node.ino)
-    assert inbox.changed_at(node.ino) is None
+    assert inbox.changed_at(node.ino) == -math.inf
+
+
+async def test_what_is_never_sent_is_not_remembered_for_ever(autojump_clock: MockClock) -> None:
+    """A build in the mount makes and removes files by the thousand before any of them is due."""
+    del autojump_clock
+    inbox = Inbox()
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            inbox.notify(Ino(number))
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(30_000, 90_000):
+            inbox.notify(Ino(number))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after < before * 1.2
+    assert inbox.changed_at(Ino(89_999)) == trio.current_time()

@@ -221,6 +221,32 @@ def test_a_large_backlog_is_never_planned_for_at_once(
     assert max(counts) == 16
 
 
+@pytest.mark.parametrize("part", [4, 256], ids=["in another part", "in the same part"])
+def test_what_somebody_waits_for_goes_before_a_backlog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """However large it is, and with the folders that it needs; else the smallest go first."""
+    monkeypatch.setattr(worker, "_PART", part)
+    remote = FakeRemote(latency_s=1.0)
+
+    async def story(world: World) -> None:
+        for number in range(100):
+            await world.save(f"{number}", b"new")
+        await world.mkdir("d")
+        await world.mkdir("d/e")
+        await world.save("d/e/large", b"x" * 100_000)
+        await trio.sleep(3)
+        wanted = (await world.lookup("d/e/large")).ino
+        before = len(remote.other.tree())
+        await world.engine.worker.wait_synced(lambda ino: ino == wanted)
+        assert remote.other.read("/d/e/large") == b"x" * 100_000
+        assert len(remote.other.tree()) - before < 25
+        await world.drain()
+        assert len(remote.other.tree()) == 103
+
+    tell(tmp_path, story, remote)
+
+
 def test_a_ring_of_renames_across_parts_is_parted_though_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
