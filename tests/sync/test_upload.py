@@ -16,6 +16,7 @@ from cloudfs.blocks.staging import StagedFile
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
 from cloudfs.errors import Unreachable
+from cloudfs.remote.dialect import EARLIEST_MTIME_S
 from cloudfs.remote.protocol import Features
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
@@ -292,23 +293,30 @@ def test_a_folder_deleted_there_is_made_again_for_a_file_changed_here(tmp_path: 
 # Times
 
 
-def test_a_content_of_one_size_and_second_with_its_base_gets_another_etag(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("here_s", "told_s"),
+    [(1_600_000_000, 1_600_000_001), (0, 86402)],
+    ids=["one time", "before what is taken"],
+)
+def test_a_content_of_one_size_and_second_with_its_base_gets_another_etag(
+    tmp_path: Path, here_s: int, told_s: int
+) -> None:
     """Else nobody could tell the two apart (protocol.md §3.2): the time that is sent is one second later."""
-    remote = with_file(b"base", mtime_s=1_600_000_000)
+    remote = with_file(b"base", mtime_s=max(here_s, EARLIEST_MTIME_S))
     before = remote.account.entry(RemotePath("/a")).version
 
     async def story(world: World) -> None:
         await world.read_file("a")
         await world.save("a", b"ours")
-        await world.fs.setattr((await world.lookup("a")).ino, mtime_ns=1_600_000_000 * 10**9)
+        await world.fs.setattr((await world.lookup("a")).ino, mtime_ns=here_s * 10**9)
         await world.drain()
         await world.refresh_all()
         # Here the program's own time stays.
-        assert (await world.lookup("a")).mtime_ns == 1_600_000_000 * 10**9
+        assert (await world.lookup("a")).mtime_ns == here_s * 10**9
 
     tell(tmp_path, story, remote)
     after = remote.account.entry(RemotePath("/a")).version
-    assert remote.other.mtime_s("/a") == 1_600_000_001
+    assert remote.other.mtime_s("/a") == told_s
     assert after.etag != before.etag
 
 
