@@ -61,10 +61,10 @@ from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemotePath
 
-__all__ = ["Parcel", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "send"]
 
 _MIB = 1024 * 1024
-_SMALLEST_PIECE_BYTES = 5 * _MIB
+SMALLEST_PIECE_BYTES = 5 * _MIB
 """Storages that put pieces together by themselves (S3) take no smaller ones, but the last."""
 _LARGEST_PIECE_BYTES = 256 * _MIB
 _MOST_PIECES = 10_000
@@ -115,6 +115,7 @@ class _Upload:
         self._url = f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{name}/"
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         self._piece_bytes = max(session.transport.limits.piece_bytes, -(-parcel.size // _MOST_PIECES))
+        self._largest_bytes = max(_LARGEST_PIECE_BYTES, self._piece_bytes)
         self._pieces: dict[str, int] = {}
         """Name and length of what the server has by now."""
 
@@ -130,9 +131,10 @@ class _Upload:
                 await self._send_piece(number, position, stop)
             except TooLarge:
                 # A proxy in front of the server has a limit of its own (protocol.md §7).
-                if stop - position <= _SMALLEST_PIECE_BYTES:
+                if stop - position <= SMALLEST_PIECE_BYTES:
                     raise
-                self._piece_bytes = max((stop - position) // 2, _SMALLEST_PIECE_BYTES)
+                self._piece_bytes = max((stop - position) // 2, SMALLEST_PIECE_BYTES)
+                self._largest_bytes = self._piece_bytes
                 continue
             self._adapt(trio.current_time() - began_s)
             self._pieces[_name(number)] = stop - position
@@ -292,9 +294,9 @@ class _Upload:
 
     def _adapt(self, took_s: float) -> None:
         if took_s < _QUICK_S:
-            self._piece_bytes = min(self._piece_bytes * 2, max(_LARGEST_PIECE_BYTES, self._piece_bytes))
+            self._piece_bytes = min(self._piece_bytes * 2, self._largest_bytes)
         elif took_s > _SLOW_S:
-            smallest = max(_SMALLEST_PIECE_BYTES, -(-self._parcel.size // _MOST_PIECES))
+            smallest = max(SMALLEST_PIECE_BYTES, -(-self._parcel.size // _MOST_PIECES))
             self._piece_bytes = max(self._piece_bytes // 2, smallest)
 
     async def _forget(self) -> None:

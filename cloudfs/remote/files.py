@@ -23,6 +23,7 @@ from cloudfs.errors import (
     ProtocolViolation,
     RemoteError,
     ServerFault,
+    TooLarge,
     Unreachable,
     Unsupported,
 )
@@ -258,10 +259,32 @@ class WebdavRemote:
         """PUT a whole file, or send it in pieces; not repeated, except where the server proved that it did nothing."""
         if base_bytes and (name is None or self._site.base_url is None or not self.features.appends):
             raise Unsupported("the server takes no tails of files", subject=path)
-        if name is not None and (base_bytes or self._goes_in_pieces(size, condition)):
+        parcel = None
+        if name is not None and self.features.chunking and self._site.base_url is not None:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
-            reply = await chunked.send(self._session, self._site, parcel)
-            return await self._stored_file(reply, path, size, mtime_s)
+        if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
+            return await self._put_in_pieces(parcel)
+        try:
+            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
+        except TooLarge:
+            # A proxy in front of the server takes less in one request (protocol.md §7).
+            if parcel is None or size <= chunked.SMALLEST_PIECE_BYTES:
+                raise
+            return await self._put_in_pieces(parcel)
+
+    async def _put_in_pieces(self, parcel: chunked.Parcel) -> Stored:
+        reply = await chunked.send(self._session, self._site, parcel)
+        return await self._stored_file(reply, parcel.path, parcel.size, parcel.mtime_s)
+
+    async def _put_whole(
+        self,
+        path: RemotePath,
+        body: Body,
+        size: int,
+        condition: Condition,
+        mtime_s: int | None,
+        checksum: str | None,
+    ) -> Stored:
         limits = self._session.transport.limits
         request = self._session.request(
             "PUT",
@@ -301,8 +324,6 @@ class WebdavRemote:
         return checksum if checksum.upper().startswith("SHA1:") else None
 
     def _goes_in_pieces(self, size: int, condition: Condition) -> bool:
-        if not self.features.chunking or self._site.base_url is None:
-            return False
         return size > (self._session.transport.limits.whole_bytes if condition.absent else _OVER_BYTES)
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:

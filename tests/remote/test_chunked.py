@@ -276,6 +276,43 @@ async def test_a_proxy_that_takes_less(
         await send(pieces, FILE, Condition(again), NEW[1:], name="x-2")
 
 
+def takes_a_piece(server: StandIn) -> None:
+    """Have a proxy in front of the server refuse bodies larger than a piece."""
+    server.faults.add(
+        Answer(413),
+        method="PUT",
+        predicate=lambda record: int(record.headers["content-length"]) > PIECE,
+        times=None,
+    )
+
+
+async def test_a_new_file_that_a_proxy_does_not_take_whole_goes_in_pieces(
+    server: StandIn, account: Account
+) -> None:
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password(), limits=Limits(read_s=0.5))
+    takes_a_piece(server)
+    await send(remote, RemotePath("/new"), Condition(absent=True))
+    assert account.read("/new") == NEW
+    with pytest.raises(AlreadyExists):
+        await send(remote, RemotePath("/new"), Condition(absent=True))
+    server.faults.add(Answer(413), method="PUT", times=None)
+    with pytest.raises(TooLarge):
+        await send(remote, RemotePath("/small"), Condition(absent=True), NEW[:PIECE])
+    await remote.aclose()
+
+
+async def test_what_a_proxy_refused_once_it_is_not_offered_again(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    takes_a_piece(server)
+    data = NEW * 2
+    await send(pieces, FILE, Condition(version), data)
+    refused = [record for record in server.requests.matching("PUT") if record.status == 413]
+    assert len(refused) == 1, "each refused piece may cost its whole transfer"
+    assert account.read("/file") == data
+
+
 async def test_no_room(pieces: WebdavRemote, account: Account, version: RemoteVersion) -> None:
     account.set_quota(PIECE)
     with pytest.raises(QuotaExceeded):
