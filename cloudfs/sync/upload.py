@@ -37,9 +37,11 @@ from cloudfs.sync.packing import Contents, Packer, Parcel, apart
 from cloudfs.sync.steps import Upload
 from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion, Stored
 
-__all__ = ["Uploader"]
+__all__ = ["MUCH_BYTES", "Uploader"]
 
 _TRIES = 3
+MUCH_BYTES = 16 * 1024 * 1024
+"""From here on a look goes ahead of an upload: it costs the server 28 ms of CPU (protocol.md §16)."""
 
 
 class Uploader:
@@ -126,9 +128,11 @@ class Uploader:
             earlier = self._store.attempts(parcel.node.ino)
             earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
             earlier += [] if base is None else base_content(base)
-            self._store.begin_attempt(Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum))
-            reached("attempt noted")
             try:
+                await self._look_ahead(parcel, condition)
+                attempt = Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum)
+                self._store.begin_attempt(attempt)
+                reached("attempt noted")
                 with self._trying(parcel):
                     stored, checksum = await self._put(parcel, layer, condition)
                 return self._commit(parcel, stored, checksum)
@@ -157,6 +161,20 @@ class Uploader:
                     self._conflicts.keep_both(parcel.node, parcel.place, entry)
                 return None
         raise Changed("the file changes on the server faster than it can be sent", subject=parcel.path)
+
+    async def _look_ahead(self, parcel: Parcel, condition: Condition) -> None:
+        """Raise Changed or AlreadyExists for what the server would refuse, but only after all of it was sent.
+
+        It may be a large file whose reply was lost: the server puts one together though its client is gone.
+        """
+        if parcel.size < MUCH_BYTES or parcel.base_bytes:
+            return
+        entry = await self._evidence.look(parcel.path)
+        if condition.version is None:
+            if entry is not None:
+                raise AlreadyExists("it already exists on the server", subject=parcel.path)
+        elif entry is None or not entry.version.same_content(condition.version):
+            raise Changed("it was changed on the server", subject=parcel.path)
 
     def _has_same(self, parcel: Parcel) -> bool:
         """Tell whether the server has these very bytes: not where an edit that was taken back may have arrived."""

@@ -18,6 +18,7 @@ from cloudfs.content.source import Source
 from cloudfs.errors import Unreachable
 from cloudfs.remote.dialect import EARLIEST_MTIME_S
 from cloudfs.remote.protocol import Features
+from cloudfs.sync.upload import MUCH_BYTES
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
@@ -100,6 +101,37 @@ def test_a_lost_reply_is_no_conflict(tmp_path: Path, start: Callable[[], FakeRem
     assert remote.other.tree() == {"/a": b"ours"}
     # A new file is looked for before it is sent again; an overwrite is sent again and refused.
     assert len(puts(remote)) == (1 if start is FakeRemote else 2)
+
+
+MUCH = bytes(MUCH_BYTES)
+
+
+def test_much_that_arrived_is_not_sent_again(tmp_path: Path) -> None:
+    """The server puts a large file together although its client is gone; its pieces are gone, too, by then."""
+    remote = with_file()
+    remote.faults.next("put", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.save("a", MUCH)
+        await world.drain()
+
+    tell(tmp_path, story, remote)
+    assert remote.other.tree() == {"/a": MUCH}
+    assert remote.sent_bytes == MUCH_BYTES
+
+
+def test_much_that_is_in_conflict_is_sent_once(tmp_path: Path) -> None:
+    """A large file is refused only when all of it was sent."""
+    remote = with_file()
+
+    async def story(world: World) -> None:
+        await world.read_file("a")
+        world.remote.other.write("/a", b"theirs")
+        await world.save("a", MUCH)
+        await both_survive(world, MUCH, b"theirs")
+
+    tell(tmp_path, story, remote)
+    assert remote.sent_bytes == MUCH_BYTES
 
 
 @pytest.mark.parametrize("start", [FakeRemote, with_file], ids=["new", "over a base"])
