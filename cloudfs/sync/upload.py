@@ -165,7 +165,8 @@ class Uploader:
     async def _look_ahead(self, parcel: Parcel, condition: Condition) -> None:
         """Raise Changed or AlreadyExists for what the server would refuse, but only after all of it was sent.
 
-        It may be a large file whose reply was lost: the server puts one together though its client is gone.
+        It may be a large file whose reply was lost: the server puts one together though its client is gone. By the ETag
+        alone, as the server does: on S3 the size grows with each piece that is there already.
         """
         if parcel.size < MUCH_BYTES or parcel.base_bytes:
             return
@@ -173,7 +174,7 @@ class Uploader:
         if condition.version is None:
             if entry is not None:
                 raise AlreadyExists("it already exists on the server", subject=parcel.path)
-        elif entry is None or not entry.version.same_content(condition.version):
+        elif entry is None or entry.version.etag != condition.version.etag:
             raise Changed("it was changed on the server", subject=parcel.path)
 
     def _has_same(self, parcel: Parcel) -> bool:
