@@ -239,7 +239,8 @@ class Uploader:
                 checksum=parcel.checksum,
                 name=name,
             )
-        return stored, parcel.checksum if self._remote.features.checksums else None
+        kept = self._remote.features.checksums and stored.checksum_kept
+        return stored, parcel.checksum if kept else None
 
     async def _put_tail(
         self, parcel: Parcel, body: Body, condition: Condition, name: str

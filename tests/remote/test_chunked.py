@@ -138,6 +138,7 @@ async def test_it_takes_one_request_more_than_pieces_and_the_two_ends(
         "PUT",
         "PUT",
         "MOVE",
+        "PROPFIND",  # whether the checksum is kept, once for the account
     ]  # 5 MiB, and twice as much after a quick one
     assert account.read("/file") == NEW
     assert not account.uploads

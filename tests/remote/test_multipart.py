@@ -6,6 +6,7 @@ lib/private/Files/ObjectStore, of Nextcloud 29.0.1, by reading.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 
@@ -19,12 +20,13 @@ from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Condition, Features
 from cloudfs.remote.transport import Limits
-from cloudfs.types import RemotePath
+from cloudfs.types import RemotePath, Stored
 from tests.remote.conftest import body_of
 from tests.remote.test_multistatus import FOLDER, multistatus, response
 
 FILE = RemotePath("/file")
 DATA = random.Random(4).randbytes(1000)
+CHECKSUM = f"SHA1:{hashlib.sha1(DATA, usedforsecurity=False).hexdigest()}"
 _ERROR = (
     b'<d:error xmlns:d="DAV:" xmlns:s="http://sabredav.org/ns">'
     b"<s:exception>Sabre\\DAV\\Exception\\%s</s:exception></d:error>"
@@ -42,6 +44,10 @@ class Multipart:
         """The distributed cache has what the upload is for."""
         self.piece_s = 20.0
         """Neither quick nor slow: all pieces have one size."""
+        self.checksums = ""
+        """That of the file, as it is listed: the end of an upload does not keep it."""
+        self.looks = 0
+        """How often the file was asked for."""
         self.breaks_at: int | None = None
         """The connection breaks before this piece is taken."""
 
@@ -62,8 +68,7 @@ class Multipart:
         if request.method == "DELETE":
             self.parts = None
             return self._answer(204)
-        listed = self._listed(request.url.path) if uploads else [response(request.url.path, _FOLDER)]
-        return self._answer(207, multistatus(*listed))
+        return self._answer(207, multistatus(*self._listed(request.url.path)))
 
     async def _put(self, request: httpx.Request) -> httpx.Response:
         number = int(request.url.path.rpartition("/")[2])
@@ -78,8 +83,13 @@ class Multipart:
         return self._answer(201)
 
     def _listed(self, path: str) -> Iterator[str]:
-        yield response(path, FOLDER)
         length = "<d:resourcetype/><d:getcontentlength>{}</d:getcontentlength>"
+        if path.endswith(FILE):
+            self.looks += 1
+            known = f"<d:getetag>&quot;e&quot;</d:getetag><oc:fileid>2</oc:fileid>{self.checksums}"
+            yield response(path, length.format(len(self.file or b"")) + known)
+            return
+        yield response(path, f"{FOLDER}<oc:fileid>1</oc:fileid>")
         yield response(f"{path}.file", length.format(0))
         yield response(f"{path}.target", length.format(0))
         for number, part in (self.parts or {}).items() if self.knows_session else ():
@@ -93,21 +103,28 @@ class Multipart:
         return self._answer(status, _ERROR % exception)
 
 
-_FOLDER = f"{FOLDER}<oc:fileid>1</oc:fileid>"
-
-
 @pytest.fixture
 def server() -> Multipart:
     return Multipart()
 
 
-async def send(server: Multipart) -> None:
+async def send(server: Multipart, times: int = 1) -> list[Stored]:
     features = Features(name="Nextcloud", nextcloud=True, chunking=True, checksums=True)
     site = Site("http://h/remote.php/dav/files/jo/", "jo", features, "http://h/", "jo")
     limits = Limits(whole_bytes=0, piece_bytes=10)
     remote = WebdavRemote(site, "secret", limits=limits, wire=lambda _lane: httpx.MockTransport(server))
     try:
-        await remote.put(FILE, body_of(DATA), len(DATA), Condition(absent=True), name="x")
+        return [
+            await remote.put(
+                FILE,
+                body_of(DATA),
+                len(DATA),
+                Condition(absent=True),
+                checksum=CHECKSUM,
+                name="x",
+            )
+            for _ in range(times)
+        ]
     finally:
         await remote.aclose()
 
@@ -166,3 +183,14 @@ async def test_an_upload_that_the_server_has_lost_track_of_begins_anew(
     assert caught.value.temporary
     await send(server)
     assert server.file == DATA
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_whether_the_checksum_is_kept_is_found_out_once(
+    server: Multipart, autojump_clock: MockClock, kept: bool
+) -> None:
+    """Else the next listing would show another version than was sent, and have it fetched again."""
+    del autojump_clock
+    server.checksums = f"<oc:checksums>{CHECKSUM}</oc:checksums>" if kept else ""
+    assert [stored.checksum_kept for stored in await send(server, 2)] == [kept, kept]
+    assert server.looks == 1
