@@ -267,7 +267,17 @@ class WebdavRemote:
         if name is not None and self.features.chunking and self._site.base_url is not None:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
         if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
-            return await self._put_in_pieces(parcel)
+            try:
+                return await self._put_in_pieces(parcel)
+            except Forbidden as error:
+                # What is put together is created, and in some shares files may be changed, but none created. A PUT is
+                # taken there (measured on 29.0.1); cut on its way it leaves the file cut, until the next try.
+                if condition.absent:
+                    raise
+                if base_bytes:
+                    message = "the server puts no tails together there"
+                    raise Unsupported(message, subject=path, status=error.status) from error
+            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
         try:
             return await self._put_whole(path, body, size, condition, mtime_s, checksum)
         except TooLarge:

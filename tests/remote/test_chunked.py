@@ -13,6 +13,7 @@ import trio
 from cloudfs.errors import (
     AlreadyExists,
     Changed,
+    Forbidden,
     ParentMissing,
     QuotaExceeded,
     RemoteError,
@@ -106,8 +107,8 @@ async def account(server: StandIn) -> AsyncIterator[Account]:
     account.write("/file", OLD)
     yield account
     server.faults.clear()
-    for path in account.tree():
-        account.delete("/" + path.lstrip("/"))
+    for name in {path.strip("/").partition("/")[0] for path in account.tree()}:
+        account.delete(f"/{name}")
     account.expire_uploads()
     account.set_quota(None)
 
@@ -275,6 +276,27 @@ async def test_a_proxy_that_takes_less(
     again = (await pieces.stat(FILE)).version
     with pytest.raises(TooLarge):
         await send(pieces, FILE, Condition(again), NEW[1:], name="x-2")
+
+
+async def test_where_files_may_be_changed_and_none_created(
+    pieces: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    """As in a share that allows no more than to edit: the server puts no pieces together there, but takes a PUT."""
+    account.populate({"share/file": OLD})
+    account.share_root("/share", "SGNVW")
+    path = RemotePath("/share/file")
+    found = (await pieces.stat(path)).version
+    await send(pieces, path, Condition(found))
+    assert account.read("/share/file") == NEW
+    with pytest.raises(Changed):
+        await send(pieces, path, Condition(found), NEW[1:], name="x-2")
+    account.set_permissions("/share", "SG")
+    found = (await pieces.stat(path)).version
+    with pytest.raises(Forbidden):
+        await send(pieces, path, Condition(found), NEW[1:], name="x-2")
+    with pytest.raises(Forbidden):
+        await send(pieces, RemotePath("/share/new"), Condition(absent=True))
+    assert account.read("/share/file") == NEW
 
 
 def takes_a_piece(server: StandIn) -> None:

@@ -94,8 +94,8 @@ async def account(server: StandIn) -> AsyncIterator[Account]:
     account.write("/file", OLD, mtime=1_400_000_000, checksum=sha1(OLD))
     yield account
     server.faults.clear()
-    for path in account.tree():
-        account.delete("/" + path.lstrip("/"))
+    for name in {path.strip("/").partition("/")[0] for path in account.tree()}:
+        account.delete(f"/{name}")
     account.expire_uploads()
 
 
@@ -267,6 +267,17 @@ async def test_a_failed_try_leaves_the_file_alone_and_the_next_one_goes_on(
     if method == "MOVE" and not arrived:
         sent = sum(record.request_bytes for record in server.requests.matching("PUT"))
         assert sent < len(TAIL) - PIECE // 2, "what was there before the last piece is not sent again"
+
+
+async def test_where_no_pieces_are_put_together_there_are_no_tails(
+    pieces: WebdavRemote, account: Account
+) -> None:
+    account.write("/share/file", OLD, mtime=1_400_000_000, checksum=sha1(OLD))
+    account.share_root("/share", "SGNVW")
+    path = RemotePath("/share/file")
+    with pytest.raises(Unsupported):
+        await append(pieces, path, (await pieces.stat(path)).version)
+    assert account.read("/share/file") == OLD
 
 
 @pytest.mark.parametrize("status", [405, 501])
