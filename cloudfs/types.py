@@ -143,3 +143,5 @@ class Stored(msgspec.Struct, frozen=True):
     """Last-Modified the object now has, where known."""
     mtime_kept: bool = False
     """The server took over the modification time that we asked for."""
+    checksum_kept: bool = True
+    """The server lists the checksum that was sent along; what keeps none at all is no matter of a single file."""

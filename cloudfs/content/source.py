@@ -104,7 +104,7 @@ class FetchConfig(msgspec.Struct, frozen=True, kw_only=True):
     doubt_s: float = 7.0
     """How long a read that finds nothing waits for what became of a move of ours; then it fails with Unreachable."""
     pause_wait_s: float = 10.0
-    """How long a read waits for an upload of the same file before it fails with Locked."""
+    """How long a read waits for an upload of the same file, ours or another client's, before it fails with Locked."""
     stores: int = 8
     """Blocks that are written to the block cache together, at most."""
     archive_bytes: int = 8 * _MIB

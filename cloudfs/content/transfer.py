@@ -369,7 +369,8 @@ class Line:
 
     async def _carry(self, transfer: Transfer, sink: Sink) -> None:
         """Request until all is here, going on where a broken connection stopped."""
-        fruitless = resumes = 0
+        fruitless = resumes = locked = 0
+        locked_until = trio.current_time() + self._config.pause_wait_s
         other_whereabouts = False
         # An error may also come after the last byte: then there is nothing left to ask for.
         while transfer.position < transfer.stop:
@@ -383,6 +384,12 @@ class Line:
                 if other_whereabouts or now[:2] == place[:2]:
                     raise _gone(error, place.path) from error
                 other_whereabouts = True
+            except Locked:
+                # Another client writes it, and what is there afterwards is for the next try to find out.
+                if trio.current_time() >= locked_until:
+                    raise
+                await trio.sleep(_RESUME.delay_s(locked, self._chance))
+                locked += 1
             except RemoteError as error:
                 fruitless = 0 if transfer.position > begun else fruitless + 1
                 resumes += 1

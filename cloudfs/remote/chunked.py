@@ -9,7 +9,8 @@ stopped. And the file changes in one step of the server's: a plain PUT over an e
 connection that breaks leaves it cut (§6).
 
 The requests are those of version 2, which servers without it take as version 1. The ID is made of everything that
-the bytes and their place depend on, so pieces of two contents cannot meet.
+the bytes and their place depend on, so pieces of two contents cannot meet. Those of two tries can: version 2 puts
+together all that it has, without a look at OC-Total-Length. So a try that goes on from another looks at that first.
 
 What only grew at its end goes up as its tail: the server copies the file that it has as the first piece (§7.1).
 
@@ -61,10 +62,10 @@ from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemotePath
 
-__all__ = ["Parcel", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "send"]
 
 _MIB = 1024 * 1024
-_SMALLEST_PIECE_BYTES = 5 * _MIB
+SMALLEST_PIECE_BYTES = 5 * _MIB
 """Storages that put pieces together by themselves (S3) take no smaller ones, but the last."""
 _LARGEST_PIECE_BYTES = 256 * _MIB
 _MOST_PIECES = 10_000
@@ -115,8 +116,11 @@ class _Upload:
         self._url = f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{name}/"
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         self._piece_bytes = max(session.transport.limits.piece_bytes, -(-parcel.size // _MOST_PIECES))
+        self._largest_bytes = max(_LARGEST_PIECE_BYTES, self._piece_bytes)
         self._pieces: dict[str, int] = {}
         """Name and length of what the server has by now."""
+        self._goes_on = False
+        """An earlier try may have left pieces."""
 
     async def send_pieces(self) -> None:
         """Send one piece after the other, from where an earlier try stopped."""
@@ -130,15 +134,17 @@ class _Upload:
                 await self._send_piece(number, position, stop)
             except TooLarge:
                 # A proxy in front of the server has a limit of its own (protocol.md §7).
-                if stop - position <= _SMALLEST_PIECE_BYTES:
+                if stop - position <= SMALLEST_PIECE_BYTES:
                     raise
-                self._piece_bytes = max((stop - position) // 2, _SMALLEST_PIECE_BYTES)
+                self._piece_bytes = max((stop - position) // 2, SMALLEST_PIECE_BYTES)
+                self._largest_bytes = self._piece_bytes
                 continue
             self._adapt(trio.current_time() - began_s)
             self._pieces[_name(number)] = stop - position
             number, position = number + 1, stop
-        if self._parcel.base_bytes:
+        if self._parcel.base_bytes or self._goes_on:
             await self._require_pieces()
+        if self._parcel.base_bytes:
             reached("tail sent")
 
     async def _copy_base(self) -> None:
@@ -177,12 +183,13 @@ class _Upload:
     async def _require_pieces(self) -> None:
         """Raise unless the server lists exactly the pieces that make the file; then it is begun anew."""
         listed = await self._listed()
-        if listed == self._pieces:
+        tail = bool(self._parcel.base_bytes)
+        if listed == self._pieces or (not tail and _numbered(listed) == _numbered(self._pieces)):
             return
         await self._forget()
-        if listed.keys() == self._pieces.keys():
-            raise ServerFault("a piece has not the length that it should have", subject=self._parcel.path)
-        raise Unsupported("the server keeps pieces in another way", subject=self._parcel.path)
+        if tail and listed.keys() != self._pieces.keys():
+            raise Unsupported("the server keeps pieces in another way", subject=self._parcel.path)
+        raise ServerFault("the server has other pieces than it should have", subject=self._parcel.path)
 
     async def put_together(self) -> WholeReply:
         """Have the server make the file of the pieces, under the parcel's condition."""
@@ -215,15 +222,16 @@ class _Upload:
         try:
             await self._session.fetch(request, 201)
         except AlreadyExists:
-            return self._next_piece(await self._listed())
+            self._goes_on = True
+            return self._next_piece(_numbered(await self._listed()))
         return self._next_piece({})
 
-    def _next_piece(self, lengths: Mapping[str, int]) -> tuple[int, int]:
+    def _next_piece(self, lengths: Mapping[int, int]) -> tuple[int, int]:
         # Without the last one: it may be cut, or still grow from a connection that only we know to be dead.
         number, position = (2, self._parcel.base_bytes) if self._parcel.base_bytes else (1, 0)
         while (
-            (length := lengths.get(_name(number))) is not None
-            and _name(number + 1) in lengths
+            (length := lengths.get(number)) is not None
+            and number + 1 in lengths
             and position + length < self._parcel.size
         ):
             self._pieces[_name(number)] = length
@@ -268,6 +276,10 @@ class _Upload:
             await self._session.fetch(request, 201, 204)
         except NotFound as error:
             raise await self._what_is_missing(error) from error
+        except Changed as error:
+            # No piece has a condition: version 2 has forgotten what the pieces so far belong to, and takes no more.
+            await self._forget()
+            raise ServerFault(error.message, subject=self._parcel.path) from error
 
     async def _what_is_missing(self, error: RemoteError) -> RemoteError:
         """Look what was not found: the pieces, the file that they are to replace, or its folder.
@@ -292,9 +304,9 @@ class _Upload:
 
     def _adapt(self, took_s: float) -> None:
         if took_s < _QUICK_S:
-            self._piece_bytes = min(self._piece_bytes * 2, max(_LARGEST_PIECE_BYTES, self._piece_bytes))
+            self._piece_bytes = min(self._piece_bytes * 2, self._largest_bytes)
         elif took_s > _SLOW_S:
-            smallest = max(_SMALLEST_PIECE_BYTES, -(-self._parcel.size // _MOST_PIECES))
+            smallest = max(SMALLEST_PIECE_BYTES, -(-self._parcel.size // _MOST_PIECES))
             self._piece_bytes = max(self._piece_bytes // 2, smallest)
 
     async def _forget(self) -> None:
@@ -322,6 +334,11 @@ class _Upload:
 
 def _name(number: int) -> str:
     return f"{number:05}"
+
+
+def _numbered(lengths: Mapping[str, int]) -> dict[int, int]:
+    """Return the lengths of pieces by number: version 2 lists what was sent as 00001 as 1."""
+    return {int(name): length for name, length in lengths.items() if name.isdecimal() and name.isascii()}
 
 
 def _slice(body: Body, start: int, stop: int) -> Body:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import httpx
+import msgspec
 import trio
 
 from cloudfs.errors import (
@@ -23,6 +24,7 @@ from cloudfs.errors import (
     ProtocolViolation,
     RemoteError,
     ServerFault,
+    TooLarge,
     Unreachable,
     Unsupported,
 )
@@ -90,6 +92,8 @@ class WebdavRemote:
         self._session = Session(transport, Place(site.root_url), site.features)
         self._tell_of_sessions()
         self._archives = Archives(self._session, site)
+        self._keeps_checksums: bool | None = None
+        """Of what is sent in pieces; None until the first shows it. All are put together in the account's storage."""
 
     def __repr__(self) -> str:
         return f"WebdavRemote({self._site.root_url!r}, user={self._site.user!r})"
@@ -145,6 +149,7 @@ class WebdavRemote:
         )
         self._tell_of_sessions()
         self._archives.forget()
+        self._keeps_checksums = None
         return self._session.features
 
     def _tell_of_sessions(self) -> None:
@@ -258,10 +263,54 @@ class WebdavRemote:
         """PUT a whole file, or send it in pieces; not repeated, except where the server proved that it did nothing."""
         if base_bytes and (name is None or self._site.base_url is None or not self.features.appends):
             raise Unsupported("the server takes no tails of files", subject=path)
-        if name is not None and (base_bytes or self._goes_in_pieces(size, condition)):
+        parcel = None
+        if name is not None and self.features.chunking and self._site.base_url is not None:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
-            reply = await chunked.send(self._session, self._site, parcel)
-            return await self._stored_file(reply, path, size, mtime_s)
+        if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
+            try:
+                return await self._put_in_pieces(parcel)
+            except Forbidden as error:
+                # What is put together is created, and in some shares files may be changed, but none created. A PUT is
+                # taken there (measured on 29.0.1); cut on its way it leaves the file cut, until the next try.
+                if condition.absent:
+                    raise
+                if base_bytes:
+                    message = "the server puts no tails together there"
+                    raise Unsupported(message, subject=path, status=error.status) from error
+            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
+        try:
+            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
+        except TooLarge:
+            # A proxy in front of the server takes less in one request (protocol.md §7).
+            if parcel is None or size <= chunked.SMALLEST_PIECE_BYTES:
+                raise
+            return await self._put_in_pieces(parcel)
+
+    async def _put_in_pieces(self, parcel: chunked.Parcel) -> Stored:
+        reply = await chunked.send(self._session, self._site, parcel)
+        stored = await self._stored_file(reply, parcel.path, parcel.size, parcel.mtime_s)
+        if parcel.checksum is None:
+            return stored
+        if self._keeps_checksums is None:
+            await self._find_out_what_is_kept(parcel.path, stored)
+        return msgspec.structs.replace(stored, checksum_kept=self._keeps_checksums is not False)
+
+    async def _find_out_what_is_kept(self, path: RemotePath, stored: Stored) -> None:
+        """Look once whether a checksum is kept: by version 2 of the protocol it is not (29.0.1, by reading)."""
+        with suppress(RemoteError):  # it is stored all the same
+            version = (await self.stat(path)).version
+            if version.etag == stored.etag:
+                self._keeps_checksums = version.checksum is not None
+
+    async def _put_whole(
+        self,
+        path: RemotePath,
+        body: Body,
+        size: int,
+        condition: Condition,
+        mtime_s: int | None,
+        checksum: str | None,
+    ) -> Stored:
         limits = self._session.transport.limits
         request = self._session.request(
             "PUT",
@@ -301,8 +350,6 @@ class WebdavRemote:
         return checksum if checksum.upper().startswith("SHA1:") else None
 
     def _goes_in_pieces(self, size: int, condition: Condition) -> bool:
-        if not self.features.chunking or self._site.base_url is None:
-            return False
         return size > (self._session.transport.limits.whole_bytes if condition.absent else _OVER_BYTES)
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:

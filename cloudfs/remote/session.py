@@ -87,10 +87,12 @@ class Session:
     async def fetch(self, request: Request, *statuses: int) -> WholeReply:
         """Send a request once and read its reply; any status but these is raised as its error.
 
-        Ends in time even if the server trickles; uploads last as long as bytes flow.
+        Ends in time even if the server trickles; uploads last as long as bytes flow. Where the server may be silent for
+        longer, at work on a large file, it has twice that time.
         """
         limits = self.transport.limits
-        within_s = math.inf if request.lane in {Lane.UPLOADS, Lane.BULK} else 2 * limits.change_s
+        within_s = 2 * max(limits.change_s, request.silence_s or 0.0)
+        within_s = math.inf if request.lane in {Lane.UPLOADS, Lane.BULK} else within_s
         with trio.move_on_after(within_s):
             async with self.open(request, *statuses) as reply:
                 return WholeReply(reply.status, reply.headers, await reply.read_all(limits.reply_bytes))

@@ -175,6 +175,8 @@ class Packer:
 def apart(mtime_s: int, base: RemoteVersion) -> int:
     """Return a time in another second than the base's: in the same one Nextcloud keeps the old ETag.
 
-    SOURCE: measured on Nextcloud 29.0.1, whatever the sizes are.
+    Of times before what it takes all are the same second there. SOURCE: measured on Nextcloud 29.0.1, whatever the
+    sizes are.
     """
-    return mtime_s + 1 if base.modified_s == mtime_s else mtime_s
+    taken_s = clamp_mtime(mtime_s)
+    return taken_s + 1 if base.modified_s == taken_s else mtime_s

@@ -141,7 +141,7 @@ def _real() -> Iterator[Target]:
 
 @contextmanager
 def _pretended_share(account: Account) -> Iterator[Share]:
-    letters = {1: "SG", 23: "SRGNVWCK", 31: "SRGDNVWCK"}
+    letters = {1: "SG", 3: "SGNVW", 23: "SRGNVWCK", 31: "SRGDNVWCK"}
     name = f"share-{secrets.token_hex(4)}"
     account.populate({f"{name}/sub/file": b"content"})
     account.share_root(f"/{name}", letters[31])

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conformance.conftest import Target
+from tests.conformance.conftest import Share, Target
 from tests.conformance.dav import Dav, exception_of, message_of, once
 
 MTIME = "1600000000"
@@ -127,6 +127,18 @@ class TestChunks:
         upload.put("1", b"new")
         assert assemble(upload, cloud, If=f'<{cloud.url("f")}> (["any"])').status_code == 404
         assert assemble(upload, cloud).status_code == 201
+
+    def test_nothing_is_put_together_where_nothing_may_be_created(
+        self, received: tuple[Dav, Share], upload: Dav
+    ) -> None:
+        """Also over a file that may be changed, by a plain PUT (measured on 29.0.1)."""
+        root, share = received
+        share.allow(3)
+        path = f"{share.name}/sub/file"
+        upload.put("1", b"new")
+        assert assemble(upload, root, path).status_code == 403
+        assert root.get(path).content == b"content"
+        assert root.put(path, b"new").status_code == 204
 
     def test_overwrite_f_creates_only(self, cloud: Dav, upload: Dav) -> None:
         cloud.put("f", b"old")

@@ -70,6 +70,32 @@ async def test_maintenance_is_not_asked_again(world: World, fetching: Fetching) 
     assert len(world.remote.requests) == 1
 
 
+def in_use() -> Locked:
+    return Locked("it is in use on the server", status=423)
+
+
+async def test_who_reads_what_another_client_is_writing_waits_for_it(
+    world: World, fetching: Fetching
+) -> None:
+    """Large files are locked for seconds while the server puts them together (protocol.md §14)."""
+    data = some_bytes(1 * MIB)
+    source = world.file(data)
+    world.remote.faults = [Fault(0, in_use)] * 4
+    async with fetching(world) as fetcher:
+        assert await read_all(fetcher, source) == data
+
+
+async def test_a_file_that_stays_in_use_is_reported_in_time(world: World, fetching: Fetching) -> None:
+    source = world.file(some_bytes(1 * MIB))
+    world.remote.faults = [Fault(0, in_use)] * 1000
+    began = trio.current_time()
+    async with fetching(world) as fetcher:
+        with pytest.raises(Locked):
+            await fetcher.read(source, 0, 10)
+    assert 8 < trio.current_time() - began < 14
+    assert len(world.remote.requests) < 40
+
+
 async def test_every_reader_of_a_failed_request_is_told(world: World, fetching: Fetching) -> None:
     source = world.file(some_bytes(1 * MIB))
     world.remote.faults = [Fault(0, lambda: ServerFault("broken", status=400))]

@@ -13,6 +13,7 @@ import trio
 from cloudfs.errors import (
     AlreadyExists,
     Changed,
+    Forbidden,
     ParentMissing,
     QuotaExceeded,
     RemoteError,
@@ -106,8 +107,8 @@ async def account(server: StandIn) -> AsyncIterator[Account]:
     account.write("/file", OLD)
     yield account
     server.faults.clear()
-    for path in account.tree():
-        account.delete("/" + path.lstrip("/"))
+    for name in {path.strip("/").partition("/")[0] for path in account.tree()}:
+        account.delete(f"/{name}")
     account.expire_uploads()
     account.set_quota(None)
 
@@ -138,6 +139,7 @@ async def test_it_takes_one_request_more_than_pieces_and_the_two_ends(
         "PUT",
         "PUT",
         "MOVE",
+        "PROPFIND",  # whether the checksum is kept, once for the account
     ]  # 5 MiB, and twice as much after a quick one
     assert account.read("/file") == NEW
     assert not account.uploads
@@ -274,6 +276,64 @@ async def test_a_proxy_that_takes_less(
     again = (await pieces.stat(FILE)).version
     with pytest.raises(TooLarge):
         await send(pieces, FILE, Condition(again), NEW[1:], name="x-2")
+
+
+async def test_where_files_may_be_changed_and_none_created(
+    pieces: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    """As in a share that allows no more than to edit: the server puts no pieces together there, but takes a PUT."""
+    account.populate({"share/file": OLD})
+    account.share_root("/share", "SGNVW")
+    path = RemotePath("/share/file")
+    found = (await pieces.stat(path)).version
+    await send(pieces, path, Condition(found))
+    assert account.read("/share/file") == NEW
+    with pytest.raises(Changed):
+        await send(pieces, path, Condition(found), NEW[1:], name="x-2")
+    account.set_permissions("/share", "SG")
+    found = (await pieces.stat(path)).version
+    with pytest.raises(Forbidden):
+        await send(pieces, path, Condition(found), NEW[1:], name="x-2")
+    with pytest.raises(Forbidden):
+        await send(pieces, RemotePath("/share/new"), Condition(absent=True))
+    assert account.read("/share/file") == NEW
+
+
+def takes_a_piece(server: StandIn) -> None:
+    """Have a proxy in front of the server refuse bodies larger than a piece."""
+    server.faults.add(
+        Answer(413),
+        method="PUT",
+        predicate=lambda record: int(record.headers["content-length"]) > PIECE,
+        times=None,
+    )
+
+
+async def test_a_new_file_that_a_proxy_does_not_take_whole_goes_in_pieces(
+    server: StandIn, account: Account
+) -> None:
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password(), limits=Limits(read_s=0.5))
+    takes_a_piece(server)
+    await send(remote, RemotePath("/new"), Condition(absent=True))
+    assert account.read("/new") == NEW
+    with pytest.raises(AlreadyExists):
+        await send(remote, RemotePath("/new"), Condition(absent=True))
+    server.faults.add(Answer(413), method="PUT", times=None)
+    with pytest.raises(TooLarge):
+        await send(remote, RemotePath("/small"), Condition(absent=True), NEW[:PIECE])
+    await remote.aclose()
+
+
+async def test_what_a_proxy_refused_once_it_is_not_offered_again(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    takes_a_piece(server)
+    data = NEW * 2
+    await send(pieces, FILE, Condition(version), data)
+    refused = [record for record in server.requests.matching("PUT") if record.status == 413]
+    assert len(refused) == 1, "each refused piece may cost its whole transfer"
+    assert account.read("/file") == data
 
 
 async def test_no_room(pieces: WebdavRemote, account: Account, version: RemoteVersion) -> None:

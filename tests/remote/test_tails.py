@@ -7,16 +7,20 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 
+import httpx
 import pytest
+import trio
+from trio.testing import MockClock
 
 from cloudfs.errors import Changed, ServerFault, Unreachable, Unsupported
 from cloudfs.paths import join
-from cloudfs.remote.connect import discover
+from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
-from cloudfs.remote.protocol import Condition
+from cloudfs.remote.protocol import Condition, Features
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemotePath, RemoteVersion, Stored
 from tests.remote.conftest import body_of, store
+from tests.remote.test_multistatus import multistatus, response
 from tests.servers import Account, Answer, CutUpload, Drop, LoseReply, Record, StandIn
 
 MIB = 1024 * 1024
@@ -90,8 +94,8 @@ async def account(server: StandIn) -> AsyncIterator[Account]:
     account.write("/file", OLD, mtime=1_400_000_000, checksum=sha1(OLD))
     yield account
     server.faults.clear()
-    for path in account.tree():
-        account.delete("/" + path.lstrip("/"))
+    for name in {path.strip("/").partition("/")[0] for path in account.tree()}:
+        account.delete(f"/{name}")
     account.expire_uploads()
 
 
@@ -265,6 +269,17 @@ async def test_a_failed_try_leaves_the_file_alone_and_the_next_one_goes_on(
         assert sent < len(TAIL) - PIECE // 2, "what was there before the last piece is not sent again"
 
 
+async def test_where_no_pieces_are_put_together_there_are_no_tails(
+    pieces: WebdavRemote, account: Account
+) -> None:
+    account.write("/share/file", OLD, mtime=1_400_000_000, checksum=sha1(OLD))
+    account.share_root("/share", "SGNVW")
+    path = RemotePath("/share/file")
+    with pytest.raises(Unsupported):
+        await append(pieces, path, (await pieces.stat(path)).version)
+    assert account.read("/share/file") == OLD
+
+
 @pytest.mark.parametrize("status", [405, 501])
 async def test_a_server_that_computes_no_checksums(
     pieces: WebdavRemote, server: StandIn, version: RemoteVersion, status: int
@@ -272,3 +287,52 @@ async def test_a_server_that_computes_no_checksums(
     body = b"<d:error xmlns:d='DAV:' xmlns:s='http://sabredav.org/ns'><s:exception>E</s:exception></d:error>"
     server.faults.add(Answer(status, body), method="PATCH")
     assert await pieces.have_hashed(FILE, version) is None
+
+
+# A large file keeps the server busy.
+
+HUGE = 20 * 1024**3
+
+
+class Slow:
+    """A Nextcloud that takes ten minutes to copy, put together or hash the one file that it has, without a word."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.methods.append(request.method)
+        if request.method in {"COPY", "MOVE", "PATCH"}:
+            await trio.sleep(600)
+        status = {"PROPFIND": 207, "MOVE": 204, "PATCH": 204}.get(request.method, 201)
+        body = self._listing(request.url.path) if status == 207 else b""
+        headers = {"ETag": '"new"', "OC-Checksum": sha1(b"all")}
+        return httpx.Response(status, headers=headers, content=body_of(body)())
+
+    @staticmethod
+    def _listing(path: str) -> bytes:
+        length = "<d:resourcetype/><d:getcontentlength>{}</d:getcontentlength>"
+        if "/uploads/" in path:
+            lengths = {"00001": HUGE, "00002": 4}
+            return multistatus(*(response(path + name, length.format(it)) for name, it in lengths.items()))
+        known = f"<d:getetag>&quot;old&quot;</d:getetag><oc:fileid>1</oc:fileid>{length.format(HUGE)}"
+        return multistatus(response(path, f"{known}<oc:checksums>{sha1(b'base')}</oc:checksums>"))
+
+
+async def test_what_a_server_does_with_a_large_file_is_waited_for(autojump_clock: MockClock) -> None:
+    """Given up earlier it would be asked for again, and never be heard to its end."""
+    del autojump_clock
+    server = Slow()
+    features = Features(name="Nextcloud", nextcloud=True, chunking=True, checksums=True)
+    site = Site("http://h/remote.php/dav/files/jo/", "jo", features, "http://h/", "jo")
+    remote = WebdavRemote(site, "secret", wire=lambda _lane: httpx.MockTransport(server))
+
+    async def tail(start: int = 0) -> AsyncIterator[bytes]:
+        assert start == HUGE
+        yield b"tail"
+
+    base = RemoteVersion("old", HUGE, MTIME_S, sha1(b"base"))
+    await remote.put(FILE, tail, HUGE + 4, Condition(base), name="x", base_bytes=HUGE)
+    assert await remote.have_hashed(FILE, RemoteVersion("new", HUGE + 4, MTIME_S)) == sha1(b"all")
+    assert server.methods == ["MKCOL", "COPY", "PROPFIND", "PUT", "PROPFIND", "MOVE", "PATCH"]
+    await remote.aclose()

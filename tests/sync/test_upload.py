@@ -17,7 +17,9 @@ from cloudfs.blocks.staging import StagedFile
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
 from cloudfs.errors import PosixError, Unreachable
+from cloudfs.remote.dialect import EARLIEST_MTIME_S
 from cloudfs.remote.protocol import Features
+from cloudfs.sync.upload import MUCH_BYTES
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
@@ -122,6 +124,37 @@ def test_a_lost_reply_is_no_conflict(tmp_path: Path, start: Callable[[], FakeRem
     assert remote.other.tree() == {"/a": b"ours"}
     # It is looked for before it is sent again.
     assert len(puts(remote)) == 1
+
+
+MUCH = bytes(MUCH_BYTES)
+
+
+def test_much_that_arrived_is_not_sent_again(tmp_path: Path) -> None:
+    """The server puts a large file together although its client is gone; its pieces are gone, too, by then."""
+    remote = with_file()
+    remote.faults.next("put", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.save("a", MUCH)
+        await world.drain()
+
+    tell(tmp_path, story, remote)
+    assert remote.other.tree() == {"/a": MUCH}
+    assert remote.sent_bytes == MUCH_BYTES
+
+
+def test_much_that_is_in_conflict_is_sent_once(tmp_path: Path) -> None:
+    """A large file is refused only when all of it was sent."""
+    remote = with_file()
+
+    async def story(world: World) -> None:
+        await world.read_file("a")
+        world.remote.other.write("/a", b"theirs")
+        await world.save("a", MUCH)
+        await both_survive(world, MUCH, b"theirs")
+
+    tell(tmp_path, story, remote)
+    assert remote.sent_bytes == MUCH_BYTES
 
 
 @pytest.mark.parametrize("start", [FakeRemote, with_file], ids=["new", "over a base"])
@@ -348,23 +381,30 @@ def test_a_folder_deleted_there_is_made_again_for_a_file_changed_here(tmp_path: 
 # Times
 
 
-def test_a_content_of_one_size_and_second_with_its_base_gets_another_etag(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("here_s", "told_s"),
+    [(1_600_000_000, 1_600_000_001), (0, 86402)],
+    ids=["one time", "before what is taken"],
+)
+def test_a_content_of_one_size_and_second_with_its_base_gets_another_etag(
+    tmp_path: Path, here_s: int, told_s: int
+) -> None:
     """Else nobody could tell the two apart (protocol.md §3.2): the time that is sent is one second later."""
-    remote = with_file(b"base", mtime_s=1_600_000_000)
+    remote = with_file(b"base", mtime_s=max(here_s, EARLIEST_MTIME_S))
     before = remote.account.entry(RemotePath("/a")).version
 
     async def story(world: World) -> None:
         await world.read_file("a")
         await world.save("a", b"ours")
-        await world.fs.setattr((await world.lookup("a")).ino, mtime_ns=1_600_000_000 * 10**9)
+        await world.fs.setattr((await world.lookup("a")).ino, mtime_ns=here_s * 10**9)
         await world.drain()
         await world.refresh_all()
         # Here the program's own time stays.
-        assert (await world.lookup("a")).mtime_ns == 1_600_000_000 * 10**9
+        assert (await world.lookup("a")).mtime_ns == here_s * 10**9
 
     tell(tmp_path, story, remote)
     after = remote.account.entry(RemotePath("/a")).version
-    assert remote.other.mtime_s("/a") == 1_600_000_001
+    assert remote.other.mtime_s("/a") == told_s
     assert after.etag != before.etag
 
 

@@ -147,10 +147,10 @@ class Uploads:
         target = _checked_target(request, location)
         upload = _upload(user, path)
         self._check_total(request, upload)
+        parent = user.tree.lookup(location.path[:-1])
+        if parent is not None and "C" not in parent.effective_permissions():
+            raise DavError(403)  # also where the file is there: to Nextcloud what is put together is created
         if target is None:
-            parent = user.tree.lookup(location.path[:-1])
-            if parent is not None and "C" not in parent.effective_permissions():
-                raise DavError(403)
             check_new(location.path)
         elif "W" not in target.effective_permissions():
             raise DavError(403)
