@@ -248,16 +248,27 @@ def main(argv: Sequence[str] | None = None, *, compose: Compose = compose) -> in
     parser.add_argument("--debug", action="store_true")
     arguments = parser.parse_args(argv)
     ready = Ready(arguments.ready_fd)
-    _harden()
     try:
+        # `cloudfs mount --foreground` keeps Ctrl-C back until here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _harden()
         _run(arguments, ready, compose)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:  # noqa: BLE001  # the starting process hears of every failure
+    except BaseException as error:  # the starting process hears of every failure
+        if _is_interrupt(error):
+            return 130
+        if not isinstance(error, Exception):
+            raise
         explained = _explain(error)
         ready.fail(explained)
         return int(explained.code)
     return 0
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell whether Ctrl-C ended it before anybody listened for signals; trio wraps that once for each nursery."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_interrupt, error.exceptions))
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _harden() -> None:
