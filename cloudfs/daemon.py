@@ -283,11 +283,10 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     folders = config.Folders.from_environment()
     folders.create()
     name = config.pick_account(folders, arguments.account)
-    launch = Launch(name, config.load_account(folders, name), config.read_secret(folders, name), folders)
+    launch = Launch(name, config.load_account(folders, name), folders)
     state = folders.account_state(name)
     logs.set_up(
         file=None if arguments.ready_fd is None else state / "daemon.log",
-        secrets=[launch.secret],
         debug=arguments.debug,
     )
     check_fuse()

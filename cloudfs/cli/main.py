@@ -86,11 +86,20 @@ def login(
         bool,
         typer.Option("--allow-http", help="Send the password without encryption if the address says so."),
     ] = False,
+    secret_store: Annotated[
+        Literal["keyring", "file", "credential"] | None,
+        typer.Option(
+            "--secret-store",
+            help="Where the password is kept: the desktop's keyring, a private file, or a systemd credential of yours.",
+        ),
+    ] = None,
 ) -> None:
     """Log in to a server and remember it as an account.
 
     On Nextcloud you log in in a browser, here or on another device. Other servers, and --password-stdin, take a
     password; Nextcloud's is exchanged for an app password at once and not kept.
+
+    The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
     """
     from cloudfs.cli.login import log_in
 
@@ -102,6 +111,7 @@ def login(
         password_stdin=password_stdin,
         allow_http=allow_http,
         browser=browser,
+        store=secret_store,
     )
 
 
