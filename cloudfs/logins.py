@@ -26,7 +26,8 @@ _AT_ONCE_S = 2.0
 _POLL_S = 2.0
 """How often a locked keyring is looked at: 3 ms of work."""
 _FOLLOW_S = 5.0
-"""How often a refused or missing password is looked for anew."""
+"""How often a refused or missing password, or a keyring that is not there, is looked for anew: each time the bus may
+have to try to start one."""
 
 
 class Session(Protocol):
@@ -98,7 +99,7 @@ class Login:
             if error.locked and self._may_prompt:
                 self._may_prompt = False
                 nursery.start_soon(self._prompt)
-            await trio.sleep(_POLL_S)
+            await trio.sleep(_POLL_S if error.locked else _FOLLOW_S)
         except SecretMissing as error:
             self._lacks(State.NEEDS_LOGIN, error)
             await trio.sleep(_FOLLOW_S)

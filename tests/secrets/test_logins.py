@@ -80,7 +80,7 @@ async def test_one_that_is_not_there_yet_is_waited_for(autojump_clock: MockClock
         assert account.connectivity.state is State.NO_KEYRING
         assert keyring.prompts == 0, "there is nothing to unlock"
         keyring.there = True
-        await trio.sleep(2.5)
+        await trio.sleep(5.5)
         assert account.passwords == ["pass"]
 
 
