@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 import trio
@@ -16,6 +17,9 @@ from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writabl
 from cloudfs.secrets.stores import store_of
 
 __all__ = ["Choice", "choose_store", "forget", "forget_everywhere", "keep", "open_store", "read_secret"]
+
+
+_POLL_S = 1.0
 
 
 class Choice(NamedTuple):
@@ -84,7 +88,22 @@ def open_store(store: SecretStore) -> None:
     """Have a person at the screen asked to unlock it; nothing happens where there is no screen."""
     if isinstance(store, Lockable) and has_local_screen(os.environ):
         sys.stderr.write("Waiting until the keyring is unlocked; Ctrl-C gives up.\n")
-        trio.run(store.unlock)
+        trio.run(_opened, store)
+
+
+async def _opened(store: Lockable) -> None:
+    """Return once a person has answered, or has unlocked it in another way, which ends no prompt."""
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with suppress(KeyringAway):  # whoever goes on with it finds out
+                await store.unlock()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(ask)
+        while await look() == "locked":  # noqa: ASYNC110  # another program's
+            await trio.sleep(_POLL_S)
+        nursery.cancel_scope.cancel()
 
 
 def read_secret(folders: Folders, name: str, account: Account) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from cloudfs.cli import keeping
 from cloudfs.config import Folders
 from cloudfs.errors import ExitCode, UserError
 from tests.cli.conftest import Result, Run
+from tests.functional.stages import wait_until
 from tests.secrets.session import Desktop
 from tests.servers import StandIn
 
@@ -105,6 +107,40 @@ def test_a_keyring_that_stays_locked_is_no_reason_for_a_file(
     assert server.requests.count() == 0
     assert not folders().state.exists()
     assert log_in(run, server, *FILE).code == ExitCode.OK
+
+
+def test_a_person_at_the_screen_is_asked_to_unlock_it(
+    run: Run, server: StandIn, desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desktop.lock()
+    monkeypatch.setenv("DISPLAY", ":99")
+    for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    with desktop.prompter() as asked:
+
+        def answer() -> None:
+            wait_until(lambda: bool(asked))
+            desktop.unlock()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = log_in(run, server)
+        thread.join()
+    assert (result.code, len(asked)) == (ExitCode.OK, 1)
+    assert result.said == ["Waiting until the keyring is unlocked; Ctrl-C gives up."]
+    assert app_passwords(server) == set(desktop.secrets().values())
+
+
+def test_a_person_who_declines_is_told(
+    run: Run, server: StandIn, desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody shows the prompt here, which is to the keyring as if it had been closed."""
+    desktop.lock()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-99")
+    for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    result = log_in(run, server)
+    assert (result.code, result.said[1]) == (ExitCode.NOT_DONE, "The keyring is locked.")
 
 
 def test_nor_is_one_that_hangs(run: Run, server: StandIn, desktop: Desktop) -> None:
