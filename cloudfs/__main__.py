@@ -7,20 +7,19 @@ import sys
 
 __all__ = ["main"]
 
-_INTERRUPTED = 130
-"""As a shell says it of a program that SIGINT has ended, and as every command does."""
-
 
 def main() -> None:
     """Run the command line and exit. Ctrl-C is kept back until there is somebody to hear of it without a traceback."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    from cloudfs.errors import INTERRUPTED  # noqa: PLC0415  # as below
+
     try:
         from cloudfs.cli.main import main as run  # noqa: PLC0415  # most of the start
 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         run()
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from cloudfs.control.protocol import (
     Unmounted,
 )
 from cloudfs.control.records import Watch
-from cloudfs.errors import CloudfsError, ExitCode, UserError
+from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.mount import Session
@@ -254,21 +254,14 @@ def main(argv: Sequence[str] | None = None, *, compose: Compose = compose) -> in
         _harden()
         _run(arguments, ready, compose)
     except BaseException as error:  # the starting process hears of every failure
-        if _is_interrupt(error):
-            return 130
+        if is_interrupt(error):
+            return INTERRUPTED
         if not isinstance(error, Exception):
             raise
         explained = _explain(error)
         ready.fail(explained)
         return int(explained.code)
     return 0
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Tell whether Ctrl-C ended it before anybody listened for signals; trio wraps that once for each nursery."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_interrupt, error.exceptions))
-    return isinstance(error, KeyboardInterrupt)
 
 
 def _harden() -> None:

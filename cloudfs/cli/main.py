@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from cloudfs.cli import caring, examples, looking, pin_commands
-from cloudfs.errors import CloudfsError, ExitCode, UserError
+from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 
 __all__ = ["app", "main"]
 
@@ -355,7 +355,9 @@ def main() -> None:
         sys.exit(_complain(error))
     except CloudfsError as error:
         sys.exit(_complain(UserError(f"{error}.")))
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
+        if is_interrupt(error):
+            sys.exit(INTERRUPTED)
         # A bug of ours; for people a sentence, and the way to the rest.
         if os.environ.get("CLOUDFS_DEBUG"):
             raise

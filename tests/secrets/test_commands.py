@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import threading
 import tomllib
@@ -15,7 +18,7 @@ from cloudfs import config
 from cloudfs.cli import keeping
 from cloudfs.config import Folders
 from cloudfs.errors import ExitCode, UserError
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import REPOSITORY, Result, Run
 from tests.functional.stages import wait_until
 from tests.secrets.session import Desktop
 from tests.servers import StandIn
@@ -141,6 +144,21 @@ def test_a_person_who_declines_is_told(
         monkeypatch.delenv(name, raising=False)
     result = log_in(run, server)
     assert (result.code, result.said[1]) == (ExitCode.NOT_DONE, "The keyring is locked.")
+
+
+def test_ctrl_c_while_a_person_is_asked(desktop: Desktop) -> None:
+    desktop.lock()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+    environ |= {"DISPLAY": ":99", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-P", "-m", "cloudfs", "login", "http://127.0.0.1:9", "--user", "jo"]
+    with (
+        desktop.prompter() as asked,
+        subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        wait_until(lambda: bool(asked))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "Waiting until the keyring is unlocked; Ctrl-C gives up.\n")
 
 
 def test_nor_is_one_that_hangs(run: Run, server: StandIn, desktop: Desktop) -> None:
