@@ -21,8 +21,8 @@ Ts = TypeVarTuple("Ts")
 
 KeyringState = Literal["absent", "silent", "locked", "ready"]
 
-_AT_ONCE_S = 3.0
-"""A keyring that is there answers in a hundredth of that; one that the bus has to start first takes a second."""
+_AT_ONCE_S = 5.0
+"""A keyring that is there answers in a hundredth of that; one that the bus has to start first takes a second or two."""
 _ANSWER_S = 60.0
 """KeePassXC asks a person before it hands something out."""
 _PROMPT_S = 600.0
@@ -65,17 +65,19 @@ class KeyringStore:
         address = _bus_address(self._environ)
         if address is None:
             raise KeyringAway("There is no keyring: no session bus.")
+        await in_secret_thread(_load)
         with trio.move_on_after(patience_s):  # the thread is left alone then
             return await in_secret_thread(call, address, *args)
         raise KeyringAway("The keyring does not answer.")
 
 
 async def look(environ: Mapping[str, str] | None = None) -> KeyringState:
-    """Tell within three seconds whether there is a keyring, without asking anybody; silent: it does not answer."""
+    """Tell within five seconds whether there is a keyring, without asking anybody; silent: it does not answer."""
     address = _bus_address(environ)
     if address is None:
         return "absent"
     found: KeyringState = "silent"
+    await in_secret_thread(_load)
     with trio.move_on_after(_AT_ONCE_S):
         try:
             found = await in_secret_thread(_look, address)
@@ -95,6 +97,13 @@ def _bus_address(environ: Mapping[str, str] | None) -> str | None:
 
 
 # In a thread. What they import takes a tenth of a second and 10 MB, so only who has a keyring pays for it.
+
+
+def _load() -> None:
+    """What a slow disk takes for this is not the keyring's fault."""
+    from cloudfs.secrets import service
+
+    del service
 
 
 def _read(address: str, user: str) -> str | None:

@@ -84,10 +84,10 @@ async def test_without_anybody_to_ask_unlocking_ends(desktop: Desktop) -> None:
 
 
 async def test_one_that_hangs_holds_nobody_up(desktop: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "_AT_ONCE_S", 0.2)
-    monkeypatch.setattr(keyring, "_ANSWER_S", 0.2)
-    with desktop.silent():
-        with trio.fail_after(30):
+    with desktop.silent(), monkeypatch.context() as patch:
+        patch.setattr(keyring, "_AT_ONCE_S", 0.2)
+        patch.setattr(keyring, "_ANSWER_S", 0.2)
+        with trio.fail_after(60):
             assert await look() == "silent"
             with pytest.raises(KeyringAway, match="does not answer"):
                 await KeyringStore(STATE, "work").read()
