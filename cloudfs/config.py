@@ -3,7 +3,7 @@
 Layout, with the XDG names in front (CLOUDFS_HOME=/x puts config, state, cache and run under /x):
 
     config/cloudfs/accounts/NAME.toml   one account: address, user, settings; no secret; people may edit it
-    state/cloudfs/NAME/secret           the app password
+    state/cloudfs/NAME/secret           the app password, where the account's file says secret_store = "file"
     state/cloudfs/NAME/                 database, staged bytes, lock, daemon.log
     cache/cloudfs/NAME/                 clean blocks: may be deleted at any time
     runtime/cloudfs/NAME.sock           the daemon's control socket
@@ -18,7 +18,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,6 +30,7 @@ from cloudfs.paths import mount_path
 __all__ = [
     "Account",
     "Folders",
+    "SecretKind",
     "Settings",
     "account_names",
     "check_account_name",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 SECRET_MAX_BYTES = 4096
+
+SecretKind = Literal["keyring", "credential", "file"]
+"""Where an app password is kept; see `cloudfs.secrets`."""
 
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=30 * 86400)]
@@ -97,6 +101,8 @@ class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """The server's certificate has to have one of these keys, as "sha256//BASE64"; none: any that is trusted."""
     own_password: bool = False
     """The app password was made for this account by its login, not brought along: the next login revokes it."""
+    secret_store: SecretKind = "file"  # noqa: S105  # where, not what
+    """Where the app password is; accounts from before there was a choice have it in a file."""
     features: dict[str, object] = {}
     """What the server was found to do, for starting without a network; written and read by `remote`."""
     settings: Settings = Settings()

@@ -44,7 +44,7 @@ from cloudfs.control.protocol import (
     Unmounted,
 )
 from cloudfs.control.records import Watch
-from cloudfs.errors import CloudfsError, ExitCode, UserError
+from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.mount import Session
@@ -248,12 +248,16 @@ def main(argv: Sequence[str] | None = None, *, compose: Compose = compose) -> in
     parser.add_argument("--debug", action="store_true")
     arguments = parser.parse_args(argv)
     ready = Ready(arguments.ready_fd)
-    _harden()
     try:
+        # `cloudfs mount --foreground` keeps Ctrl-C back until here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _harden()
         _run(arguments, ready, compose)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:  # noqa: BLE001  # the starting process hears of every failure
+    except BaseException as error:  # the starting process hears of every failure
+        if is_interrupt(error):
+            return INTERRUPTED
+        if not isinstance(error, Exception):
+            raise
         explained = _explain(error)
         ready.fail(explained)
         return int(explained.code)
@@ -272,11 +276,10 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     folders = config.Folders.from_environment()
     folders.create()
     name = config.pick_account(folders, arguments.account)
-    launch = Launch(name, config.load_account(folders, name), config.read_secret(folders, name), folders)
+    launch = Launch(name, config.load_account(folders, name), folders)
     state = folders.account_state(name)
     logs.set_up(
         file=None if arguments.ready_fd is None else state / "daemon.log",
-        secrets=[launch.secret],
         debug=arguments.debug,
     )
     check_fuse()

@@ -164,12 +164,14 @@ async def open_engine(
     reconnect: Callable[[], None] = lambda: None,
     network: Callable[[Callable[[], None]], Awaitable[None]] | None = None,
     told: Callable[[bool], None] = lambda _: None,
+    withheld: tuple[State, str] | None = None,
 ) -> AsyncIterator[Engine]:
     """Open an account's state and start its workers; on leaving everything acknowledged is safe on the disk.
 
     Never waits for the network. Raises LocalDamage when the state cannot be used. `reconnect` has `remote` make new
     connections, for when the machine has slept; `network` runs for ever and calls back when the machine changed its
     network. `told` hears whether all changes of others are announced to `sink` soon, or only those in what is used.
+    `withheld`: `remote` has no password yet, in that state and for that reason; nothing is sent before `logged_in`.
     """
     store = _open_store(config)
     try:
@@ -186,7 +188,7 @@ async def open_engine(
         try:
             async with trio.open_nursery() as nursery:
                 engine = await _compose(
-                    config, remote, sink, store, _Disk(staging, blocks, keeper), nursery, told
+                    config, remote, sink, store, _Disk(staging, blocks, keeper), nursery, told, withheld
                 )
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
@@ -217,6 +219,7 @@ async def _compose(
     disk: _Disk,
     nursery: trio.Nursery,
     told: Callable[[bool], None],
+    withheld: tuple[State, str] | None,
 ) -> Engine:
     staging, blocks, keeper = disk
     inbox, residents, touches, echoes = Inbox(), Residents(), TouchLog(), Echoes()
@@ -230,7 +233,11 @@ async def _compose(
         resumed()
         watcher.wake()
 
-    connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
+    connectivity = Connectivity(
+        returned,
+        lambda: watcher.wake(),  # noqa: PLW0108  # it is made below
+        withheld=withheld,
+    )
     outspoken = remote if isinstance(remote, Outspoken) else None
     pause = Pause(store, resumed)
     remote, quota = _gate(remote, store, connectivity, pause, nursery)

@@ -39,6 +39,7 @@ import os
 from enum import IntEnum
 
 __all__ = [
+    "INTERRUPTED",
     "AlreadyExists",
     "BaseLost",
     "Changed",
@@ -68,7 +69,12 @@ __all__ = [
     "Unsupported",
     "UserError",
     "errno_of",
+    "is_interrupt",
 ]
+
+
+INTERRUPTED = 130
+"""The exit code of what SIGINT has ended, as shells have it. No ExitCode: nothing here decides to end with it."""
 
 
 class ExitCode(IntEnum):
@@ -294,3 +300,10 @@ def errno_of(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return error.errno
     return None
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether it is Ctrl-C, and nothing else; trio wraps that once for each nursery that it ended."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_interrupt, error.exceptions))
+    return isinstance(error, KeyboardInterrupt)

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +17,6 @@ import msgspec
 import trio
 
 from cloudfs import config
-from cloudfs import log as logs
 from cloudfs.answers import Answers
 from cloudfs.concurrency.links import watch_addresses
 from cloudfs.concurrency.supervise import supervise
@@ -40,6 +39,7 @@ from cloudfs.errors import ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
+from cloudfs.logins import Login
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.pinning import Defaults
 from cloudfs.paths import mount_path
@@ -48,10 +48,11 @@ from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import context_of
+from cloudfs.secrets.protocol import SecretStore
+from cloudfs.secrets.stores import store_of
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.sync.backlog import count_below
-from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.deletions import Held
 from cloudfs.sync.resolve import Pair
 from cloudfs.sync.troubles import Trouble
@@ -63,8 +64,6 @@ __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
 _log = logging.getLogger(__name__)
 
 _GIGABYTE = 10**9
-_FOLLOW_S = 5.0
-"""How often a refused login looks for a new one; a file of a few bytes is read each time."""
 _GREET_S = 10.0
 _MEND_CHECKSUM = (
     "the checksum is out of date, as the same content came twice: save the file once more to renew it"
@@ -79,7 +78,6 @@ class Launch(msgspec.Struct, frozen=True):
 
     name: str
     account: config.Account
-    secret: str
     folders: config.Folders
 
 
@@ -145,7 +143,7 @@ class Works(Protocol):
         ...
 
     async def log_in(self) -> LoggedIn:
-        """Go on with what the secret file says now; UserError where it cannot be used."""
+        """Go on with the password that is kept now; UserError where it cannot be used."""
         ...
 
     @property
@@ -166,31 +164,55 @@ Compose = Callable[[Launch, ChangeSink, KernelCaching], AbstractAsyncContextMana
 async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -> AsyncIterator[Works]:
     """Open an account's engine: local state first, no request is sent. On leaving, everything is safe on disk.
 
-    `caching` is lengthened while all changes of others are announced to `changes`.
+    `caching` is lengthened while all changes of others are announced to `changes`. Without a password that can be read
+    yet it begins all the same. Raises UserError where there will be none.
     """
+    async with trio.open_nursery() as nursery:
+        login = _login(launch)
+        nursery.start_soon(partial(supervise, "login", login.run, chance=random.Random()))  # noqa: S311  # jitter
+        await login.begin()
+        async with _opened(launch, login, changes, caching) as works:
+            yield works
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _opened(
+    launch: Launch, login: Login, changes: ChangeSink, caching: KernelCaching
+) -> AsyncIterator[Works]:
     account = launch.account
     tls = context_of(account)
-    remote = WebdavRemote(_site(launch), launch.secret, tls=tls)
+    remote = WebdavRemote(_site(launch), login.secret, tls=tls)
     try:
-        async with (
-            open_engine(
-                _engine_config(launch),
-                remote,
-                changes,
-                reconnect=remote.distrust_connections,
-                network=watch_addresses,
-                told=caching.rely,
-            ) as engine,
-            trio.open_nursery() as nursery,
-        ):
-            works = _EngineWorks(engine, _Login(launch, remote, engine.connectivity))
-            follow = partial(supervise, "login", works.follow_login, chance=random.Random())  # noqa: S311  # jitter
-            nursery.start_soon(follow)
-            yield works
-            nursery.cancel_scope.cancel()
+        async with open_engine(
+            _engine_config(launch),
+            remote,
+            changes,
+            reconnect=remote.distrust_connections,
+            network=watch_addresses,
+            told=caching.rely,
+            withheld=login.withheld,
+        ) as engine:
+            login.attach(remote, engine.connectivity, engine.greet)
+            yield _EngineWorks(engine, login)
     finally:
         with trio.move_on_after(2, shield=True):
             await remote.aclose()
+
+
+def _login(launch: Launch) -> Login:
+    def find() -> SecretStore:
+        account = config.load_account(launch.folders, launch.name)
+        return store_of(launch.folders, launch.name, account.secret_store)
+
+    def stamp() -> object:
+        with suppress(OSError):
+            found = launch.folders.account_file(launch.name).stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
+
+    has_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return Login(find, stamp, may_prompt=has_screen)
 
 
 def _site(launch: Launch) -> Site:
@@ -226,40 +248,6 @@ def _engine_config(launch: Launch) -> EngineConfig:
     )
 
 
-class _Login:
-    """The password in use, and the file that it came from."""
-
-    def __init__(self, launch: Launch, remote: WebdavRemote, connectivity: Connectivity) -> None:
-        self._launch = launch
-        self._remote = remote
-        self._connectivity = connectivity
-        self._secret = launch.secret
-
-    def reread(self) -> bool:
-        """Use what the file says now; True when that is another password. UserError where it cannot be used."""
-        secret = config.read_secret(self._launch.folders, self._launch.name)
-        if secret == self._secret:
-            return False
-        logs.hide(secret)
-        self._secret = secret
-        self._remote.use_password(secret)
-        _log.info("going on with a new login")
-        return True
-
-    def reread_if_refused(self) -> bool:
-        """Look for another password where the server refuses this one; True when everything goes on with it."""
-        if self._connectivity.state is not State.NEEDS_LOGIN:
-            return False
-        try:
-            changed = self.reread()
-        except UserError as error:
-            _log.debug("%s", error.message)
-            return False
-        if changed:
-            self._connectivity.logged_in()
-        return changed
-
-
 class _TreeNames:
     """What is to be known of the tree to announce changes in it."""
 
@@ -289,7 +277,7 @@ def _placed(node: Node | None) -> Placed | None:
 class _EngineWorks:
     """The engine in the daemon's words."""
 
-    def __init__(self, engine: Engine, login: _Login) -> None:
+    def __init__(self, engine: Engine, login: Login) -> None:
         self._engine = engine
         self._login = login
         self._answers = Answers(engine)
@@ -335,7 +323,7 @@ class _EngineWorks:
     async def wait_synced(self, path: str) -> list[Blocked]:
         if self._engine.tree.resolve(path) is None and not await self.pending_below(path):
             raise UserError(f"There is no {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE)
-        self._login.reread_if_refused()
+        await self._login.reread_if_refused(asked=True)
         if not self._engine.pause.is_on or await self.pending_below(path):
             try:
                 with self._engine.pause.breakable(path):
@@ -422,19 +410,12 @@ class _EngineWorks:
         return Decided(outcome.done, outcome.left)
 
     async def log_in(self) -> LoggedIn:
-        self._login.reread()
+        await self._login.reread()
         connectivity = self._engine.connectivity
         connectivity.logged_in()
         with trio.move_on_after(_GREET_S):
             await self._engine.greet()
         return LoggedIn(connectivity.state.value, connectivity.reason)
-
-    async def follow_login(self) -> None:
-        """For ever: while the login is refused, notice by itself when the secret file has another."""
-        while True:
-            await trio.sleep(_FOLLOW_S)
-            if self._login.reread_if_refused():
-                await self._engine.greet()
 
     def _concerns(self, ino: Ino, path: str) -> bool:
         # The root takes everything, also what is deleted here and has no path in the mount any more.

@@ -68,7 +68,7 @@ class Mount:
         self.point = home / "mount point"
         self.point.mkdir()
         login = ["login", server.url, "--user", server.user, "--password-stdin", "--account", ACCOUNT]
-        self._run(*login, given=server.password)
+        self._run(*login, "--secret-store", "file", given=server.password)
 
     def __enter__(self) -> Self:
         self._run("mount", ACCOUNT, str(self.point))

@@ -250,7 +250,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def mounted(demo: Demo, login: Login) -> Iterator[None]:
     """Log in and mount; at the end give changes some time to reach the server, and unmount."""
     with mount_point(demo.mountpoint):
-        options = ("--user", login.user, "--password-stdin", "--account", ACCOUNT)
+        options = ["--user", login.user, "--password-stdin", "--account", ACCOUNT]
+        options += ["--secret-store", "file"]  # it goes with the folder
         code = demo.cloudfs("login", login.url, *options, given=login.password + "\n", timeout_s=LOGIN_S)
         if code:
             raise Failed("there is no login, so nothing is mounted", code)

@@ -56,7 +56,8 @@ Set to anything: an unexpected failure of a command shows where it happened.
 An account and its settings: docs/CONFIG.md lists every key.
 .TP
 .I ~/.local/state/cloudfs/NAME/
-The app password, the database, changes on their way, the log. Not to be deleted: pending changes are only there.
+The database, changes on their way, the log; the app password where there is no keyring.
+Not to be deleted: pending changes are only there.
 .TP
 .I ~/.cache/cloudfs/NAME/
 Cached contents; may be deleted while not mounted.

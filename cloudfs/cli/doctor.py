@@ -21,6 +21,7 @@ from cloudfs.doctor.server import check_server
 from cloudfs.errors import CloudfsError, ExitCode, RemoteError, UserError
 from cloudfs.fuse.mount_point import DEAD
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, probe
+from cloudfs.secrets.stores import store_of
 
 __all__ = ["examine"]
 
@@ -171,7 +172,8 @@ def _server(folders: Folders, name: str, *, offline: bool) -> Iterator[Finding]:
         yield skipped("server", "it was not to be asked", name)
         return
     try:
-        account, secret = config.load_account(folders, name), config.read_secret(folders, name)
+        account = config.load_account(folders, name)
+        secret = trio.run(store_of(folders, name, account.secret_store).read)
     except UserError:
         yield skipped("server", "it cannot be asked without a good account file and a password", name)
         return

@@ -21,9 +21,10 @@ from cloudfs import config
 from cloudfs.cli.browser import open_browser, show_address
 from cloudfs.cli.common import connect as connect_to
 from cloudfs.cli.common import holder_of
+from cloudfs.cli.keeping import Choice, choose_store, forget, keep
 from cloudfs.cli.patience import PATIENCE_S, in_time
 from cloudfs.cli.revoking import Former, former_login
-from cloudfs.config import Account, Folders, account_names, check_account_name
+from cloudfs.config import Account, Folders, SecretKind, account_names, check_account_name
 from cloudfs.errors import (
     ExitCode,
     Forbidden,
@@ -43,6 +44,7 @@ from cloudfs.remote.connect import Site
 from cloudfs.remote.loginflow import Granted, LoginFlow
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import make_context
+from cloudfs.secrets.stores import store_of
 
 __all__ = ["explain", "log_in"]
 
@@ -56,6 +58,8 @@ class _Wanted:
     account: str | None
     ca_file: Path | None
     tls: ssl.SSLContext
+    store: Choice
+    """Where the password is to be kept."""
 
 
 @dataclass(frozen=True)
@@ -77,29 +81,39 @@ def log_in(
     password_stdin: bool,
     allow_http: bool,
     browser: bool,
+    store: SecretKind | None,
 ) -> None:
-    """Find out what the server is, log in, and keep account and app password."""
+    """Find out what the server is, log in, and keep account and app password; `store`: None for the usual place."""
     folders = Folders.from_environment()
     if account is not None:
         check_account_name(account)
     _require_encryption(url, allow_http=allow_http)
     ca_file = ca_file.absolute() if ca_file else None
-    wanted = _Wanted(url, user, account, ca_file, make_context(ca_file))
+    tls = make_context(ca_file)
     if user is not None:
         _require_text("user name", user)
+    wanted = _Wanted(url, user, account, ca_file, tls, _store(folders, account, url, store))
     kept = (
-        _by_password(folders, wanted, from_stdin=True)
-        if password_stdin
+        _by_password(folders, wanted, from_stdin=password_stdin)
+        if password_stdin or wanted.store.kind == "credential"
         else _by_browser(folders, wanted, browser=browser) or _by_password(folders, wanted, from_stdin=False)
     )
     name, site = kept.name, kept.site
     print(f"Logged in as {site.user} to {site.features.name} at {site.root_url}.")
+    print(f"Its password is kept {store_of(folders, name, wanted.store.kind).place}{wanted.store.why}.")
     print(f"The account is named {name}. Mount it with `cloudfs mount {name} FOLDER`.")
     holder = holder_of(folders, name)
     if holder is not None:
         _hand_over(folders, name, holder.mount_point)
     if kept.former is not None:  # after the mount uses the new one
         kept.former.revoke()
+
+
+def _store(folders: Folders, account: str | None, url: str, wanted: SecretKind | None) -> Choice:
+    """Choose where the password will be kept, while that costs nobody a login yet."""
+    name = account or _name_of_host(urlsplit(parse_address(url).url).hostname or "")
+    known = config.load_account(folders, name) if name in account_names(folders) else None
+    return choose_store(folders, name, known, wanted)
 
 
 def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> _Kept:
@@ -116,7 +130,13 @@ def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> _Kep
     name = _name_for(folders, wanted.account, site)
     secret = _app_password(wanted.url, site, password, wanted.tls)
     with _revoked_on_failure(site, None if secret == password else secret, wanted.tls):
-        return _keep(folders, name, site, wanted.ca_file, secret, own=secret != password)
+        if wanted.store.kind == "credential" and secret != password:
+            raise UserError(
+                "This is the login password, and a systemd credential is not written by cloudfs.",
+                hint="Make an app password in the settings of the server (Security), and have systemd hand it out.",
+                code=ExitCode.USAGE,
+            )
+        return _keep(folders, name, site, wanted, secret, own=secret != password)
 
 
 def _by_browser(folders: Folders, wanted: _Wanted, *, browser: bool) -> _Kept | None:
@@ -129,7 +149,7 @@ def _by_browser(folders: Folders, wanted: _Wanted, *, browser: bool) -> _Kept | 
         site = _ask(wanted, granted.login_name, granted.app_password, patient=True)
         _require_same_person(wanted, site)
         name = _name_for(folders, wanted.account, site)
-        return _keep(folders, name, site, wanted.ca_file, granted.app_password, own=True)
+        return _keep(folders, name, site, wanted, granted.app_password, own=True)
 
 
 def _require_same_person(wanted: _Wanted, site: Site) -> None:
@@ -289,7 +309,7 @@ def _name_of_host(host: str) -> str:
     return name if name and name != "run" else "account"
 
 
-def _keep(folders: Folders, name: str, site: Site, ca_file: Path | None, secret: str, *, own: bool) -> _Kept:
+def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str, *, own: bool) -> _Kept:
     """Write the account and its password; `own`: one that was made for it just now."""
     folders.create()
     known = config.load_account(folders, name) if name in account_names(folders) else None
@@ -299,15 +319,27 @@ def _keep(folders: Folders, name: str, site: Site, ca_file: Path | None, secret:
         user=site.user,
         user_id=site.user_id or "",
         base_url=site.base_url or "",
-        ca_file=str(ca_file) if ca_file else None,
+        ca_file=str(wanted.ca_file) if wanted.ca_file else None,
         own_password=own,
+        secret_store=wanted.store.kind,
         features=msgspec.to_builtins(site.features),
         settings=known.settings if known else config.Settings(),
     )
     # The secret first: an account that is listed can be mounted.
-    config.write_secret(folders, name, secret)
+    keep(folders, name, wanted.store.kind, secret)
     config.save_account(folders, name, account)
+    if known is not None and known.secret_store != wanted.store.kind:
+        _leave(folders, name, known.secret_store)
     return _Kept(name, site, former)
+
+
+def _leave(folders: Folders, name: str, former: SecretKind) -> None:
+    """Take the former password away from where passwords of this account are kept no longer."""
+    try:
+        forget(folders, name, former)
+    except (UserError, OSError) as error:
+        place = store_of(folders, name, former).place
+        sys.stderr.write(f"The former password is still kept {place}: {error}\n")
 
 
 def _require_encryption(url: str, *, allow_http: bool) -> None:

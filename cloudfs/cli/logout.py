@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 from cloudfs.cli.common import holder_of, in_units, pick
+from cloudfs.cli.keeping import forget_everywhere, read_secret
 from cloudfs.cli.login import explain
 from cloudfs.cli.revoking import by_hand, revoke
-from cloudfs.config import Account, Folders, load_account, read_secret, remove_account
+from cloudfs.config import Account, Folders, load_account, remove_account
 from cloudfs.control.instance import hold
 from cloudfs.errors import ExitCode, RemoteError, UserError
+from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.store.only_here import OnlyHere, only_here
 
 __all__ = ["log_out"]
@@ -33,6 +35,7 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool) ->
         if not left.nothing and not discard_changes:
             raise _refused(name, left)
         told = _revoke(folders, name, record, keep_remote=keep_remote)
+        forget_everywhere(folders, name, record)
         remove_account(folders, name)
     if not left.nothing:
         print(f"Thrown away: {'; '.join(_inventory(left))}.")
@@ -78,7 +81,13 @@ def _revoke(folders: Folders, name: str, record: Account, *, keep_remote: bool) 
     if keep_remote:
         return "its app password stays valid"
     try:
-        secret = read_secret(folders, name)
+        secret = read_secret(folders, name, record)
+    except KeyringAway as error:
+        raise UserError(
+            f"{error.message} So the app password cannot be revoked, and nothing was removed.",
+            hint=f"Unlock it and try again, or use --keep-remote. {by_hand(record)}",
+            code=error.code,
+        ) from error
     except UserError as error:
         sys.stderr.write(f"{error.message} So the app password could not be revoked.\n{by_hand(record)}\n")
         return "its app password is not here any more"

@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from cloudfs.cli import caring, examples, looking, pin_commands
-from cloudfs.errors import CloudfsError, ExitCode, UserError
+from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 
 __all__ = ["app", "main"]
 
@@ -86,11 +86,20 @@ def login(
         bool,
         typer.Option("--allow-http", help="Send the password without encryption if the address says so."),
     ] = False,
+    secret_store: Annotated[
+        Literal["keyring", "file", "credential"] | None,
+        typer.Option(
+            "--secret-store",
+            help="Where the password is kept: the desktop's keyring, a private file, or a systemd credential of yours.",
+        ),
+    ] = None,
 ) -> None:
     """Log in to a server and remember it as an account.
 
     On Nextcloud you log in in a browser, here or on another device. Other servers, and --password-stdin, take a
     password; Nextcloud's is exchanged for an app password at once and not kept.
+
+    The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
     """
     from cloudfs.cli.login import log_in
 
@@ -102,6 +111,7 @@ def login(
         password_stdin=password_stdin,
         allow_http=allow_http,
         browser=browser,
+        store=secret_store,
     )
 
 
@@ -345,7 +355,9 @@ def main() -> None:
         sys.exit(_complain(error))
     except CloudfsError as error:
         sys.exit(_complain(UserError(f"{error}.")))
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
+        if is_interrupt(error):
+            sys.exit(INTERRUPTED)
         # A bug of ours; for people a sentence, and the way to the rest.
         if os.environ.get("CLOUDFS_DEBUG"):
             raise

@@ -39,6 +39,8 @@ def mount_account(account: str | None, mount_point: str, *, foreground: bool, de
     options = ["--debug"] if debug else []
     if foreground:
         sys.stdout.flush()
+        # Kept back, and with it over the exec, until the daemon can end without a word.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         command = _command(name, locate(mount_point), *options)
         os.execv(command[0], command)  # noqa: S606  # no shell is wanted
     told = start_daemon(folders, name, locate(mount_point), *options)

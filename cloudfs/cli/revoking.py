@@ -7,9 +7,9 @@ import sys
 import msgspec
 import trio
 
-from cloudfs import config
 from cloudfs.cli.common import connect as connect_to
 from cloudfs.cli.common import holder_of
+from cloudfs.cli.keeping import read_secret
 from cloudfs.cli.patience import in_time
 from cloudfs.config import Account, Folders
 from cloudfs.errors import RemoteError, UserError
@@ -61,7 +61,7 @@ def former_login(folders: Folders, name: str, record: Account, secret: str) -> F
     if not (record.own_password and record.base_url) or _is_refused(folders, name):
         return None
     try:
-        former = config.read_secret(folders, name)
+        former = read_secret(folders, name, record)
     except UserError as error:
         _complain(record, error.message)
         return None

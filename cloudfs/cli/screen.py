@@ -22,6 +22,7 @@ _CHANGES = {
 }
 _MEANING = {
     "needs-login": "log in again with `cloudfs login`; the mount then goes on by itself",
+    "waiting for the keyring": "unlock it, and the mount goes on by itself; what is to be sent is kept",
     "failing": "the server answers with nothing but errors; what is to be sent is kept and tried again and again",
     "maintenance": "what is to be sent is kept until the server takes it again",
     "throttled": "the server asks to be left alone for a while; what is to be sent is kept until then",

@@ -1,13 +1,14 @@
-"""Where blocking calls run: four lanes of worker threads, each with its own limit.
+"""Where blocking calls run: five lanes of worker threads, each with its own limit.
 
 Lanes are apart so that a slow kind of call cannot use up the threads of a quick one: an fsync that takes
 seconds must not hold up reads, a kernel notification that waits for a page must not hold up anything.
 
 What happens when the waiting task is cancelled (a request's deadline, shutting down)?
 
-- Reads and notifications are *abandoned*: the task goes on at once, the thread finishes behind it and its
-  result is dropped. They change nothing, so nobody can tell; and a disk that hangs must not hold
-  a kernel request beyond its bound. The limit counts an abandoned thread until it has really ended.
+- Reads, notifications and questions to the keyring are *abandoned*: the task goes on at once, the thread
+  finishes behind it and its result is dropped. They change nothing that anybody relies on before they have
+  ended, so nobody can tell; and a disk that hangs must not hold a kernel request beyond its bound. The limit
+  counts an abandoned thread until it has really ended.
 - Calls with an effect (writes, fsync, unlink) are *waited for*. An abandoned write would land later, maybe
   on top of a newer write that a program was told is safe. The price: a hanging local disk holds the
   request, as on every other file system.
@@ -25,7 +26,14 @@ from typing import TypeVar, TypeVarTuple
 import trio
 from trio.lowlevel import RunVar
 
-__all__ = ["in_disk_thread", "in_notify_thread", "in_read_thread", "in_sync_thread", "thread_statistics"]
+__all__ = [
+    "in_disk_thread",
+    "in_notify_thread",
+    "in_read_thread",
+    "in_secret_thread",
+    "in_sync_thread",
+    "thread_statistics",
+]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -54,6 +62,7 @@ _READ = _Lane("read", 8)
 _DISK = _Lane("disk", 4)
 _SYNC = _Lane("sync", 4)
 _NOTIFY = _Lane("notify", 4)
+_SECRET = _Lane("secret", 4)
 
 
 async def in_read_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -80,7 +89,12 @@ async def in_notify_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
     return await trio.to_thread.run_sync(call, *args, limiter=_NOTIFY.limiter(), abandon_on_cancel=True)
 
 
+async def in_secret_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Ask the keyring, which may have to ask a person first, or never answer. Abandoned when cancelled."""
+    return await trio.to_thread.run_sync(call, *args, limiter=_SECRET.limiter(), abandon_on_cancel=True)
+
+
 def thread_statistics() -> dict[str, tuple[int, int]]:
     """Return per lane the busy threads and the tasks that wait for one; only inside trio.run."""
-    lanes = {lane.name: lane.limiter().statistics() for lane in (_READ, _DISK, _SYNC, _NOTIFY)}
+    lanes = {lane.name: lane.limiter().statistics() for lane in (_READ, _DISK, _SYNC, _NOTIFY, _SECRET)}
     return {name: (now.borrowed_tokens, now.tasks_waiting) for name, now in lanes.items()}

@@ -156,7 +156,8 @@ class Status(msgspec.Struct, frozen=True):
     user: str
     mount_point: str
     state: str
-    """online, failing (it answers, with nothing but errors), offline, maintenance, throttled or needs-login."""
+    """online, failing (it answers, with nothing but errors), offline, maintenance, throttled, needs-login,
+    or waiting for the keyring."""
     pending: int
     """Nodes whose change is not on the server yet."""
     in_flight: int

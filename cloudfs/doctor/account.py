@@ -7,12 +7,17 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import trio
+
 from cloudfs import config
 from cloudfs.blocks.health import check_cache
 from cloudfs.config import Account, Folders
 from cloudfs.doctor.report import Finding, fine, note, problem, skipped
 from cloudfs.errors import UserError
 from cloudfs.remote.tls import context_of
+from cloudfs.secrets.credential import CredentialStore
+from cloudfs.secrets.protocol import KeyringAway
+from cloudfs.secrets.stores import store_of
 from cloudfs.store.health import check_database
 
 __all__ = ["check_account", "check_folders"]
@@ -60,7 +65,7 @@ def check_account(folders: Folders, name: str) -> Iterator[Finding]:
         yield problem("config", error.message, error.hint, name)
         return
     yield fine("config", str(folders.account_file(name)), name)
-    yield _secret(folders, name)
+    yield _secret(folders, account, name)
     yield _certificates(account, name)
     yield _database(folders, name)
     yield _cache(folders, name)
@@ -68,12 +73,18 @@ def check_account(folders: Folders, name: str) -> Iterator[Finding]:
     yield from _rescued(folders, name)
 
 
-def _secret(folders: Folders, name: str) -> Finding:
+def _secret(folders: Folders, account: Account, name: str) -> Finding:
+    store = store_of(folders, name, account.secret_store)
+    if isinstance(store, CredentialStore) and not store.is_handed_out:
+        return skipped("password", f"kept {store.place}, which nobody sees but its unit", name)
     try:
-        config.read_secret(folders, name)
+        trio.run(store.read)
+    except KeyringAway as error:
+        repair = "Unlock it: a mount goes on by itself then. Or `cloudfs login` with --secret-store file."
+        return problem("password", f"kept {store.place}. {error.message}", repair, name)
     except UserError as error:
         return problem("password", error.message, error.hint, name)
-    return fine("password", f"kept in {folders.secret_file(name)}, readable by you alone", name)
+    return fine("password", f"kept {store.place}", name)
 
 
 def _certificates(account: Account, name: str) -> Finding:

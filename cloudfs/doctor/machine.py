@@ -13,7 +13,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import trio
+
 from cloudfs.doctor.report import Finding, fine, note, problem
+from cloudfs.secrets.keyring import look
 
 __all__ = ["check_machine"]
 
@@ -28,6 +31,7 @@ def check_machine(device: Path = Path("/dev/fuse"), release: str | None = None) 
     yield _device(device)
     yield _fusermount(shutil.which("fusermount3"))
     yield _library()
+    yield _keyring()
 
 
 def _kernel(release: str) -> Finding:
@@ -91,3 +95,14 @@ def _library() -> Finding:
     if importlib.util.find_spec("pyfuse3") is None:
         return problem("pyfuse3", "it is not installed", "Install cloudfs anew.")
     return fine("pyfuse3", "it is installed")
+
+
+def _keyring() -> Finding:
+    match trio.run(look):
+        case "absent":
+            return fine("keyring", "there is none: the next login keeps its password in a file (0600)")
+        case "silent":
+            repair = "Log in with --secret-store file, or look what is the matter with it."
+            return note("keyring", "it is there, and does not answer", repair)
+        case state:
+            return fine("keyring", f"it is there, and {'locked' if state == 'locked' else 'open'}")

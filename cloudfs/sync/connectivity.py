@@ -46,6 +46,8 @@ class State(Enum):
     OFFLINE = "offline"
     MAINTENANCE = "maintenance"
     NEEDS_LOGIN = "needs-login"
+    NO_KEYRING = "waiting for the keyring"
+    """The password is where nobody can read it yet; to programs that is as if the server were away."""
     THROTTLED = "throttled"
     """It asks to be left alone for a while, by 429."""
 
@@ -57,7 +59,14 @@ class Connectivity:
     `returned` is called when it is.
     """
 
-    def __init__(self, returned: Callable[[], None], left_alone: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        returned: Callable[[], None],
+        left_alone: Callable[[], None] = lambda: None,
+        *,
+        withheld: tuple[State, str] | None = None,
+    ) -> None:
+        """`withheld`: see `withhold`."""
         self.state = State.ONLINE
         self.reason = ""
         self.since: float | None = None
@@ -76,12 +85,16 @@ class Connectivity:
         """Told when nothing is to be sent for a while."""
         self._refusals = 0
         """How often the login was refused, or replaced by another."""
+        self._withheld = False
+        """There is no password to log in with."""
         self._doubtful = False
         """The login was refused, and no request was answered since."""
         self._trying: trio.Event | None = None
         """Whether a request is under way that shows what the login is worth, and when it is over."""
         self._proven_at = float("-inf")
         """trio time of the last answer."""
+        if withheld is not None:
+            self.withhold(*withheld)
 
     @property
     def online(self) -> bool:
@@ -139,6 +152,15 @@ class Connectivity:
         if begins and self.standstill.until() > trio.current_time():
             self._left_alone()
 
+    def withhold(self, state: State, reason: str) -> None:
+        """There is no password that could be sent: nothing is, until `logged_in`. Before the first request only."""
+        if (state, reason) == (self.state, self.reason):
+            return
+        _log.info("%s: %s", state.value, reason)
+        self.since = time.time() if state is not self.state else self.since
+        self.state, self.reason = state, reason
+        self._withheld, self.next_try = True, float("inf")
+
     def _login_is(self, *, good: bool) -> None:
         if good:
             self.login_is_good.set()
@@ -180,8 +202,10 @@ class Connectivity:
     def try_now(self) -> None:
         """Somebody waits, or the network changed: let the next request find out, where the server allows it."""
         self.standstill.reopen()
+        if self._withheld:
+            return
         self.next_try = self.standstill.until()
-        if self.state is State.NEEDS_LOGIN:
+        if self.state in {State.NEEDS_LOGIN, State.NO_KEYRING}:
             self.state = State.OFFLINE
 
     def logged_in(self) -> None:
@@ -190,6 +214,7 @@ class Connectivity:
         What becomes of the requests under way, sent with the old one, says nothing about it.
         """
         self._refusals += 1
+        self._withheld = False
         self._login_is(good=True)
         if self._trying is not None:
             self._trying.set()
@@ -239,7 +264,10 @@ class Connectivity:
     def check_login(self) -> None:
         """Raise what keeps a request from being sent: each failed login slows everybody down."""
         if self.state is State.NEEDS_LOGIN:
-            raise NotAuthenticated("the server refused the login; log in again with `cloudfs login`")
+            what = self.reason if self._withheld else "the server refused the login"
+            raise NotAuthenticated(f"{what}; log in again with `cloudfs login`")
+        if self.state is State.NO_KEYRING:
+            raise Unreachable("waiting for the keyring")
         self.standstill.check()
 
 

@@ -37,6 +37,7 @@ class Cloudfs(Client):
         server = self.server
         self._run(
             "login", server.url, "--user", server.user, "--password-stdin", "--account", self._account,
+            "--secret-store", "file",
             given=server.password + "\n",
         )  # fmt: skip
         # A disk that is nearly full would have nothing cached; what that is like is not what is compared here.

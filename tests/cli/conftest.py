@@ -87,7 +87,7 @@ def mount_point(tmp_path: Path) -> Path:
     return path
 
 
-def add_account(folders: Folders, name: str = "work", **features: object) -> None:
+def add_account(folders: Folders, name: str = "work", /, **features: object) -> None:
     config.write_secret(folders, name, "app-password")
     config.save_account(folders, name, Account(url="https://h.example/dav/", user="jo", features=features))
 

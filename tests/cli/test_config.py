@@ -172,6 +172,7 @@ def test_mistakes_in_the_file_name_file_and_key(folders: Folders, text: str, key
     [
         (['colour = "red"'], 3),
         (["[settings]", "quiet_s = 1", "  colour = 2"], 5),
+        (['secret_store = "clouds"'], 3),
         (["[settings]", "# quiet_s = 3", "quiet_s = 'long'"], 5),
         (["[features]", "[settings]", '"poll_s"=-1'], 5),
         (["settings.memory_bytes = 0"], 3),

@@ -164,7 +164,7 @@ def test_a_plain_server_takes_a_password(run: Run, monkeypatch: pytest.MonkeyPat
         assert run("login", plain.url).code == ExitCode.USAGE
         monkeypatch.setattr("getpass.getpass", lambda _: plain.password)
         monkeypatch.setattr("tests.cli.conftest.io.StringIO", Terminal)
-        result = run("login", plain.url, "--user", plain.user, "--account", "plain")
+        result = run("login", plain.url, "--user", plain.user, "--account", "plain", stdin="\n")
     assert result.code == ExitCode.OK, result.err
     assert config.read_secret(Folders.from_environment(), "plain") == plain.password
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs import config, works
+from cloudfs import config, logins, works
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import NullSink
@@ -98,20 +98,19 @@ async def test_a_bug_in_looking_for_a_new_login_ends_no_mount(
     folders = config.Folders.from_environment({"CLOUDFS_HOME": str(tmp_path)})
     folders.create()
     account = config.Account(url="http://127.0.0.1:9/", user="alice", features={"name": "nothing"})
-    for folder in (folders.account_state("a"), folders.account_cache("a")):
-        folder.mkdir(parents=True, exist_ok=True)
+    config.write_secret(folders, "a", "secret")
+    config.save_account(folders, "a", account)
     looked = [trio.Event(), trio.Event()]
 
-    def look(_: object) -> bool:
+    async def look(_: object) -> None:
         if not looked[0].is_set():
             looked[0].set()
             message = "a bug in reading the secret"
             raise ValueError(message)
         looked[1].set()
-        return False
 
-    monkeypatch.setattr(works, "_FOLLOW_S", 0.01)
-    monkeypatch.setattr(works._Login, "reread_if_refused", look)
-    async with works.compose(Launch("a", account, "secret", folders), NullSink(), KernelCaching()):
+    monkeypatch.setattr(logins, "_FOLLOW_S", 0.01)
+    monkeypatch.setattr(logins.Login, "reread_if_refused", look)
+    async with works.compose(Launch("a", account, folders), NullSink(), KernelCaching()):
         with trio.fail_after(60):
             await looked[1].wait()

@@ -3,7 +3,8 @@
 - `cloudfs.*` logs nothing from WARNING on, but what the test expects: `expect_log("regex")`, fixture or marker.
 - No descriptor is left open, and nothing left mounted below pytest's folder. (What a fixture of a wider scope
   opened before the test may stay open.)
-- Nothing touches the account, the settings or the cache of whoever runs the tests, and no proxy is between.
+- Nothing touches the account, the settings, the keyring or the cache of whoever runs the tests, and no proxy is
+  between.
 - What the machine lacks is skipped at a desk and fails in CI: see `tests.tooling.needs`.
 """
 
@@ -20,6 +21,9 @@ from tests.tooling.logs import LogGuard
 from tests.tooling.needs import check_needs
 
 XDG_VARIABLES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+SESSION_VARIABLES = ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "CREDENTIALS_DIRECTORY")
+"""With these a login would keep its password in the keyring of whoever runs the tests."""
 
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -94,6 +98,8 @@ def _isolate(patch: pytest.MonkeyPatch, folder: Path) -> Path:
     patch.setenv("CLOUDFS_HOME", str(home))
     for variable in XDG_VARIABLES:  # for tests of cloudfs without CLOUDFS_HOME
         patch.setenv(variable, str(folder / variable.lower()))
+    for variable in SESSION_VARIABLES:
+        patch.delenv(variable, raising=False)
     for variable in PROXY_VARIABLES:
         patch.delenv(variable, raising=False)
         patch.delenv(variable.lower(), raising=False)

@@ -43,7 +43,7 @@ def test_every_error_is_exported() -> None:
     public = {
         name for name, it in vars(errors).items() if inspect.isclass(it) and it.__module__ == errors.__name__
     }
-    assert set(errors.__all__) == public | {"errno_of"}
+    assert set(errors.__all__) == public | {"INTERRUPTED", "errno_of", "is_interrupt"}
 
 
 @pytest.mark.parametrize("kind", below(RemoteError))

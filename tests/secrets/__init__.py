@@ -1,0 +1,1 @@
+"""Where passwords are kept: each place by itself, and what a mount does while it has none."""
