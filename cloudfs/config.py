@@ -80,7 +80,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Every request of a program is answered within it; suspend fails after 20 s."""
 
 
-class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Whom an account trusts, and how it shows who it is, beside the password."""
+
+    ca_file: str | None = None
+    """PEM file with a certificate authority to trust beside the system's."""
+    client_certificate: str | None = None
+    """PEM file with the certificate that is shown to a server that asks for one."""
+    client_key: str | None = None
+    """PEM file with its key; None: it is in the same file."""
+    pinned_keys: list[str] = []
+    """The server's certificate has to have one of these keys, as "sha256//BASE64"; none: any that is trusted."""
+
+    @property
+    def trust(self) -> Trust:
+        """These settings alone."""
+        return Trust(**{name: getattr(self, name) for name in Trust.__struct_fields__})
+
+
+class Account(Trust, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """One account, as in its file."""
 
     url: str
@@ -91,14 +109,6 @@ class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Nextcloud's own name of the user, a part of its addresses; "" on plain servers."""
     base_url: str = ""
     """Where Nextcloud's other services are; "" on plain servers."""
-    ca_file: str | None = None
-    """PEM file with a certificate authority to trust beside the system's."""
-    client_certificate: str | None = None
-    """PEM file with the certificate that is shown to a server that asks for one."""
-    client_key: str | None = None
-    """PEM file with its key; None: it is in the same file."""
-    pinned_keys: list[str] = []
-    """The server's certificate has to have one of these keys, as "sha256//BASE64"; none: any that is trusted."""
     own_password: bool = False
     """The app password was made for this account by its login, not brought along: the next login revokes it."""
     secret_store: SecretKind = "file"  # noqa: S105  # where, not what

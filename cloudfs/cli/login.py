@@ -24,7 +24,7 @@ from cloudfs.cli.common import holder_of
 from cloudfs.cli.keeping import Choice, choose_store, forget, keep
 from cloudfs.cli.patience import PATIENCE_S, in_time
 from cloudfs.cli.revoking import Former, former_login
-from cloudfs.config import Account, Folders, SecretKind, account_names, check_account_name
+from cloudfs.config import Account, Folders, SecretKind, Trust, account_names, check_account_name
 from cloudfs.errors import (
     ExitCode,
     Forbidden,
@@ -43,7 +43,7 @@ from cloudfs.remote.address import parse_address
 from cloudfs.remote.connect import Site
 from cloudfs.remote.loginflow import Granted, LoginFlow
 from cloudfs.remote.protocol import Features
-from cloudfs.remote.tls import make_context
+from cloudfs.remote.tls import context_of
 from cloudfs.secrets.stores import store_of
 
 __all__ = ["explain", "log_in"]
@@ -56,7 +56,7 @@ class _Wanted:
     url: str
     user: str | None
     account: str | None
-    ca_file: Path | None
+    trust: Trust
     tls: ssl.SSLContext
     store: Choice
     """Where the password is to be kept."""
@@ -77,22 +77,28 @@ def log_in(
     user: str | None,
     *,
     account: str | None,
-    ca_file: Path | None,
+    trust: Trust,
     password_stdin: bool,
     allow_http: bool,
     browser: bool,
     store: SecretKind | None,
 ) -> None:
-    """Find out what the server is, log in, and keep account and app password; `store`: None for the usual place."""
+    """Find out what the server is, log in, and keep account and app password; `store`: None for the usual place.
+
+    What `trust` leaves open is as in the account's file, where there is one.
+    """
     folders = Folders.from_environment()
     if account is not None:
         check_account_name(account)
     _require_encryption(url, allow_http=allow_http)
-    ca_file = ca_file.absolute() if ca_file else None
-    tls = make_context(ca_file)
     if user is not None:
         _require_text("user name", user)
-    wanted = _Wanted(url, user, account, ca_file, tls, _store(folders, account, url, store))
+    name = account or _name_of_host(urlsplit(parse_address(url).url).hostname or "")
+    known = config.load_account(folders, name) if name in account_names(folders) else None
+    trust = _with_absolute_paths(trust, known)
+    tls = context_of(trust)  # before anything is asked
+    # Where the password will be kept is chosen while that costs nobody a login yet.
+    wanted = _Wanted(url, user, account, trust, tls, choose_store(folders, name, known, store))
     kept = (
         _by_password(folders, wanted, from_stdin=password_stdin)
         if password_stdin or wanted.store.kind == "credential"
@@ -109,11 +115,15 @@ def log_in(
         kept.former.revoke()
 
 
-def _store(folders: Folders, account: str | None, url: str, wanted: SecretKind | None) -> Choice:
-    """Choose where the password will be kept, while that costs nobody a login yet."""
-    name = account or _name_of_host(urlsplit(parse_address(url).url).hostname or "")
-    known = config.load_account(folders, name) if name in account_names(folders) else None
-    return choose_store(folders, name, known, wanted)
+def _with_absolute_paths(given: Trust, known: Account | None) -> Trust:
+    """Complete what was given by what is known, and make paths mean the same for the daemon, wherever that runs."""
+    paths = {
+        name: str(Path(path).absolute())
+        for name in ("ca_file", "client_certificate", "client_key")
+        if (path := getattr(given, name))
+    }
+    pins = {"pinned_keys": given.pinned_keys} if given.pinned_keys else {}
+    return msgspec.structs.replace(known.trust if known else Trust(), **paths, **pins)
 
 
 def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> _Kept:
@@ -319,7 +329,7 @@ def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str,
         user=site.user,
         user_id=site.user_id or "",
         base_url=site.base_url or "",
-        ca_file=str(wanted.ca_file) if wanted.ca_file else None,
+        **msgspec.structs.asdict(wanted.trust),
         own_password=own,
         secret_store=wanted.store.kind,
         features=msgspec.to_builtins(site.features),

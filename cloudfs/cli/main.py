@@ -64,9 +64,14 @@ def _options(
     """A Nextcloud account, or any WebDAV server, as an ordinary folder."""
 
 
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
 @app.command()
 def login(
     url: Annotated[str, typer.Argument(help="Address of the server, or of the WebDAV folder to mount.")],
+    *,
     user: Annotated[
         str | None,
         typer.Option("--user", metavar="NAME", help="Login name; not needed for logging in in a browser."),
@@ -81,6 +86,22 @@ def login(
     ca_file: Annotated[
         Path | None,
         typer.Option("--ca-file", metavar="FILE", help="Trust this certificate authority (PEM), too."),
+    ] = None,
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--client-certificate", metavar="FILE", help="Show this certificate (PEM) to the server."
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option("--client-key", metavar="FILE", help="Its key, where that is not in the same file."),
+    ] = None,
+    pinned_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pinned-key", metavar="PIN", help="Take no other key of the server: sha256//…, as curl does."
+        ),
     ] = None,
     allow_http: Annotated[
         bool,
@@ -102,12 +123,18 @@ def login(
     The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
     """
     from cloudfs.cli.login import log_in
+    from cloudfs.config import Trust
 
     log_in(
         url,
         user,
         account=account,
-        ca_file=ca_file,
+        trust=Trust(
+            ca_file=_text(ca_file),
+            client_certificate=_text(client_certificate),
+            client_key=_text(client_key),
+            pinned_keys=pinned_key or [],
+        ),
         password_stdin=password_stdin,
         allow_http=allow_http,
         browser=browser,

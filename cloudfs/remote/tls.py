@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudfs.config import Account
+from cloudfs.config import Trust
 from cloudfs.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -94,13 +94,13 @@ def make_context(
     return context
 
 
-def context_of(account: Account) -> ssl.SSLContext:
+def context_of(trust: Trust) -> ssl.SSLContext:
     """Return the context for an account, as its file says; raises as `make_context` does."""
     return make_context(
-        _path(account.ca_file),
-        client_certificate=_path(account.client_certificate),
-        client_key=_path(account.client_key),
-        pinned_keys=account.pinned_keys,
+        _path(trust.ca_file),
+        client_certificate=_path(trust.client_certificate),
+        client_key=_path(trust.client_key),
+        pinned_keys=trust.pinned_keys,
     )
 
 

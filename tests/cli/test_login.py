@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from cloudfs.cli.login import _name_of_host
 from cloudfs.config import Folders
 from cloudfs.control.instance import find_holder
 from cloudfs.errors import ExitCode
+from cloudfs.remote.tls import key_digest
 from tests.cli.conftest import Result, Run, wait_for_end
 from tests.servers.standin.faults import Answer
 from tests.servers.standin.server import StandIn
@@ -175,6 +178,24 @@ def test_a_certificate_that_nobody_knows(run: Run, tmp_path: Path) -> None:
         ca_file = Path(server.certificate.certificate)
         assert log_in(run, server.url, "--ca-file", ca_file, "--account", "work").code == ExitCode.OK
     assert config.load_account(Folders.from_environment(), "work").ca_file == str(ca_file)
+
+
+def test_whom_an_account_trusts_is_kept_for_its_next_login(run: Run) -> None:
+    with StandIn({"jo": PASSWORD}, tls=True) as server:
+        assert server.certificate is not None
+        ca_file = server.certificate.certificate
+        pin = (
+            "sha256//" + base64.b64encode(key_digest(ssl.PEM_cert_to_DER_cert(ca_file.read_text()))).decode()
+        )
+        first = ("--ca-file", ca_file, "--pinned-key", pin, "--account", "work")
+        assert log_in(run, server.url, *first).code == ExitCode.OK
+        assert log_in(run, server.url, "--account", "work").code == ExitCode.OK
+        known = config.load_account(Folders.from_environment(), "work")
+        assert (known.ca_file, known.pinned_keys) == (str(ca_file), [pin])
+        other = "sha256//" + base64.b64encode(bytes(32)).decode()
+        refused = log_in(run, server.url, "--pinned-key", other, "--account", "work")
+        assert refused.code == ExitCode.UNTRUSTED_CERTIFICATE
+    assert config.load_account(Folders.from_environment(), "work") == known
 
 
 @pytest.mark.parametrize("status", [200, 404, 405])
