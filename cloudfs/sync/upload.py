@@ -239,8 +239,9 @@ class Uploader:
                 checksum=parcel.checksum,
                 name=name,
             )
-        kept = self._remote.features.checksums and stored.checksum_kept
-        return stored, parcel.checksum if kept else None
+        if not self._remote.features.checksums:
+            return stored, None
+        return stored, parcel.checksum if stored.checksum_kept else stored.checksum
 
     async def _put_tail(
         self, parcel: Parcel, body: Body, condition: Condition, name: str
