@@ -199,7 +199,7 @@ class Uploader:
             entry = await self._evidence.look(parcel.path)
             if entry is None and base is parcel.node and base.s_file_id is not None:
                 raise _gone(parcel)
-            if entry is None or not entry.version.same_content(base.remote_version):
+            if entry is None or not _is_version(entry.version, base.remote_version):
                 # Another version: in the second of the old one it would have the old one's ETag.
                 return Condition(absent=True)
         return Condition(version=base.remote_version)
@@ -468,6 +468,16 @@ class Uploader:
 def _gone(parcel: Parcel) -> NotFound:
     """Removed, renamed or moved: a listing tells, and the next plan sends it to where it belongs."""
     return NotFound("it is not on the server any more", subject=parcel.path)
+
+
+def _is_version(found: RemoteVersion, known: RemoteVersion) -> bool:
+    """Tell whether an upload goes over the version that it was made from.
+
+    On S3 the listed size of a file grows with each piece that is to go over it, and stays so where that is broken off;
+    ETag and checksum do not change (ChunkingV2Plugin::beforePut of Nextcloud 29.0.1, by reading).
+    """
+    same = (found.etag, found.checksum) == (known.etag, known.checksum)
+    return (same and known.checksum is not None) or found.same_content(known)
 
 
 def _stored(entry: RemoteEntry) -> Stored:
