@@ -145,3 +145,5 @@ class Stored(msgspec.Struct, frozen=True):
     """The server took over the modification time that we asked for."""
     checksum_kept: bool = True
     """The server lists the checksum that was sent along; what keeps none at all is no matter of a single file."""
+    checksum: str | None = None
+    """What it lists where it does not: nothing, or that of an earlier content."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 import msgspec
@@ -92,8 +92,8 @@ class WebdavRemote:
         self._session = Session(transport, Place(site.root_url), site.features)
         self._tell_of_sessions()
         self._archives = Archives(self._session, site)
-        self._keeps_checksums: bool | None = None
-        """Of what is sent in pieces; None until the first shows it. All are put together in the account's storage."""
+        self._keeps_checksums = False
+        """Of what is sent in pieces, as was seen once: all are put together in the account's own storage."""
 
     def __repr__(self) -> str:
         return f"WebdavRemote({self._site.root_url!r}, user={self._site.user!r})"
@@ -149,7 +149,7 @@ class WebdavRemote:
         )
         self._tell_of_sessions()
         self._archives.forget()
-        self._keeps_checksums = None
+        self._keeps_checksums = False
         return self._session.features
 
     def _tell_of_sessions(self) -> None:
@@ -289,18 +289,17 @@ class WebdavRemote:
     async def _put_in_pieces(self, parcel: chunked.Parcel) -> Stored:
         reply = await chunked.send(self._session, self._site, parcel)
         stored = await self._stored_file(reply, parcel.path, parcel.size, parcel.mtime_s)
-        if parcel.checksum is None:
+        if parcel.checksum is None or self._keeps_checksums:
             return stored
-        if self._keeps_checksums is None:
-            await self._find_out_what_is_kept(parcel.path, stored)
-        return msgspec.structs.replace(stored, checksum_kept=self._keeps_checksums is not False)
-
-    async def _find_out_what_is_kept(self, path: RemotePath, stored: Stored) -> None:
-        """Look once whether a checksum is kept: by version 2 of the protocol it is not (29.0.1, by reading)."""
-        with suppress(RemoteError):  # it is stored all the same
-            version = (await self.stat(path)).version
-            if version.etag == stored.etag:
-                self._keeps_checksums = version.checksum is not None
+        try:
+            version = (await self.stat(parcel.path)).version
+        except RemoteError:
+            return stored  # all the same; a listing tells
+        if version.etag != stored.etag:
+            return stored  # and changed since
+        # By version 2 of the protocol it is not kept, and an earlier one stays (29.0.1, by reading).
+        self._keeps_checksums = (version.checksum or "").lower() == parcel.checksum.lower()
+        return msgspec.structs.replace(stored, checksum_kept=self._keeps_checksums, checksum=version.checksum)
 
     async def _put_whole(
         self,

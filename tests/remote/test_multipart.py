@@ -185,12 +185,20 @@ async def test_an_upload_that_the_server_has_lost_track_of_begins_anew(
     assert server.file == DATA
 
 
-@pytest.mark.parametrize("kept", [True, False])
-async def test_whether_the_checksum_is_kept_is_found_out_once(
-    server: Multipart, autojump_clock: MockClock, kept: bool
+OLD_CHECKSUM = "SHA1:" + "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("listed", "looks"),
+    [(CHECKSUM, 1), (None, 2), (OLD_CHECKSUM, 2)],
+    ids=["the one that was sent", "none", "that of an earlier content"],
+)
+async def test_which_checksum_is_listed_is_known(
+    server: Multipart, autojump_clock: MockClock, listed: str | None, looks: int
 ) -> None:
     """Else the next listing would show another version than was sent, and have it fetched again."""
     del autojump_clock
-    server.checksums = f"<oc:checksums>{CHECKSUM}</oc:checksums>" if kept else ""
-    assert [stored.checksum_kept for stored in await send(server, 2)] == [kept, kept]
-    assert server.looks == 1
+    server.checksums = f"<oc:checksums>{listed}</oc:checksums>" if listed else ""
+    for stored in await send(server, 2):
+        assert (CHECKSUM if stored.checksum_kept else stored.checksum) == listed
+    assert server.looks == looks, "where it is kept, that is found out once"

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -20,7 +21,7 @@ from cloudfs.errors import PosixError, Unreachable
 from cloudfs.remote.dialect import EARLIEST_MTIME_S
 from cloudfs.remote.protocol import Features
 from cloudfs.sync.upload import MUCH_BYTES
-from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath, RemoteVersion
+from cloudfs.types import ROOT, ContentVersion, Ino, Kind, RemoteEntry, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
 
@@ -155,6 +156,40 @@ def test_much_that_is_in_conflict_is_sent_once(tmp_path: Path) -> None:
 
     tell(tmp_path, story, remote)
     assert remote.sent_bytes == MUCH_BYTES
+
+
+def test_a_size_that_grows_with_the_pieces_is_nobody_s_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As S3 lists what a large file goes over, while it does: `remote/chunked.py`."""
+    remote = with_file()
+    entry, members = remote.account.entry, remote.account.members
+    grows = True
+
+    def grown(it: RemoteEntry) -> RemoteEntry:
+        if not grows or it.kind is Kind.FOLDER:
+            return it
+        version = msgspec.structs.replace(it.version, size=it.version.size + 1000)
+        return msgspec.structs.replace(it, version=version)
+
+    monkeypatch.setattr(remote.account, "entry", lambda path: grown(entry(path)))
+    monkeypatch.setattr(remote.account, "members", lambda path: list(map(grown, members(path))))
+
+    async def story(world: World) -> None:
+        nonlocal grows
+        grows = False
+        await world.read_file("a")
+        remote.faults.next("put", [FaultKind.CUT])
+        await world.save("a", b"ours")
+        grows = True
+        await world.refresh_all()
+        await world.drain()
+        grows = False
+        await world.refresh_all()
+        assert await world.tree() == {"/a": b"ours"}
+
+    tell(tmp_path, story, remote)
+    assert remote.other.tree() == {"/a": b"ours"}
 
 
 @pytest.mark.parametrize("start", [FakeRemote, with_file], ids=["new", "over a base"])
