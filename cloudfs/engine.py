@@ -462,6 +462,7 @@ def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGua
 
     def distrust(whether: bool) -> None:  # noqa: FBT001  # a callback
         guard.distrusted = restraint.distrusted = whether
+        inbox.ring()
 
     setback = Setback(store, distrust)
     distrust(setback.since is not None)

@@ -22,7 +22,7 @@ from cloudfs.errors import (
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
 
-__all__ = ["Trouble", "Troubles", "cannot_be_read", "withheld"]
+__all__ = ["Trouble", "Troubles", "cannot_be_read", "kept_newer", "withheld"]
 
 _FIRST_S, _LONGEST_S = 1.0, 300.0
 _BLOCKED_S = 600.0
@@ -134,6 +134,19 @@ def withheld(node: Node) -> Trouble:
         name=node.name,
         reason="its folder is gone on the server, with so much else that it is kept here until you answer",
         next_step="`cloudfs deletions accept` sends it as new, `cloudfs deletions restore` with all that is here",
+        tries=0,
+        due=0.0,
+        blocked=True,
+    )
+
+
+def kept_newer(node: Node) -> Trouble:
+    """Return the trouble of a file that a server that was set back has in an older version (`metadata/setback.py`)."""
+    return Trouble(
+        ino=node.ino,
+        name=node.name,
+        reason="the server was set back to a backup and has an older version of it; it stays as it is until you answer",
+        next_step="`cloudfs deletions accept` takes over the older version, `cloudfs deletions restore` sends this one",
         tries=0,
         due=0.0,
         blocked=True,
