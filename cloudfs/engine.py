@@ -233,7 +233,7 @@ async def _compose(
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
     pause = Pause(store, resumed)
-    remote, quota = _gate(remote, store, connectivity, pause, nursery)
+    remote, quota = _gate(remote, store, connectivity, pause, inbox, nursery)
     displaced = Displaced(store, residents, sink)
     fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
@@ -377,14 +377,19 @@ async def _compose(
 
 
 def _gate(
-    remote: Remote, store: Store, connectivity: Connectivity, pause: Pause, nursery: trio.Nursery
+    remote: Remote,
+    store: Store,
+    connectivity: Connectivity,
+    pause: Pause,
+    inbox: Inbox,
+    nursery: trio.Nursery,
 ) -> tuple[GatedRemote, Quota]:
     """Make the one door to the server, and what counts the space there."""
     if isinstance(remote, Spelling):
         remote.spell_by(store.nodes.spelled)
     gate = GatedRemote(remote, connectivity)
     gate.pause = pause
-    quota = Quota(gate, nursery)
+    quota = Quota(gate, nursery, inbox.has_room)
     gate.spent, gate.freed = quota.spent, quota.freed
     return gate, quota
 

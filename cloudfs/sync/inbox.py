@@ -38,6 +38,11 @@ class Inbox:
         self.troubles.retry_all()
         self._bell.set()
 
+    def has_room(self) -> None:
+        """The account has more room than when it was last asked about."""
+        self.troubles.retry_full()
+        self._bell.set()
+
     def listen(self) -> trio.Event:
         """Return a bell that rings at the next change from now on."""
         self._bell = trio.Event()

@@ -10,6 +10,7 @@ from pathlib import Path
 import trio
 
 from cloudfs.errors import ContentRefused, Locked, QuotaExceeded, RemoteError, StorageAway
+from cloudfs.remote.protocol import Space
 from cloudfs.sync.connectivity import State
 from tests.model.fake_remote import FakeRemote, Request
 from tests.sync.mount import World, tell
@@ -140,5 +141,25 @@ def test_a_full_account_blocks_what_is_too_large_for_it(tmp_path: Path) -> None:
         assert trouble.next_step.startswith("free space in the account")
         remote.refuse = lambda _method, _path: None
         assert await until(lambda: remote.other.exists("/large")) < 700
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_a_full_account_refused_goes_up_soon_after_there_is_room(tmp_path: Path) -> None:
+    """Somebody frees space by another client: its file is not waited for until the next of its own tries."""
+    remote = Refusing(quota=Space(free=100, used=1000))
+    remote.other.write("/old", b"x" * 1000)
+
+    async def story(world: World) -> None:
+        full = QuotaExceeded("Insufficient space", subject="/large", status=507)
+        remote.refuse = lambda method, path: full if (method, path) == ("put", "/large") else None
+        await world.walk()
+        await world.save("large", b"x" * 50)
+        await until(lambda: bool(world.engine.worker.troubles.all_blocked()))
+        await trio.sleep(60)
+        remote.refuse = lambda _method, _path: None
+        remote.other.delete("/old")
+        remote.quota = Space(free=1100, used=0)
+        assert await until(lambda: remote.other.exists("/large")) < 60
 
     tell(tmp_path, story, remote)
