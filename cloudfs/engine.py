@@ -259,6 +259,7 @@ async def _compose(
         discard=files.disposal.discard,
         guard=guard,
         setback=setback,
+        may_more=inbox.may_more,
     )
     lister = Lister(
         store,

@@ -66,15 +66,15 @@ class Troubles:
 
     def __init__(self) -> None:
         self._by_ino: dict[Ino, Trouble] = {}
-        self._full: set[Ino] = set()
-        """Those for which the account had no room."""
+        self._refused: dict[Ino, type[Exception]] = {}
+        """Why the server did not take them last time."""
 
     def add(self, node: Node, error: Exception) -> None:
         """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
         known = self._by_ino.get(node.ino)
         tries = 1 if known is None else known.tries + 1
         blocked = _is_for_good(error)
-        (self._full.add if isinstance(error, QuotaExceeded) else self._full.discard)(node.ino)
+        self._refused[node.ino] = type(error)
         wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
             wait_s = max(wait_s, error.retry_after_s)
@@ -93,17 +93,17 @@ class Troubles:
     def forget(self, ino: Ino) -> None:
         """It was sent, or something about it changed: start afresh."""
         self._by_ino.pop(ino, None)
-        self._full.discard(ino)
+        self._refused.pop(ino, None)
 
-    def retry_full(self) -> None:
-        """The account has more room than before: try what it had none for."""
-        for ino in list(self._full):
+    def retry_refused(self, kind: type[Exception]) -> None:
+        """The cause of this kind of error may have gone: try again what met it."""
+        for ino in [ino for ino, refused in self._refused.items() if refused is kind]:
             self.forget(ino)
 
     def retry_all(self) -> None:
         """Somebody waits: try everything now once more."""
         self._by_ino.clear()
-        self._full.clear()
+        self._refused.clear()
 
     def due(self, ino: Ino) -> float:
         """Return the trio time before which a node is left alone."""
