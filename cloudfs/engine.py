@@ -240,7 +240,7 @@ async def _compose(
     )
     outspoken = remote if isinstance(remote, Outspoken) else None
     pause = Pause(store, resumed)
-    remote, quota = _gate(remote, store, connectivity, pause, nursery)
+    remote, quota = _gate(remote, store, connectivity, pause, inbox, nursery)
     displaced = Displaced(store, residents, sink)
     fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
@@ -266,6 +266,7 @@ async def _compose(
         discard=files.disposal.discard,
         guard=guard,
         setback=setback,
+        may_more=inbox.may_more,
     )
     lister = Lister(
         store,
@@ -384,14 +385,19 @@ async def _compose(
 
 
 def _gate(
-    remote: Remote, store: Store, connectivity: Connectivity, pause: Pause, nursery: trio.Nursery
+    remote: Remote,
+    store: Store,
+    connectivity: Connectivity,
+    pause: Pause,
+    inbox: Inbox,
+    nursery: trio.Nursery,
 ) -> tuple[GatedRemote, Quota]:
     """Make the one door to the server, and what counts the space there."""
     if isinstance(remote, Spelling):
         remote.spell_by(store.nodes.spelled)
     gate = GatedRemote(remote, connectivity)
     gate.pause = pause
-    quota = Quota(gate, nursery)
+    quota = Quota(gate, nursery, inbox.has_room)
     gate.spent, gate.freed = quota.spent, quota.freed
     return gate, quota
 
@@ -469,6 +475,7 @@ def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGua
 
     def distrust(whether: bool) -> None:  # noqa: FBT001  # a callback
         guard.distrusted = restraint.distrusted = whether
+        inbox.ring()
 
     setback = Setback(store, distrust)
     distrust(setback.since is not None)

@@ -102,6 +102,15 @@ class VanishGuard:
         inside = self._held if node.local_only and node.folder and not node.placed else ()
         return any(self._stands(ino) and node.ino in self._nodes.synced_ancestors(ino) for ino in inside)
 
+    def keeps_newer(self, node: Node) -> bool:
+        """Tell whether a file that is not edited here keeps its content though a server that was set back has another.
+
+        Of such a one nothing can be told that server: not even its new name, before somebody has said whose is right.
+        """
+        if not self.distrusted or node.folder or node.local_only or node.content_dirty or not node.linked:
+            return False
+        return node.synced and node.tried is None and self._store.is_observed(node.ino)
+
     def _depends_on(self, node: Node) -> set[Ino]:
         """Return what has to be on the server for a node: itself, and the folders where it is there and goes to."""
         places = {node.ino, *self._nodes.synced_ancestors(node.ino)} if node.synced else set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -25,12 +26,20 @@ _PAUSE_S = 10.0
 
 
 class Quota:
-    """Remembers the answer; asks again in the background when it may be another one, or is used and old."""
+    """Remembers the answer; asks again in the background when it may be another one, or is used and old.
 
-    def __init__(self, remote: Remote, nursery: trio.Nursery) -> None:
+    `grew` is called when an answer tells of more free space than the one before.
+    """
+
+    def __init__(
+        self, remote: Remote, nursery: trio.Nursery, grew: Callable[[], None] = lambda: None
+    ) -> None:
         self._remote = remote
         self._nursery = nursery
+        self._grew = grew
         self._space: Space | None = None
+        self._told: Space | None = None
+        """As `_space`, without what was counted since."""
         self._asked_at = -_FRESH_S
         self._asks_soon = False
         self._freed_at = -math.inf
@@ -81,8 +90,11 @@ class Quota:
         """Ask the server now; without an answer the last one stays."""
         asked_at = self._asked_at = trio.current_time()
         try:
-            self._space = await self._remote.space()
+            told = await self._remote.space()
         except RemoteError as error:
             _log.debug("the quota is not known anew: %s", error)
-        else:
-            self._told_as_of = asked_at
+            return
+        before, self._space, self._told = self._told, told, told
+        self._told_as_of = asked_at
+        if before is not None and (told is None or told.free > before.free):
+            self._grew()

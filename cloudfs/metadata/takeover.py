@@ -61,9 +61,12 @@ def version_columns(version: RemoteVersion) -> dict[str, object]:
 
 
 class Takeover:
-    """Applies changes to one store. `discard` frees the content of a node whose row goes."""
+    """Applies changes to one store. `discard` frees the content of a node whose row goes.
 
-    def __init__(
+    `may_more` is told when something known is seen to allow more than before.
+    """
+
+    def __init__(  # noqa: PLR0913  # all that a listing may concern comes together here
         self,
         store: Store,
         residents: Residents,
@@ -74,7 +77,9 @@ class Takeover:
         discard: Callable[[Ino], None],
         guard: VanishGuard | None = None,
         setback: Setback | None = None,
+        may_more: Callable[[], None] = lambda: None,
     ) -> None:
+        self._may_more = may_more
         self._store = store
         self._nodes = store.nodes
         self._residents = residents
@@ -180,6 +185,7 @@ class Takeover:
         letters = entry.permissions
         if node.mount_root:
             letters = letters_of_share_root(node.permissions, letters)
+        self._note_letters(node, letters)
         self._nodes.update(
             node.ino,
             **times,
@@ -322,6 +328,7 @@ class Takeover:
             return self._replace_open(node, entry)
         columns = synced_columns(node.s_parent or node.ino, entry)
         mtime_ns = entry.version.modified_s * NS
+        self._note_letters(node, entry.permissions)
         if node.folder and entry.permissions != node.permissions:
             # What is in it allows something else too, and no ETag in it tells of that (protocol.md §3.1).
             columns["listed_etag"] = None
@@ -337,6 +344,10 @@ class Takeover:
             columns |= {"mtime_ns": mtime_ns, "s_mtime_ns": mtime_ns}
         self._nodes.update(node.ino, **columns)
         return [lambda: self._sink.node_changed(node.ino, content=content)]
+
+    def _note_letters(self, node: Node, told: str | None) -> None:
+        if node.permissions is not None and not set(told or "") <= set(node.permissions):
+            self._may_more()
 
     def _takes_mtime(self, node: Node, entry: RemoteEntry, *, content: bool) -> bool:
         if node.mtime_ns != node.s_mtime_ns or node.mtime_ns // NS == entry.version.modified_s:

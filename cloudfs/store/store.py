@@ -143,17 +143,21 @@ class Store:
         return self.db.execute("SELECT 1 FROM observed WHERE ino = ?", (ino,)).fetchone() is not None
 
     def observed_of_clean(self) -> list[tuple[Ino, RemoteEntry]]:
-        """Return the files without work for the server that it was seen to have something else of, and that."""
+        """Return the files with no content for the server that it was seen to have another content of, and that.
+
+        Also such that were renamed here, or got another time.
+        """
         rows = self.db.execute(
             "SELECT ino, entry FROM observed JOIN nodes USING (ino)"
-            " WHERE NOT dirty AND NOT folder AND parent IS NOT NULL AND entry IS NOT NULL ORDER BY ino"
+            " WHERE version IS s_version AND NOT folder AND NOT local_only AND parent IS NOT NULL"
+            " AND entry IS NOT NULL ORDER BY ino"
         )
         return [(Ino(ino), msgspec.json.decode(entry, type=RemoteEntry)) for ino, entry in rows]
 
     def clear_observed_of_clean(self, folder: Ino, *, but: Collection[Ino]) -> None:
-        """Forget the same of the files in one folder, all `but` some."""
+        """Forget the same of the files in one folder of the server, all `but` some."""
         self.db.execute(
-            "DELETE FROM observed WHERE ino IN (SELECT ino FROM nodes WHERE s_parent = ? AND NOT dirty)"
+            "DELETE FROM observed WHERE ino IN (SELECT ino FROM nodes WHERE s_parent = ? AND version IS s_version)"
             " AND ino NOT IN (SELECT value FROM json_each(?))",
             (folder, msgspec.json.encode(list(but)).decode()),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from cloudfs.concurrency.times import Times
+from cloudfs.errors import Forbidden, QuotaExceeded
 from cloudfs.sync.troubles import Troubles
 from cloudfs.types import Ino
 
@@ -36,6 +37,16 @@ class Inbox:
     def start_afresh(self) -> None:
         """What held up much is over: all that could not be sent is due."""
         self.troubles.retry_all()
+        self._bell.set()
+
+    def has_room(self) -> None:
+        """The account has more room than when it was last asked about."""
+        self.troubles.retry_refused(QuotaExceeded)
+        self._bell.set()
+
+    def may_more(self) -> None:
+        """The server was seen to allow something that it did not allow before."""
+        self.troubles.retry_refused(Forbidden)
         self._bell.set()
 
     def listen(self) -> trio.Event:

@@ -14,7 +14,7 @@ from cloudfs.sync.pausing import Pause
 from cloudfs.sync.planner import plan
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import Remove, Step
-from cloudfs.sync.troubles import Trouble, Troubles, cannot_be_read, withheld
+from cloudfs.sync.troubles import Trouble, Troubles, cannot_be_read, kept_newer, withheld
 from cloudfs.types import Ino
 
 __all__ = ["Obstacles"]
@@ -56,7 +56,7 @@ class Obstacles:
 
     def is_held(self, step: Step) -> bool:
         """Tell whether a person's word is missing."""
-        if self._guard.covers(step.node):
+        if self._guard.covers(step.node) or self._guard.keeps_newer(step.node):
             return True
         return isinstance(step, Remove) and self._restraint.holds(step.node)
 
@@ -64,7 +64,7 @@ class Obstacles:
         """Return every trouble that needs somebody to act, of those that are about one node each."""
         blocked = {trouble.ino: trouble for trouble in map(cannot_be_read, baseless(self._store))}
         blocked |= {trouble.ino: trouble for trouble in self._troubles.all_blocked()}
-        if self._guard.held():
+        if self._guard.held() or self._guard.distrusted:
             found = (self._withheld(node) for node in self._nodes.dirty())
             blocked |= {trouble.ino: trouble for trouble in found if trouble is not None}
         return list(blocked.values())
@@ -82,6 +82,8 @@ class Obstacles:
         )
 
     def _withheld(self, node: Node) -> Trouble | None:
+        if self._guard.keeps_newer(node):
+            return kept_newer(node)
         return withheld(node) if self._guard.covers(node) else None
 
     def _blocked_successor(self, node: Node) -> Trouble | None:

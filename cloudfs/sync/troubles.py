@@ -22,7 +22,7 @@ from cloudfs.errors import (
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
 
-__all__ = ["Trouble", "Troubles", "cannot_be_read", "withheld"]
+__all__ = ["Trouble", "Troubles", "cannot_be_read", "kept_newer", "withheld"]
 
 _FIRST_S, _LONGEST_S = 1.0, 300.0
 _BLOCKED_S = 600.0
@@ -66,12 +66,15 @@ class Troubles:
 
     def __init__(self) -> None:
         self._by_ino: dict[Ino, Trouble] = {}
+        self._refused: dict[Ino, type[Exception]] = {}
+        """Why the server did not take them last time."""
 
     def add(self, node: Node, error: Exception) -> None:
         """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
         known = self._by_ino.get(node.ino)
         tries = 1 if known is None else known.tries + 1
         blocked = _is_for_good(error)
+        self._refused[node.ino] = type(error)
         wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
             wait_s = max(wait_s, error.retry_after_s)
@@ -90,10 +93,17 @@ class Troubles:
     def forget(self, ino: Ino) -> None:
         """It was sent, or something about it changed: start afresh."""
         self._by_ino.pop(ino, None)
+        self._refused.pop(ino, None)
+
+    def retry_refused(self, kind: type[Exception]) -> None:
+        """The cause of this kind of error may have gone: try again what met it."""
+        for ino in [ino for ino, refused in self._refused.items() if refused is kind]:
+            self.forget(ino)
 
     def retry_all(self) -> None:
         """Somebody waits: try everything now once more."""
         self._by_ino.clear()
+        self._refused.clear()
 
     def due(self, ino: Ino) -> float:
         """Return the trio time before which a node is left alone."""
@@ -134,6 +144,19 @@ def withheld(node: Node) -> Trouble:
         name=node.name,
         reason="its folder is gone on the server, with so much else that it is kept here until you answer",
         next_step="`cloudfs deletions accept` sends it as new, `cloudfs deletions restore` with all that is here",
+        tries=0,
+        due=0.0,
+        blocked=True,
+    )
+
+
+def kept_newer(node: Node) -> Trouble:
+    """Return the trouble of a file that a server that was set back has in an older version (`metadata/setback.py`)."""
+    return Trouble(
+        ino=node.ino,
+        name=node.name,
+        reason="the server was set back to a backup and has an older version of it; it stays as it is until you answer",
+        next_step="`cloudfs deletions accept` takes over the older version, `cloudfs deletions restore` sends this one",
         tries=0,
         due=0.0,
         blocked=True,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import trio
 
-from cloudfs.errors import ContentRefused, Locked, QuotaExceeded, RemoteError, StorageAway
+from cloudfs.errors import ContentRefused, Forbidden, Locked, QuotaExceeded, RemoteError, StorageAway
+from cloudfs.remote.protocol import Space
 from cloudfs.sync.connectivity import State
+from cloudfs.types import RemoteEntry, RemotePath
 from tests.model.fake_remote import FakeRemote, Request
 from tests.sync.mount import World, tell
 
@@ -140,5 +143,60 @@ def test_a_full_account_blocks_what_is_too_large_for_it(tmp_path: Path) -> None:
         assert trouble.next_step.startswith("free space in the account")
         remote.refuse = lambda _method, _path: None
         assert await until(lambda: remote.other.exists("/large")) < 700
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_a_full_account_refused_goes_up_soon_after_there_is_room(tmp_path: Path) -> None:
+    """Somebody frees space by another client: its file is not waited for until the next of its own tries."""
+    remote = Refusing(quota=Space(free=100, used=1000))
+    remote.other.write("/old", b"x" * 1000)
+
+    async def story(world: World) -> None:
+        full = QuotaExceeded("Insufficient space", subject="/large", status=507)
+        remote.refuse = lambda method, path: full if (method, path) == ("put", "/large") else None
+        await world.walk()
+        await world.save("large", b"x" * 50)
+        await until(lambda: bool(world.engine.worker.troubles.all_blocked()))
+        await trio.sleep(60)
+        remote.refuse = lambda _method, _path: None
+        remote.other.delete("/old")
+        remote.quota = Space(free=1100, used=0)
+        assert await until(lambda: remote.other.exists("/large")) < 60
+
+    tell(tmp_path, story, remote)
+
+
+class Sharing(Refusing):
+    """A server on which /d is a folder of somebody else's."""
+
+    letters = "SRGDNVCK"
+
+    async def list_folder(self, path: RemotePath) -> tuple[RemoteEntry, Sequence[RemoteEntry]]:
+        own, members = await super().list_folder(path)
+        return self._lettered(own), [self._lettered(member) for member in members]
+
+    def _lettered(self, entry: RemoteEntry) -> RemoteEntry:
+        return msgspec.structs.replace(entry, permissions=self.letters) if entry.path == "/d" else entry
+
+
+def test_what_was_forbidden_goes_up_soon_after_it_is_allowed(tmp_path: Path) -> None:
+    remote = Sharing()
+    remote.other.mkdir("/d")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.letters = "SGDNV"
+        forbidden = Forbidden("not allowed", subject="/d/a", status=403)
+        remote.refuse = lambda method, path: forbidden if (method, path) == ("put", "/d/a") else None
+        await world.save("d/a", b"x")
+        await until(lambda: bool(world.engine.worker.troubles.all_blocked()))
+        await world.refresh_all()
+        await trio.sleep(60)
+        assert not remote.other.exists("/d/a")
+        remote.letters = "SRGDNVCK"
+        remote.refuse = lambda _method, _path: None
+        remote.other.write("/seen", b"the root has another ETag then")
+        assert await until(lambda: remote.other.exists("/d/a")) < 60
 
     tell(tmp_path, story, remote)

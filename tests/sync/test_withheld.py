@@ -103,3 +103,74 @@ def test_what_of_it_is_here_stays_where_that_is_the_answer(
         assert {found for found in (await world.tree()).values() if found is not None} == {b"a", b"x"}
 
     tell(tmp_path, story, stocked(), poll_s=0, held_from=1)
+
+
+CHANGED = pytest.mark.parametrize("change", ["renamed", "touched"])
+
+
+async def set_back(world: World, change: str) -> str:
+    """Have a file that is here in full kept by a set back server in an older version, and change it; see it wait."""
+    await world.tree()
+    world.remote.account.fingerprint = "second"
+    world.remote.other.write("/d/a", b"older", mtime_s=1_600_000_000)
+    await world.refresh_all()
+    if change == "renamed":
+        await world.rename("d/a", "b")
+    else:
+        ino = (await world.lookup("d/a")).ino
+        await world.fs.setattr(ino, mtime_ns=1_640_000_000 * 10**9)
+    with trio.fail_after(600):
+        (trouble,) = await world.drain()
+    assert "set back" in trouble.reason
+    assert world.engine.obstacles.all_blocked() == [trouble]
+    held = world.engine.deletions.vanished()
+    assert held is not None
+    assert held.older == 1
+    assert world.remote.other.tree() == {"/d": None, "/d/a": b"older"}
+    return "/b" if change == "renamed" else "/d/a"
+
+
+def before_a_setback() -> FakeRemote:
+    remote = FakeRemote()
+    remote.account.fingerprint = "first"
+    remote.other.mkdir("/d")
+    remote.other.write("/d/a", b"newer", mtime_s=1_650_000_000)
+    return remote
+
+
+SET_BACK = pytest.mark.expect_log("set back to a backup")
+
+
+@SET_BACK
+@CHANGED
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_newer_version_that_was_renamed_meanwhile_is_restored(
+    tmp_path: Path, change: str, restarted: bool
+) -> None:
+    async def story(world: World) -> None:
+        path = await set_back(world, change)
+        file_id = world.remote.other.file_id("/d/a")
+        if restarted:
+            await world.restart()
+        assert (await world.engine.deletions.restore_vanished()).done == 1
+        assert not await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == world.remote.other.tree() == {"/d": None, path: b"newer"}
+        assert world.remote.other.file_id(path) == file_id
+
+    tell(tmp_path, story, before_a_setback())
+
+
+@SET_BACK
+@CHANGED
+def test_an_older_version_is_accepted_under_the_name_that_it_got_meanwhile(
+    tmp_path: Path, change: str
+) -> None:
+    async def story(world: World) -> None:
+        path = await set_back(world, change)
+        await world.engine.deletions.accept_vanished()
+        assert not await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == world.remote.other.tree() == {"/d": None, path: b"older"}
+
+    tell(tmp_path, story, before_a_setback())
