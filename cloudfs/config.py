@@ -24,11 +24,13 @@ from urllib.parse import urlsplit
 import msgspec
 from platformdirs import PlatformDirs
 
+from cloudfs import bandwidth
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.paths import mount_path
 
 __all__ = [
     "Account",
+    "Bandwidth",
     "Folders",
     "Settings",
     "account_names",
@@ -76,6 +78,28 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Every request of a program is answered within it; suspend fails after 20 s."""
 
 
+class Bandwidth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """How quick an account may be, in [bandwidth] of its file; `cloudfs.bandwidth` says what is written there."""
+
+    up: str = "off"
+    """A speed, or a time table of speeds, for what is sent."""
+    down: str = "off"
+    """The same for what is fetched."""
+    metered: str = "pause"
+    """On a metered connection, for what is fetched that no program reads: pause, ignore, or limit SPEED."""
+    metered_up: str = "ignore"
+    """The same for what is sent."""
+
+    def rules(self) -> bandwidth.Rules:
+        """Return what they mean; ValueError, which `load_account` has made impossible."""
+        return bandwidth.Rules(
+            up=bandwidth.parse_timetable(self.up),
+            down=bandwidth.parse_timetable(self.down),
+            metered=bandwidth.parse_metered(self.metered),
+            metered_up=bandwidth.parse_metered(self.metered_up),
+        )
+
+
 class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """One account, as in its file."""
 
@@ -94,6 +118,7 @@ class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     features: dict[str, object] = {}
     """What the server was found to do, for starting without a network; written and read by `remote`."""
     settings: Settings = Settings()
+    bandwidth: Bandwidth = Bandwidth()
 
 
 class Folders(msgspec.Struct, frozen=True):
@@ -257,7 +282,25 @@ def load_account(folders: Folders, name: str) -> Account:
         raise _bad(f"{_at(path, text, 'user')}: user: is empty.", "Log in again.")
     for kept in account.settings.keep:
         _check_kept(_at(path, text, "settings.keep"), kept)
+    _check_bandwidth(path, text, account.bandwidth)
     return account
+
+
+def _check_bandwidth(path: Path, text: bytes, said: Bandwidth) -> None:
+    for key, parse in (
+        ("up", bandwidth.parse_timetable),
+        ("down", bandwidth.parse_timetable),
+        ("metered", bandwidth.parse_metered),
+        ("metered_up", bandwidth.parse_metered),
+    ):
+        try:
+            parse(getattr(said, key))
+        except ValueError as error:
+            place = f"bandwidth.{key}"
+            raise _bad(
+                f"{_at(path, text, place)}: {place}: {error}.",
+                'A speed is written as "2 MB/s", "512k" or "off", a table as "08:00 512k 19:00 off" (docs/CONFIG.md).',
+            ) from error
 
 
 def _check_kept(place: str, kept: str) -> None:

@@ -18,7 +18,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 
@@ -191,7 +191,7 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
     """Mount and serve until a signal, an unmount or a failure; whatever it is, the mount is gone afterwards."""
     notifier, caching, stop = Announcer(), KernelCaching(), trio.Event()
     async with compose(launch, notifier, caching) as works, trio.open_nursery() as helpers:
-        helpers.start_soon(_stop_on_signal, stop)
+        helpers.start_soon(_heed_signals, stop, works.reload)
         if works.names is not None:
             notifier.attach(place, works.names)
         deadline_s = launch.account.settings.request_deadline_s
@@ -221,11 +221,28 @@ async def _cancel_after(stop: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _stop_on_signal(stop: trio.Event) -> None:
+async def _heed_signals(stop: trio.Event, reload: Callable[[], object]) -> None:
+    """End; or, by SIGHUP, take over what the account's file says now. To a terminal's program that means its end."""
+    of_terminal = _has_terminal()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
+            if number == signal.SIGHUP and not of_terminal:
+                try:
+                    reload()
+                except UserError as error:
+                    log.error("%s Nothing was changed.", error.message)  # noqa: TRY400  # a mistake in a file, and no bug
+                continue
             log.info("ending: %s", signal.Signals(number).name)
             stop.set()
+
+
+def _has_terminal() -> bool:
+    """Tell whether this belongs to somebody's terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def version() -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -35,18 +34,19 @@ from cloudfs.control.protocol import (
     Resolution,
     Side,
 )
-from cloudfs.control.records import Space, Transfer
+from cloudfs.control.records import Limits, Reloaded, Space, Transfer
+from cloudfs.desktop.metered import watch_metered
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import ChangeSink
-from cloudfs.metadata.pinning import Defaults
-from cloudfs.paths import mount_path
 from cloudfs.pinning import Pinning
+from cloudfs.reloading import Reloader, cache_limits, kept_by
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
+from cloudfs.remote.limiting import Traffic
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import make_context
 from cloudfs.store.nodes import Nodes
@@ -55,6 +55,7 @@ from cloudfs.sync.backlog import count_below
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.deletions import Held
 from cloudfs.sync.resolve import Pair
+from cloudfs.sync.throttling import Throttle
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import Ino
@@ -63,7 +64,6 @@ __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
 
 _log = logging.getLogger(__name__)
 
-_GIGABYTE = 10**9
 _FOLLOW_S = 5.0
 """How often a refused login looks for a new one; a file of a few bytes is read each time."""
 _GREET_S = 10.0
@@ -107,6 +107,7 @@ class Facts(msgspec.Struct, frozen=True):
     cache_limit_bytes: int = 0
     server: str = ""
     kept: KeptState = KeptState()
+    limits: Limits = Limits()
 
 
 class Works(Protocol):
@@ -149,6 +150,10 @@ class Works(Protocol):
         """Go on with what the secret file says now; UserError where it cannot be used."""
         ...
 
+    def reload(self) -> object:
+        """Take over what the account's file says now; UserError BAD_CONFIG where it is wrong."""
+        ...
+
     @property
     def methods(self) -> Mapping[str, Method]:
         """Requests that are answered from the engine alone, by name."""
@@ -171,7 +176,8 @@ async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -
     """
     account = launch.account
     tls = make_context(Path(account.ca_file) if account.ca_file else None)
-    remote = WebdavRemote(_site(launch), launch.secret, tls=tls)
+    traffic = Traffic()
+    remote = WebdavRemote(_site(launch), launch.secret, tls=tls, traffic=traffic)
     try:
         async with (
             open_engine(
@@ -184,9 +190,15 @@ async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -
             ) as engine,
             trio.open_nursery() as nursery,
         ):
-            works = _EngineWorks(engine, _Login(launch, remote, engine.connectivity))
-            follow = partial(supervise, "login", works.follow_login, chance=random.Random())  # noqa: S311  # jitter
-            nursery.start_soon(follow)
+            throttle = Throttle(traffic, engine.pause, account.bandwidth.rules())
+            reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
+            works = _EngineWorks(engine, _Login(launch, remote, engine.connectivity), reloader)
+            for name, run in (
+                ("login", works.follow_login),
+                ("limits", throttle.run),
+                ("metered connections", partial(watch_metered, throttle.tell_metered)),
+            ):
+                nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
             yield works
             nursery.cancel_scope.cancel()
     finally:
@@ -209,20 +221,18 @@ def _site(launch: Launch) -> Site:
 def _engine_config(launch: Launch) -> EngineConfig:
     settings = launch.account.settings
     cache = launch.folders.account_cache(launch.name)
-    disk = os.statvfs(cache)
-    disk_bytes = disk.f_blocks * disk.f_frsize
-    size, keep_free = settings.cache_size_bytes, settings.cache_keep_free_bytes
+    size, keep_free = cache_limits(settings, cache)
     return EngineConfig(
         state=launch.folders.account_state(launch.name),
         cache=cache,
-        cache_bytes=min(disk_bytes // 10, 20 * _GIGABYTE) if size is None else size,
-        cache_keep_free_bytes=max(disk_bytes // 20, _GIGABYTE) if keep_free is None else keep_free,
+        cache_bytes=size,
+        cache_keep_free_bytes=keep_free,
         memory_bytes=settings.memory_bytes,
         listing_ttl_s=settings.listing_ttl_s,
         poll_s=settings.poll_s,
         delete_guard=settings.delete_guard,
         delete_guard_server=settings.delete_guard_server,
-        keep=Defaults(tuple(map(mount_path, settings.keep)), settings.keep_max_bytes),
+        keep=kept_by(settings),
         worker=WorkerConfig(quiet_s=settings.quiet_s),
     )
 
@@ -290,9 +300,10 @@ def _placed(node: Node | None) -> Placed | None:
 class _EngineWorks:
     """The engine in the daemon's words."""
 
-    def __init__(self, engine: Engine, login: _Login) -> None:
+    def __init__(self, engine: Engine, login: _Login, reloader: Reloader) -> None:
         self._engine = engine
         self._login = login
+        self._reloader = reloader
         self._answers = Answers(engine)
         self._pinning = Pinning(engine)
 
@@ -302,7 +313,7 @@ class _EngineWorks:
 
     @property
     def methods(self) -> Mapping[str, Method]:
-        return {**self._answers.methods, **self._pinning.methods}
+        return {**self._answers.methods, **self._pinning.methods, **self._reloader.methods}
 
     @property
     def names(self) -> Names | None:
@@ -331,21 +342,36 @@ class _EngineWorks:
             cache_limit_bytes=engine.blocks.statistics().limit_bytes,
             server=engine.remote.features.name,
             kept=self._pinning.state(),
+            limits=self._reloader.limits(),
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:
         if self._engine.tree.resolve(path) is None and not await self.pending_below(path):
             raise UserError(f"There is no {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE)
         self._login.reread_if_refused()
-        if not self._engine.pause.is_on or await self.pending_below(path):
+        if not self._engine.pause.sending.is_on or await self.pending_below(path):
             try:
-                with self._engine.pause.breakable(path):
+                with self._engine.pause.sending.breakable(path):
                     troubles = await self._engine.worker.wait_synced(lambda ino: self._concerns(ino, path))
             except Unreachable as error:
-                raise _paused(await self.pending_below(path)) from error
+                raise self._paused(await self.pending_below(path)) from error
         else:
             troubles = []
         return [self._blocked(trouble) for trouble in troubles]
+
+    def _paused(self, pending: int) -> UserError:
+        what = "1 change is" if pending == 1 else f"{pending:,} changes are"
+        if self._engine.pause.sending.is_metered:
+            return UserError(
+                f"{what} not on the server: the connection is metered.",
+                hint='It goes on with another one; `metered_up = "ignore"` in the account\'s file, too, lets it go on.',
+                code=ExitCode.PENDING,
+            )
+        return UserError(
+            f"{what} not on the server: sending is paused.",
+            hint="`cloudfs resume` lets it go on.",
+            code=ExitCode.PENDING,
+        )
 
     async def pending_below(self, path: str) -> int:
         """Count the changes that are to go up; a file that was removed and is still open goes when it is closed."""
@@ -430,6 +456,9 @@ class _EngineWorks:
             await self._engine.greet()
         return LoggedIn(connectivity.state.value, connectivity.reason)
 
+    def reload(self) -> Reloaded:
+        return self._reloader.reload()
+
     async def follow_login(self) -> None:
         """For ever: while the login is refused, notice by itself when the secret file has another."""
         while True:
@@ -444,12 +473,3 @@ class _EngineWorks:
     def _blocked(self, trouble: Trouble) -> Blocked:
         path = self._engine.tree.path(trouble.ino) or trouble.name
         return Blocked(path, trouble.reason.removeprefix(f"{path}: "), trouble.next_step)
-
-
-def _paused(pending: int) -> UserError:
-    what = "1 change is" if pending == 1 else f"{pending:,} changes are"
-    return UserError(
-        f"{what} not on the server: sending is paused.",
-        hint="`cloudfs resume` lets it go on.",
-        code=ExitCode.PENDING,
-    )

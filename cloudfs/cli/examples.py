@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "status": ("cloudfs status", "cloudfs status work --watch", "cloudfs status --json"),
     "pause": ("cloudfs pause", "cloudfs pause work"),
     "resume": ("cloudfs resume", "cloudfs resume ~/Cloud"),
+    "reload": ("cloudfs reload", "cloudfs reload work"),
     "ls": ("cloudfs ls ~/Cloud", "cloudfs ls --json ~/Cloud/Photos"),
     "info": ("cloudfs info ~/Cloud/report.pdf",),
     "pin": (

@@ -32,6 +32,7 @@ from cloudfs.errors import (
     Unavailable,
     Unreachable,
 )
+from cloudfs.remote.limiting import Rank, asking, asking_as
 from cloudfs.remote.protocol import Remote
 from cloudfs.types import BLOCK_SIZE, Ino, RemotePath
 
@@ -305,8 +306,9 @@ class Line:
         """
         request = _Together(inos)
         self._together.append(request)
+        least = max(asking()(), Rank.GUESS)
         try:
-            with request.scope:
+            with request.scope, asking_as(lambda: least):
                 async with self.slots.turn(request):
                     self.requests += 1
                     yield
@@ -333,8 +335,9 @@ class Line:
                 gate.opened.set()
 
     async def _run(self, transfer: Transfer, sink: Sink) -> None:
+        least = max(asking()(), Rank.AHEAD)
         try:
-            with transfer.scope:
+            with transfer.scope, asking_as(lambda: Rank.READER if transfer.urgent else least):
                 await self._pass_gate(transfer.source)
                 # A file that is paused from here on has this transfer cancelled, even while it waits for its turn.
                 async with self.slots.turn(transfer):

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from cloudfs.control.pinning import KeptState
-from cloudfs.control.records import Space, Transfer
+from cloudfs.control.records import Limits, Space, Transfer
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = [
@@ -192,6 +192,7 @@ class Status(msgspec.Struct, frozen=True):
     """What the server is, for people."""
     kept: KeptState = KeptState()
     """What is always kept here."""
+    limits: Limits = Limits()
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from cloudfs.remote.bodies import Upload, Whole
 from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
+from cloudfs.remote.limiting import Meter, Traffic
 from cloudfs.remote.proxies import proxy_for
 from cloudfs.remote.values import http_date_s
 from cloudfs.remote.wire import WireTransport
@@ -110,9 +111,11 @@ class Transport:
         tls: ssl.SSLContext,
         limits: Limits | None = None,
         user_agent: str | None = None,
+        traffic: Traffic | None = None,
         wire: Callable[[Lane], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self.traffic = traffic or Traffic()
         self._origin = origin_of(url)
         self.clock_skew_s = 0.0
         """How far the server's clock is ahead of ours, as its last reply told, to a second or so."""
@@ -162,9 +165,16 @@ class Transport:
 
     def _wire(self, lane: Lane, tls: ssl.SSLContext, size: int) -> WireTransport:
         # Large reads only where large bodies are: each allocates its whole buffer first.
-        read_bytes = 1024 * 1024 if lane in {Lane.RANGES, Lane.STREAMS} else 64 * 1024
+        carries_down, carries_up = lane in {Lane.RANGES, Lane.STREAMS}, lane in {Lane.UPLOADS, Lane.BULK}
+        read_bytes = 1024 * 1024 if carries_down else 64 * 1024
+        meter = Meter(self.traffic, receives=carries_down, sends=carries_up)
         made = WireTransport(
-            tls, read_bytes=read_bytes, idle=size, idle_s=self.limits.idle_s, proxy=self._proxy
+            tls,
+            read_bytes=read_bytes,
+            idle=size,
+            idle_s=self.limits.idle_s,
+            meter=meter,
+            proxy=self._proxy,
         )
         self._wires.append(made)
         return made
@@ -314,6 +324,11 @@ class Transport:
     def _silence_s(self, request: Request) -> float:
         silence_s = self.limits.read_s if request.silence_s is None else request.silence_s
         return silence_s if len(self._jar) else max(silence_s, self.limits.login_s)
+
+    def sent_within(self, seconds: float, most: int) -> int:
+        """Return how many of `most` bytes the limit in force lets be sent in so long."""
+        rate = self.traffic.up.rate
+        return most if rate is None else min(most, int(rate * seconds))
 
     def distrust_connections(self) -> None:
         """Make a new connection for every further request: the machine has slept, or changed its network."""

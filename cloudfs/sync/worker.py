@@ -79,7 +79,7 @@ class Worker:
         self._inbox = inbox
         self._executor = executor
         self._connectivity = connectivity
-        self._config = config
+        self.config = config
         self._written_at = written_at
         self._restraint = restraint
         self._obstacles = obstacles
@@ -208,7 +208,7 @@ class Worker:
 
     def _free(self) -> int:
         # During an outage one step is enough to find out whether it is over.
-        return (self._config.parallel if self._connectivity.online else 1) - self._requests
+        return (self.config.parallel if self._connectivity.online else 1) - self._requests
 
     def _start(self, nursery: trio.Nursery, is_right: Callable[[Step], bool]) -> None:
         now = trio.current_time()
@@ -261,7 +261,7 @@ class Worker:
                 chosen.append(step)
                 size += step.node.size
         self._queue.extendleft(reversed(left))
-        if len(chosen) >= self._config.together:
+        if len(chosen) >= self.config.together:
             self._together += 1
             self._begin(nursery, self._carry_out_together, *chosen)
         else:
@@ -297,7 +297,7 @@ class Worker:
                 self._soonest = min(self._soonest, due)
         self._queue = deque(sorted(queue, key=_small_first))
         now = trio.current_time()
-        self._plan_at = now + max(self._config.replan_s, _REST * (now - began))
+        self._plan_at = now + max(self.config.replan_s, _REST * (now - began))
         self._found = self._found or any(self._fits(step) for step in self._queue)
         self._held = self._held or len(steps) < len(planned)
         if not ends:
@@ -318,7 +318,7 @@ class Worker:
         if any(concerns(ino) for concerns in self._hurried):
             return put_off
         written_at = self._written_at(ino)
-        quiet = self._config.quiet_s if written_at is None else self._config.open_quiet_s
+        quiet = self.config.quiet_s if written_at is None else self.config.open_quiet_s
         # Single writes ring no bell: there may be thousands in a second.
         times = [written_at, *(self._inbox.changed_at(node.ino) for node in step.involved)]
         changes = [at for at in times if at is not None]

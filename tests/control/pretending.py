@@ -63,6 +63,9 @@ class PretendedWorks:
     async def log_in(self) -> LoggedIn:
         return LoggedIn("online")
 
+    def reload(self) -> None:
+        print("reloaded", flush=True)
+
     async def decide_deletions(self, wanted: Decide) -> Decided:
         raise UserError("No deletions wait for an answer.", hint=wanted.side, code=ExitCode.NOT_DONE)
 
