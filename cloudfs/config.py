@@ -38,6 +38,7 @@ __all__ = [
     "load_account",
     "pick_account",
     "private_folder",
+    "published_at",
     "read_secret",
     "remove_account",
     "save_account",
@@ -74,6 +75,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Folders and files, by their paths in the mount, that are always kept here where nobody said anything else."""
     keep_max_bytes: Bytes | None = None
     """Of what is in them, no file that is larger; None: all."""
+    metrics: int | str | None = None
+    """Figures for Prometheus: a port of this machine, or a file (*.prom) for node_exporter; None: none."""
     request_deadline_s: Annotated[float, msgspec.Meta(ge=1, le=19)] = 15.0
     """Every request of a program is answered within it; suspend fails after 20 s."""
 
@@ -283,6 +286,14 @@ def load_account(folders: Folders, name: str) -> Account:
     for kept in account.settings.keep:
         _check_kept(_at(path, text, "settings.keep"), kept)
     _check_bandwidth(path, text, account.bandwidth)
+    try:
+        if account.settings.metrics is not None:
+            published_at(account.settings.metrics)
+    except ValueError as error:
+        place = _at(path, text, "settings.metrics")
+        raise _bad(
+            f"{place}: settings.metrics: {error}.", "Give a port (1024 to 65535), or a path as in /a/b.prom."
+        ) from error
     return account
 
 
@@ -301,6 +312,18 @@ def _check_bandwidth(path: Path, text: bytes, said: Bandwidth) -> None:
                 f"{_at(path, text, place)}: {place}: {error}.",
                 'A speed is written as "2 MB/s", "512k" or "off", a table as "08:00 512k 19:00 off" (docs/CONFIG.md).',
             ) from error
+
+
+def published_at(metrics: int | str) -> Path | int:
+    """Return the file or the port that `metrics` means; ValueError with a sentence."""
+    if isinstance(metrics, str) and not metrics.isdecimal():
+        path = Path(metrics).expanduser()
+        if not path.is_absolute() or not path.name:
+            raise ValueError(f"{metrics!r} is no absolute path of a file")
+        return path
+    if not 1024 <= int(metrics) <= 65535:
+        raise ValueError(f"{metrics} is no port that a user may have")
+    return int(metrics)
 
 
 def _check_kept(place: str, kept: str) -> None:

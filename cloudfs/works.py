@@ -108,6 +108,8 @@ class Facts(msgspec.Struct, frozen=True):
     server: str = ""
     kept: KeptState = KeptState()
     limits: Limits = Limits()
+    cache_hits: int = 0
+    cache_misses: int = 0
 
 
 class Works(Protocol):
@@ -148,6 +150,11 @@ class Works(Protocol):
 
     async def log_in(self) -> LoggedIn:
         """Go on with what the secret file says now; UserError where it cannot be used."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the account's connections."""
         ...
 
     def reload(self) -> object:
@@ -192,7 +199,7 @@ async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -
         ):
             throttle = Throttle(traffic, engine.pause, account.bandwidth.rules())
             reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
-            works = _EngineWorks(engine, _Login(launch, remote, engine.connectivity), reloader)
+            works = _EngineWorks(engine, traffic, _Login(launch, remote, engine.connectivity), reloader)
             for name, run in (
                 ("login", works.follow_login),
                 ("limits", throttle.run),
@@ -300,8 +307,9 @@ def _placed(node: Node | None) -> Placed | None:
 class _EngineWorks:
     """The engine in the daemon's words."""
 
-    def __init__(self, engine: Engine, login: _Login, reloader: Reloader) -> None:
+    def __init__(self, engine: Engine, traffic: Traffic, login: _Login, reloader: Reloader) -> None:
         self._engine = engine
+        self._traffic = traffic
         self._login = login
         self._reloader = reloader
         self._answers = Answers(engine)
@@ -321,6 +329,7 @@ class _EngineWorks:
 
     def facts(self) -> Facts:
         engine = self._engine
+        cache = engine.blocks.statistics()
         return Facts(
             state=engine.connectivity.state.value,
             reason=engine.connectivity.reason,
@@ -328,7 +337,7 @@ class _EngineWorks:
             in_flight=self.in_flight(),
             blocked=[self._blocked(trouble) for trouble in engine.obstacles.all_blocked()],
             conflicts=len(engine.resolver.pairs()),
-            cache_bytes=engine.blocks.statistics().bytes,
+            cache_bytes=cache.bytes,
             pending_bytes=engine.store.nodes.bytes_to_send(),
             deletions=self._held(),
             since=engine.connectivity.since,
@@ -339,10 +348,12 @@ class _EngineWorks:
             paused_since=engine.pause.since,
             transfers=self._answers.transfers(),
             space=self._answers.space(),
-            cache_limit_bytes=engine.blocks.statistics().limit_bytes,
+            cache_limit_bytes=cache.limit_bytes,
             server=engine.remote.features.name,
             kept=self._pinning.state(),
             limits=self._reloader.limits(),
+            cache_hits=cache.hits,
+            cache_misses=cache.misses,
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:
@@ -455,6 +466,10 @@ class _EngineWorks:
         with trio.move_on_after(_GREET_S):
             await self._engine.greet()
         return LoggedIn(connectivity.state.value, connectivity.reason)
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._traffic
 
     def reload(self) -> Reloaded:
         return self._reloader.reload()

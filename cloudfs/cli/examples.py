@@ -14,7 +14,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "logout": ("cloudfs logout", "cloudfs logout work --discard-changes"),
     "accounts": ("cloudfs accounts", "cloudfs accounts --json"),
-    "mount": ("cloudfs mount ~/Cloud", "cloudfs mount work ~/Work"),
+    "mount": (
+        "cloudfs mount ~/Cloud",
+        "cloudfs mount work ~/Work",
+        "cloudfs mount --metrics 9133 ~/Cloud",
+    ),
     "unmount": (
         "cloudfs unmount ~/Cloud",
         "cloudfs unmount work --wait --timeout 60",

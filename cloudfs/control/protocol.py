@@ -193,6 +193,10 @@ class Status(msgspec.Struct, frozen=True):
     kept: KeptState = KeptState()
     """What is always kept here."""
     limits: Limits = Limits()
+    cache_hits: int = 0
+    """Blocks that were found in the cache since the mount, and"""
+    cache_misses: int = 0
+    """that were not."""
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

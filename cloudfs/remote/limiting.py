@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import trio
 
+from cloudfs.remote.tally import Tally
+
 __all__ = ["Bucket", "Grant", "Meter", "Rank", "Traffic", "asking", "asking_as", "patience"]
 
 _PATIENCE_S = 2.0
@@ -232,7 +234,7 @@ def _clocks_stopped() -> Iterator[None]:
 
 
 class Traffic:
-    """The limits of one account, and what it has sent and fetched so far."""
+    """The limits of one account, and what it has sent, fetched and asked so far."""
 
     def __init__(self) -> None:
         self.up = Bucket()
@@ -241,6 +243,7 @@ class Traffic:
         """Of what comes down the part that no program reads; a second limit beside that of all."""
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.tally = Tally()
 
 
 class Meter:

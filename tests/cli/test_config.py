@@ -137,6 +137,14 @@ def test_an_account_comes_back_as_it_was_saved(folders: Folders) -> None:
     [
         ('url = "https://a/"\nuser = "u"\ncolour = "red"\n', "colour"),
         ('url = "https://a/"\nuser = "u"\n[settings]\nquiet_s = "long"\n', "settings.quiet_s"),
+        (
+            'url = "https://a/"\nuser = "u"\n[settings]\nmetrics = 80\n',
+            ".toml:4: settings.metrics: 80 is no port",
+        ),
+        (
+            'url = "https://a/"\nuser = "u"\n[settings]\nmetrics = "a.prom"\n',
+            "settings.metrics: 'a.prom' is no abs",
+        ),
         ('url = "https://a/"\nuser = "u"\n[bandwidth]\nup = 5\n', "bandwidth.up: expected"),
         (
             'url = "https://a/"\nuser = "u"\n[bandwidth]\nup = "fast"\n',
