@@ -309,6 +309,7 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     state = folders.account_state(name)
     logs.set_up(
         file=None if arguments.ready_fd is None else state / "daemon.log",
+        account=name,
         secrets=[launch.secret],
         debug=arguments.debug,
     )

@@ -376,29 +376,30 @@ class Worker:
 
     def _note(self, step: Step, error: Exception) -> None:
         """Say why a step failed, and when it is tried again."""
-        name = step.node.name
+        name = self._store.nodes.local_path(step.node.ino) or step.node.name
+        log = logging.LoggerAdapter(_log, {"path": name})
         match error:
             case StorageAway():
                 self._storages.failed(step.node)
-                _log.info("%s: not sent yet: %s", name, error)
+                log.info("%s: not sent yet: %s", name, error)
             case RemoteError():
                 if not is_outage(error):
                     self.troubles.add(step.node, error)
-                _log.info("%s: not sent yet: %s", name, error)
+                log.info("%s: not sent yet: %s", name, error)
             case LocalDamage() | BaseLost() if not self._executor.is_current(step):
                 # What was to be sent has been replaced here since, and its bytes went; or what it was made from was
                 # only moved there. The next plan has the new content, or the new place.
-                _log.info("%s: %s", name, error)
+                log.info("%s: %s", name, error)
             case LocalDamage():
                 self.troubles.add(step.node, error)
-                _log.error("%s: %s", name, error)  # the sentence says it all
+                log.error("%s: %s", name, error)  # the sentence says it all
             case CloudfsError():
                 self.troubles.add(step.node, error)
-                _log.warning("%s: not sent yet: %s", name, error)
+                log.warning("%s: not sent yet: %s", name, error)
             case _:
                 self.troubles.add(step.node, error)
                 message = "%s: a step failed in an unexpected way and will be tried again"
-                _log.error(message, name, exc_info=error)
+                log.error(message, name, exc_info=error)
 
     def _settle(self, step: Step) -> None:
         """Whatever came of a step: drop nodes that nobody needs, look for new work, tell those who wait."""
