@@ -134,7 +134,7 @@ class Answers:
             blocks=held.blocks,
             hits=held.hits,
             misses=held.misses,
-            keep_free_bytes=engine.config.cache_keep_free_bytes,
+            keep_free_bytes=engine.blocks.keep_free_bytes,
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
             changed_bytes=sum(RangeSet.unpack(row.present).total for row in engine.store.all_staged()),
             memory_bytes=engine.fetcher.statistics().memory_used_bytes,

@@ -24,11 +24,13 @@ from urllib.parse import urlsplit
 import msgspec
 from platformdirs import PlatformDirs
 
+from cloudfs import bandwidth
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.paths import mount_path
 
 __all__ = [
     "Account",
+    "Bandwidth",
     "Folders",
     "SecretKind",
     "Settings",
@@ -37,6 +39,7 @@ __all__ = [
     "load_account",
     "pick_account",
     "private_folder",
+    "published_at",
     "read_secret",
     "remove_account",
     "save_account",
@@ -76,8 +79,32 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Folders and files, by their paths in the mount, that are always kept here where nobody said anything else."""
     keep_max_bytes: Bytes | None = None
     """Of what is in them, no file that is larger; None: all."""
+    metrics: int | str | None = None
+    """Figures for Prometheus: a port of this machine, or a file (*.prom) for node_exporter; None: none."""
     request_deadline_s: Annotated[float, msgspec.Meta(ge=1, le=19)] = 15.0
     """Every request of a program is answered within it; suspend fails after 20 s."""
+
+
+class Bandwidth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """How quick an account may be, in [bandwidth] of its file; `cloudfs.bandwidth` says what is written there."""
+
+    up: str = "off"
+    """A speed, or a time table of speeds, for what is sent."""
+    down: str = "off"
+    """The same for what is fetched."""
+    metered: str = "pause"
+    """On a metered connection, for what is fetched that no program reads: pause, ignore, or limit SPEED."""
+    metered_up: str = "ignore"
+    """The same for what is sent."""
+
+    def rules(self) -> bandwidth.Rules:
+        """Return what they mean; ValueError, which `load_account` has made impossible."""
+        return bandwidth.Rules(
+            up=bandwidth.parse_timetable(self.up),
+            down=bandwidth.parse_timetable(self.down),
+            metered=bandwidth.parse_metered(self.metered),
+            metered_up=bandwidth.parse_metered(self.metered_up),
+        )
 
 
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -116,6 +143,7 @@ class Account(Trust, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     features: dict[str, object] = {}
     """What the server was found to do, for starting without a network; written and read by `remote`."""
     settings: Settings = Settings()
+    bandwidth: Bandwidth = Bandwidth()
 
 
 class Folders(msgspec.Struct, frozen=True):
@@ -279,7 +307,45 @@ def load_account(folders: Folders, name: str) -> Account:
         raise _bad(f"{_at(path, text, 'user')}: user: is empty.", "Log in again.")
     for kept in account.settings.keep:
         _check_kept(_at(path, text, "settings.keep"), kept)
+    _check_bandwidth(path, text, account.bandwidth)
+    try:
+        if account.settings.metrics is not None:
+            published_at(account.settings.metrics)
+    except ValueError as error:
+        place = _at(path, text, "settings.metrics")
+        raise _bad(
+            f"{place}: settings.metrics: {error}.", "Give a port (1024 to 65535), or a path as in /a/b.prom."
+        ) from error
     return account
+
+
+def _check_bandwidth(path: Path, text: bytes, said: Bandwidth) -> None:
+    for key, parse in (
+        ("up", bandwidth.parse_timetable),
+        ("down", bandwidth.parse_timetable),
+        ("metered", bandwidth.parse_metered),
+        ("metered_up", bandwidth.parse_metered),
+    ):
+        try:
+            parse(getattr(said, key))
+        except ValueError as error:
+            place = f"bandwidth.{key}"
+            raise _bad(
+                f"{_at(path, text, place)}: {place}: {error}.",
+                'A speed is written as "2 MB/s", "512k" or "off", a table as "08:00 512k 19:00 off" (docs/CONFIG.md).',
+            ) from error
+
+
+def published_at(metrics: int | str) -> Path | int:
+    """Return the file or the port that `metrics` means; ValueError with a sentence."""
+    if isinstance(metrics, str) and not metrics.isdecimal():
+        path = Path(metrics).expanduser()
+        if not path.is_absolute() or not path.name:
+            raise ValueError(f"{metrics!r} is no absolute path of a file")
+        return path
+    if not 1024 <= int(metrics) <= 65535:
+        raise ValueError(f"{metrics} is no port that a user may have")
+    return int(metrics)
 
 
 def _check_kept(place: str, kept: str) -> None:

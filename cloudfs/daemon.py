@@ -14,11 +14,12 @@ import ctypes
 import errno
 import logging
 import os
+import random
 import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 
@@ -28,6 +29,7 @@ import trio
 from cloudfs import config, manager
 from cloudfs import log as logs
 from cloudfs.blocks.trouble import NoRoom
+from cloudfs.concurrency.supervise import supervise
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
 from cloudfs.control.methods import Method, Tell, beside, method
@@ -50,6 +52,8 @@ from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.mount import Session
 from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
+from cloudfs.metrics import exposition
+from cloudfs.publishing import publish
 from cloudfs.works import Compose, Launch, Works, compose
 
 __all__ = ["Ready", "main"]
@@ -118,6 +122,10 @@ class _Handlers:
                 last = said
             # As with progress: looking must not take the time that is needed for working.
             await trio.sleep(min(max(wanted.every_s, 20 * took_s), MOST_SILENT_S))
+
+    def figures(self) -> str:
+        """Return what Prometheus is told."""
+        return exposition(self.status(), self._works.traffic)
 
     def sentence(self) -> str:
         """Say in a line how it is."""
@@ -191,7 +199,7 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
     """Mount and serve until a signal, an unmount or a failure; whatever it is, the mount is gone afterwards."""
     notifier, caching, stop = Announcer(), KernelCaching(), trio.Event()
     async with compose(launch, notifier, caching) as works, trio.open_nursery() as helpers:
-        helpers.start_soon(_stop_on_signal, stop)
+        helpers.start_soon(_heed_signals, stop, works.reload)
         if works.names is not None:
             notifier.attach(place, works.names)
         deadline_s = launch.account.settings.request_deadline_s
@@ -206,6 +214,9 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
             log.info("mounted %s at %s", launch.name, place)
             ready.succeed(place)
             helpers.start_soon(manager.report, handlers.sentence, session.answers)
+            if (where := launch.account.settings.metrics) is not None:
+                publishing = partial(publish, config.published_at(where), handlers.figures)
+                helpers.start_soon(partial(supervise, "figures", publishing, chance=random.Random()))  # noqa: S311  # jitter
         manager.notify("STOPPING=1")
         helpers.cancel_scope.cancel()
     log.info("unmounted %s", launch.name)
@@ -221,11 +232,28 @@ async def _cancel_after(stop: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _stop_on_signal(stop: trio.Event) -> None:
+async def _heed_signals(stop: trio.Event, reload: Callable[[], object]) -> None:
+    """End; or, by SIGHUP, take over what the account's file says now. To a terminal's program that means its end."""
+    of_terminal = _has_terminal()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
+            if number == signal.SIGHUP and not of_terminal:
+                try:
+                    reload()
+                except UserError as error:
+                    log.error("%s Nothing was changed.", error.message)  # noqa: TRY400  # a mistake in a file, and no bug
+                continue
             log.info("ending: %s", signal.Signals(number).name)
             stop.set()
+
+
+def _has_terminal() -> bool:
+    """Tell whether this belongs to somebody's terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def version() -> str:
@@ -246,6 +274,7 @@ def main(argv: Sequence[str] | None = None, *, compose: Compose = compose) -> in
     parser.add_argument("mount_point")
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--metrics", default="")
     arguments = parser.parse_args(argv)
     ready = Ready(arguments.ready_fd)
     try:
@@ -276,10 +305,15 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     folders = config.Folders.from_environment()
     folders.create()
     name = config.pick_account(folders, arguments.account)
-    launch = Launch(name, config.load_account(folders, name), folders)
+    account = config.load_account(folders, name)
+    if arguments.metrics:
+        settings = msgspec.structs.replace(account.settings, metrics=arguments.metrics)
+        account = msgspec.structs.replace(account, settings=settings)
+    launch = Launch(name, account, folders)
     state = folders.account_state(name)
     logs.set_up(
         file=None if arguments.ready_fd is None else state / "daemon.log",
+        account=name,
         debug=arguments.debug,
     )
     check_fuse()

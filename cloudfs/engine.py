@@ -425,7 +425,7 @@ def _reading(
         fetcher,
         nursery,
         is_another_there=store.is_observed,
-        is_paused=lambda: pause.is_on,
+        is_paused=lambda: pause.fetching.is_on,
     )
     return fetcher, prefetcher
 
@@ -489,7 +489,9 @@ def _hydrator(
     walker = KeptWalker(store, disk.keeper, fetcher, is_another_there=store.is_observed)
     first = partial(lister.ensure_listed, reading=True)  # as programs that walk do: whole trees come then
     members = Members(tree.lookup, first, lister.refresh, lister.outdated)
-    return Hydrator(store, disk.keeper, walker, fetcher, disk.blocks, members, pause, watched=watcher.covers)
+    return Hydrator(
+        store, disk.keeper, walker, fetcher, disk.blocks, members, pause.fetching, watched=watcher.covers
+    )
 
 
 async def _put_right(config: EngineConfig, store: Store, staging: Staging, tree: Tree, files: Files) -> None:

@@ -113,7 +113,9 @@ class Inspection:
             reasons.append("It was changed here, and the server has yet to get the change.")
         if not reasons:
             reasons.append("Its time was set here, and the server has yet to be told.")
-        if self._engine.pause.is_on:
+        if self._engine.pause.sending.is_metered:
+            reasons.append("Nothing is sent on a metered connection, as the account's file says.")
+        elif self._engine.pause.sending.is_on:
             reasons.append("Sending is paused: `cloudfs resume` lets it go on.")
         return reasons
 

@@ -1,4 +1,4 @@
-"""Logging: to the terminal or the journal, or to a private file that rotates; never a secret, never a flood."""
+"""Logging: to the terminal, to the journal, or to a private file that rotates; never a secret, never a flood."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from cloudfs import journal
+
 __all__ = ["Redactor", "RepeatFilter", "hide", "set_up"]
 
 FILE_BYTES: Final = 5 * 1024 * 1024
@@ -26,19 +28,25 @@ HIDDEN: Final = "[hidden]"
 def set_up(
     *,
     file: Path | None,
+    account: str = "",
     secrets: Collection[str] = (),
     debug: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Send everything to `file`, else to stderr; replaces what was set up before.
+    """Send everything to `file`, else to the journal where stderr leads there, else to stderr.
+
+    Replaces what was set up before.
 
     The file is created with mode 0600 in a folder that must be private. Never logs any of `secrets`.
     """
     environ = os.environ if environ is None else environ
     handler: logging.Handler = _PrivateFile(file) if file else logging.StreamHandler(sys.stderr)
-    journal = file is None and bool(environ.get("JOURNAL_STREAM"))
-    layout: logging.Formatter = _Journal() if journal else _Timed()
-    handler.setFormatter(Redactor(layout, secrets))
+    handler.setFormatter(Redactor(_Timed(), secrets))
+    if file is None and journal.is_stderr(environ):
+        handler.setFormatter(Redactor(_Journal(), secrets))
+        message = Redactor(logging.Formatter("%(message)s"), secrets)
+        handler = journal.JournalHandler(account, message.clean, otherwise=handler)
+        handler.setFormatter(message)
     handler.addFilter(RepeatFilter())
     handler.addFilter(_is_worth_saying)
     root = logging.getLogger()
@@ -114,7 +122,10 @@ class Redactor(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines, without secrets."""
-        text = self._layout.format(record)
+        return self.clean(self._layout.format(record))
+
+    def clean(self, text: str) -> str:
+        """Return a text without secrets."""
         if self._secrets:
             text = self._secrets.sub(HIDDEN, text)
         text = self._HEADERS.sub(rf"\1\2{HIDDEN}", text)

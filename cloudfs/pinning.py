@@ -118,12 +118,8 @@ class Pinning:
             stuck = answer.cannot_files >= answer.missing_files and not answer.unknown_folders
             if answer.here or (stuck and self._engine.connectivity.online):
                 return answer
-            if self._engine.pause.is_on:
-                raise UserError(
-                    f"{path} is not all here: nothing is brought while the account is paused.",
-                    hint="It stays as was said; `cloudfs resume` lets it come.",
-                    code=ExitCode.PENDING,
-                )
+            if (rest := self._engine.pause.fetching).is_on:
+                raise _resting(path, metered=rest.is_metered)
             await tell(PinMoved(answer.missing_files, answer.missing_bytes))
             await trio.sleep(max(_LOOK_S, _REST_FACTOR * (trio.current_time() - began)))
 
@@ -174,3 +170,17 @@ class Pinning:
 
 def _word(pin: Pin) -> PinWord:
     return "always-local" if pin is Pin.ALWAYS_LOCAL else "online-only"
+
+
+def _resting(path: str, *, metered: bool) -> UserError:
+    if metered:
+        return UserError(
+            f"{path} is not all here: nothing is brought on a metered connection.",
+            hint='It comes with another one; `metered = "ignore"` in the account\'s file lets it come now.',
+            code=ExitCode.PENDING,
+        )
+    return UserError(
+        f"{path} is not all here: nothing is brought while the account is paused.",
+        hint="It stays as was said; `cloudfs resume` lets it come.",
+        code=ExitCode.PENDING,
+    )

@@ -33,7 +33,8 @@ from cloudfs.control.protocol import (
     Resolution,
     Side,
 )
-from cloudfs.control.records import Space, Transfer
+from cloudfs.control.records import Limits, Reloaded, Space, Transfer
+from cloudfs.desktop.metered import watch_metered
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
@@ -41,11 +42,11 @@ from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.logins import Login
 from cloudfs.metadata.changes import ChangeSink
-from cloudfs.metadata.pinning import Defaults
-from cloudfs.paths import mount_path
 from cloudfs.pinning import Pinning
+from cloudfs.reloading import Reloader, cache_limits, kept_by
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
+from cloudfs.remote.limiting import Traffic
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import context_of
 from cloudfs.secrets.protocol import SecretStore
@@ -55,6 +56,7 @@ from cloudfs.store.records import Node
 from cloudfs.sync.backlog import count_below
 from cloudfs.sync.deletions import Held
 from cloudfs.sync.resolve import Pair
+from cloudfs.sync.throttling import Throttle
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import Ino
@@ -63,7 +65,6 @@ __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
 
 _log = logging.getLogger(__name__)
 
-_GIGABYTE = 10**9
 _GREET_S = 10.0
 _MEND_CHECKSUM = (
     "the checksum is out of date, as the same content came twice: save the file once more to renew it"
@@ -104,6 +105,9 @@ class Facts(msgspec.Struct, frozen=True):
     cache_limit_bytes: int = 0
     server: str = ""
     kept: KeptState = KeptState()
+    limits: Limits = Limits()
+    cache_hits: int = 0
+    cache_misses: int = 0
 
 
 class Works(Protocol):
@@ -147,6 +151,15 @@ class Works(Protocol):
         ...
 
     @property
+    def traffic(self) -> Traffic:
+        """What went over the account's connections."""
+        ...
+
+    def reload(self) -> object:
+        """Take over what the account's file says now; UserError BAD_CONFIG where it is wrong."""
+        ...
+
+    @property
     def methods(self) -> Mapping[str, Method]:
         """Requests that are answered from the engine alone, by name."""
         ...
@@ -181,20 +194,31 @@ async def _opened(
     launch: Launch, login: Login, changes: ChangeSink, caching: KernelCaching
 ) -> AsyncIterator[Works]:
     account = launch.account
-    tls = context_of(account)
-    remote = WebdavRemote(_site(launch), login.secret, tls=tls)
+    traffic = Traffic()
+    remote = WebdavRemote(_site(launch), login.secret, tls=context_of(account), traffic=traffic)
     try:
-        async with open_engine(
-            _engine_config(launch),
-            remote,
-            changes,
-            reconnect=remote.distrust_connections,
-            network=watch_addresses,
-            told=caching.rely,
-            withheld=login.withheld,
-        ) as engine:
+        async with (
+            open_engine(
+                _engine_config(launch),
+                remote,
+                changes,
+                reconnect=remote.distrust_connections,
+                network=watch_addresses,
+                told=caching.rely,
+                withheld=login.withheld,
+            ) as engine,
+            trio.open_nursery() as nursery,
+        ):
             login.attach(remote, engine.connectivity, engine.greet)
-            yield _EngineWorks(engine, login)
+            throttle = Throttle(traffic, engine.pause, account.bandwidth.rules())
+            for name, run in (
+                ("limits", throttle.run),
+                ("metered connections", partial(watch_metered, throttle.tell_metered)),
+            ):
+                nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
+            reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
+            yield _EngineWorks(engine, traffic, login, reloader)
+            nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2, shield=True):
             await remote.aclose()
@@ -230,20 +254,18 @@ def _site(launch: Launch) -> Site:
 def _engine_config(launch: Launch) -> EngineConfig:
     settings = launch.account.settings
     cache = launch.folders.account_cache(launch.name)
-    disk = os.statvfs(cache)
-    disk_bytes = disk.f_blocks * disk.f_frsize
-    size, keep_free = settings.cache_size_bytes, settings.cache_keep_free_bytes
+    size, keep_free = cache_limits(settings, cache)
     return EngineConfig(
         state=launch.folders.account_state(launch.name),
         cache=cache,
-        cache_bytes=min(disk_bytes // 10, 20 * _GIGABYTE) if size is None else size,
-        cache_keep_free_bytes=max(disk_bytes // 20, _GIGABYTE) if keep_free is None else keep_free,
+        cache_bytes=size,
+        cache_keep_free_bytes=keep_free,
         memory_bytes=settings.memory_bytes,
         listing_ttl_s=settings.listing_ttl_s,
         poll_s=settings.poll_s,
         delete_guard=settings.delete_guard,
         delete_guard_server=settings.delete_guard_server,
-        keep=Defaults(tuple(map(mount_path, settings.keep)), settings.keep_max_bytes),
+        keep=kept_by(settings),
         worker=WorkerConfig(quiet_s=settings.quiet_s),
     )
 
@@ -277,9 +299,11 @@ def _placed(node: Node | None) -> Placed | None:
 class _EngineWorks:
     """The engine in the daemon's words."""
 
-    def __init__(self, engine: Engine, login: Login) -> None:
+    def __init__(self, engine: Engine, traffic: Traffic, login: Login, reloader: Reloader) -> None:
         self._engine = engine
+        self._traffic = traffic
         self._login = login
+        self._reloader = reloader
         self._answers = Answers(engine)
         self._pinning = Pinning(engine)
 
@@ -289,7 +313,7 @@ class _EngineWorks:
 
     @property
     def methods(self) -> Mapping[str, Method]:
-        return {**self._answers.methods, **self._pinning.methods}
+        return {**self._answers.methods, **self._pinning.methods, **self._reloader.methods}
 
     @property
     def names(self) -> Names | None:
@@ -297,6 +321,7 @@ class _EngineWorks:
 
     def facts(self) -> Facts:
         engine = self._engine
+        cache = engine.blocks.statistics()
         return Facts(
             state=engine.connectivity.state.value,
             reason=engine.connectivity.reason,
@@ -304,7 +329,7 @@ class _EngineWorks:
             in_flight=self.in_flight(),
             blocked=[self._blocked(trouble) for trouble in engine.obstacles.all_blocked()],
             conflicts=len(engine.resolver.pairs()),
-            cache_bytes=engine.blocks.statistics().bytes,
+            cache_bytes=cache.bytes,
             pending_bytes=engine.store.nodes.bytes_to_send(),
             deletions=self._held(),
             since=engine.connectivity.since,
@@ -315,24 +340,41 @@ class _EngineWorks:
             paused_since=engine.pause.since,
             transfers=self._answers.transfers(),
             space=self._answers.space(),
-            cache_limit_bytes=engine.blocks.statistics().limit_bytes,
+            cache_limit_bytes=cache.limit_bytes,
             server=engine.remote.features.name,
             kept=self._pinning.state(),
+            limits=self._reloader.limits(),
+            cache_hits=cache.hits,
+            cache_misses=cache.misses,
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:
         if self._engine.tree.resolve(path) is None and not await self.pending_below(path):
             raise UserError(f"There is no {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE)
         await self._login.reread_if_refused(asked=True)
-        if not self._engine.pause.is_on or await self.pending_below(path):
+        if not self._engine.pause.sending.is_on or await self.pending_below(path):
             try:
-                with self._engine.pause.breakable(path):
+                with self._engine.pause.sending.breakable(path):
                     troubles = await self._engine.worker.wait_synced(lambda ino: self._concerns(ino, path))
             except Unreachable as error:
-                raise _paused(await self.pending_below(path)) from error
+                raise self._paused(await self.pending_below(path)) from error
         else:
             troubles = []
         return [self._blocked(trouble) for trouble in troubles]
+
+    def _paused(self, pending: int) -> UserError:
+        what = "1 change is" if pending == 1 else f"{pending:,} changes are"
+        if self._engine.pause.sending.is_metered:
+            return UserError(
+                f"{what} not on the server: the connection is metered.",
+                hint='It goes on with another one; `metered_up = "ignore"` in the account\'s file, too, lets it go on.',
+                code=ExitCode.PENDING,
+            )
+        return UserError(
+            f"{what} not on the server: sending is paused.",
+            hint="`cloudfs resume` lets it go on.",
+            code=ExitCode.PENDING,
+        )
 
     async def pending_below(self, path: str) -> int:
         """Count the changes that are to go up; a file that was removed and is still open goes when it is closed."""
@@ -417,6 +459,13 @@ class _EngineWorks:
             await self._engine.greet()
         return LoggedIn(connectivity.state.value, connectivity.reason)
 
+    @property
+    def traffic(self) -> Traffic:
+        return self._traffic
+
+    def reload(self) -> Reloaded:
+        return self._reloader.reload()
+
     def _concerns(self, ino: Ino, path: str) -> bool:
         # The root takes everything, also what is deleted here and has no path in the mount any more.
         return path == "/" or self._engine.tree.is_inside(ino, path)
@@ -424,12 +473,3 @@ class _EngineWorks:
     def _blocked(self, trouble: Trouble) -> Blocked:
         path = self._engine.tree.path(trouble.ino) or trouble.name
         return Blocked(path, trouble.reason.removeprefix(f"{path}: "), trouble.next_step)
-
-
-def _paused(pending: int) -> UserError:
-    what = "1 change is" if pending == 1 else f"{pending:,} changes are"
-    return UserError(
-        f"{what} not on the server: sending is paused.",
-        hint="`cloudfs resume` lets it go on.",
-        code=ExitCode.PENDING,
-    )

@@ -174,6 +174,16 @@ class BlockStore:
             self._note(trouble)
             return []
 
+    @property
+    def keep_free_bytes(self) -> int:
+        """So much of the disk is left alone."""
+        return self._keep_free_bytes
+
+    def limit(self, limit_bytes: int, keep_free_bytes: int) -> None:
+        """Set other limits from now on; what is too much goes soon."""
+        self._limit_bytes, self._keep_free_bytes = limit_bytes, keep_free_bytes
+        self._wake.set()
+
     def is_exempt(self, ino: Ino, version: ContentVersion) -> bool:
         """Tell whether a version's blocks are to stay, however full it is."""
         return self._exempt(ino, version)

@@ -81,7 +81,7 @@ def _option(parameter: Any) -> Option:  # noqa: ANN401  # as above
         help=parameter.help or "",
         takes_value=not parameter.is_flag,
         choices=_choices(parameter),
-        takes_file=str(parameter.metavar) in {"FILE", "FOLDER"},
+        takes_file=not {"FILE", "FOLDER"}.isdisjoint(str(parameter.metavar).split("|")),
     )
 
 

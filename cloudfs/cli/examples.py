@@ -15,7 +15,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "logout": ("cloudfs logout", "cloudfs logout work --discard-changes"),
     "accounts": ("cloudfs accounts", "cloudfs accounts --json"),
-    "mount": ("cloudfs mount ~/Cloud", "cloudfs mount work ~/Work"),
+    "mount": (
+        "cloudfs mount ~/Cloud",
+        "cloudfs mount work ~/Work",
+        "cloudfs mount --metrics 9133 ~/Cloud",
+    ),
     "unmount": (
         "cloudfs unmount ~/Cloud",
         "cloudfs unmount work --wait --timeout 60",
@@ -25,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "status": ("cloudfs status", "cloudfs status work --watch", "cloudfs status --json"),
     "pause": ("cloudfs pause", "cloudfs pause work"),
     "resume": ("cloudfs resume", "cloudfs resume ~/Cloud"),
+    "reload": ("cloudfs reload", "cloudfs reload work"),
     "ls": ("cloudfs ls ~/Cloud", "cloudfs ls --json ~/Cloud/Photos"),
     "info": ("cloudfs info ~/Cloud/report.pdf",),
     "pin": (

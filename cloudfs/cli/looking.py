@@ -17,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("ls")(list_files)
     app.command()(info)
     app.command()(log)
+    app.command()(reload)
 
 
 def accounts(as_json: JsonOption = False) -> None:
@@ -63,3 +64,19 @@ def log(
     from cloudfs.cli.logs import show_log
 
     show_log(what, lines=lines, follow=follow)
+
+
+def reload(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[ACCOUNT|PATH]", help="Whose; needed only where there are several."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a mount go by what its account's file says now: limits of speed, what is kept here, the cache's size.
+
+    What cannot change before the next mount is named. A file with a mistake changes nothing.
+    """
+    from cloudfs.cli.reload import reload_account
+
+    reload_account(what, as_json=as_json)

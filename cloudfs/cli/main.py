@@ -172,12 +172,20 @@ def mount(
         bool, typer.Option("--foreground", help="Stay in the foreground; Ctrl-C unmounts.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log every step.")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="FILE|PORT",
+            help="Figures for Prometheus: in a file for node_exporter, or on a port of this machine.",
+        ),
+    ] = None,
 ) -> None:
     """Mount an account; returns when the folder answers."""
     from cloudfs.cli.mount import mount_account
 
     account, mount_point = _account_and(places)
-    mount_account(account, mount_point, foreground=foreground, debug=debug)
+    mount_account(account, mount_point, foreground=foreground, debug=debug, metrics=metrics)
 
 
 @app.command()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from cloudfs.config import Folders, pick_account
+from cloudfs.config import Folders, pick_account, published_at
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mount_point import locate
+from cloudfs.fuse.mount_point import absolute, locate
 
 __all__ = ["mount_account", "start_daemon"]
 
@@ -32,11 +32,14 @@ class Told(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-def mount_account(account: str | None, mount_point: str, *, foreground: bool, debug: bool) -> None:
+def mount_account(
+    account: str | None, mount_point: str, *, foreground: bool, debug: bool, metrics: str | None = None
+) -> None:
     """Mount; with `foreground` this process becomes the daemon and never returns."""
     folders = Folders.from_environment()
     name = pick_account(folders, account)
     options = ["--debug"] if debug else []
+    options += [] if metrics is None else ["--metrics", _published(metrics)]
     if foreground:
         sys.stdout.flush()
         # Kept back, and with it over the exec, until the daemon can end without a word.
@@ -45,6 +48,16 @@ def mount_account(account: str | None, mount_point: str, *, foreground: bool, de
         os.execv(command[0], command)  # noqa: S606  # no shell is wanted
     told = start_daemon(folders, name, locate(mount_point), *options)
     print(f"Mounted {name} at {told.mount_point} (process {told.pid}).")
+
+
+def _published(metrics: str) -> str:
+    """Check where figures go, as the daemon has another working folder and nobody to tell."""
+    try:
+        return str(published_at(metrics if metrics.isdecimal() else str(absolute(metrics))))
+    except ValueError as error:
+        raise UserError(
+            f"--metrics: {error}.", hint="Give a file, or a port from 1024 to 65535.", code=ExitCode.USAGE
+        ) from error
 
 
 def _command(account: str, mount_point: str, *options: str, module: str = "cloudfs.daemon") -> list[str]:

@@ -11,9 +11,9 @@ from cloudfs.cli.deletions import next_steps, sentence
 from cloudfs.cli.output import paint
 from cloudfs.cli.pin import kept_lines
 from cloudfs.control.protocol import Status
-from cloudfs.control.records import Transfer
+from cloudfs.control.records import Limits, Transfer
 
-__all__ = ["screen", "when"]
+__all__ = ["limit_lines", "screen", "when"]
 
 _CHANGES = {
     "push": "the server tells of changes by others as they happen",
@@ -69,10 +69,31 @@ def _sending(status: Status) -> Iterator[str]:
     yield f"  to send     {status.pending} ({status.in_flight} under way{size})"
     if status.paused_since is not None:
         yield f"  {paint('paused', 'yellow')}      since {when(status.paused_since)}; `cloudfs resume` lets it go on"
+    yield from limit_lines(status.limits)
     for transfer in status.transfers[:_MOST]:
         yield f"  {'sending' if transfer.direction == 'up' else 'fetching':<10}  {_progress(transfer)}"
     if len(status.transfers) > _MOST:
         yield f"{_NEXT}and {len(status.transfers) - _MOST} more"
+
+
+def limit_lines(limits: Limits) -> Iterator[str]:
+    """Say how quick it may be, and why; nothing where it may be as quick as the line."""
+    for verb, rate, until in (
+        ("sends", limits.up, limits.up_until),
+        ("fetches", limits.down, limits.down_until),
+    ):
+        if rate is not None:
+            end = "" if until is None else f" until {when(until)}"
+            yield f"  limit       {verb} at {in_units(round(rate))}/s at most{end}"
+    if limits.metered:
+        parts = ["nothing is fetched that no program reads"] if limits.fetching_rests else []
+        if limits.background is not None:
+            parts.append(
+                f"what no program reads is fetched at {in_units(round(limits.background))}/s at most"
+            )
+        parts += ["nothing is sent"] if limits.sending_rests else []
+        what = ", and ".join(parts) or "which changes nothing, as the account's file says"
+        yield f"  {paint('metered', 'yellow')}     the connection is: {what}"
 
 
 def _progress(transfer: Transfer) -> str:

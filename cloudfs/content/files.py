@@ -466,9 +466,10 @@ class Files:
             try:
                 self.flush(content)
             except CloudfsError:
-                _log.exception(
-                    "inode %s: what was written since it was last closed or synced may be lost", content.ino
+                path = (
+                    self._store.nodes.local_path(content.ino) or f"a file that is gone (inode {content.ino})"
                 )
+                _log.exception("%s: what was written since it was last closed or synced may be lost", path)
         with contextlib.suppress(CloudfsError, OSError):  # the next start does what is left
             await self.hardening.harden()
             await self.disposal.bury()

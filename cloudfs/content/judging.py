@@ -20,8 +20,8 @@ from enum import Enum, auto
 import msgspec
 import trio
 
-from cloudfs.content.source import Locate, Source
-from cloudfs.errors import Changed, ChecksumMismatch
+from cloudfs.content.source import Locate, Source, named
+from cloudfs.errors import ChecksumMismatch
 from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["Doubt", "Judge", "Verdict"]
@@ -96,7 +96,7 @@ class Judge:
         return Verdict.REFUSE if case.seen else Verdict.FETCH_AGAIN
 
     def _tell(self, case: _Case, said: str, came: str, verdict: Verdict) -> None:
-        name = self._name(case.source)
+        name = self.name_of(case.source)
         match verdict:
             case Verdict.FETCH_AGAIN:
                 _log.warning(
@@ -119,7 +119,7 @@ class Judge:
     def refusal(self, source: Source) -> ChecksumMismatch:
         """Return the error that readers of a refused version get."""
         return ChecksumMismatch(
-            f"{self._name(source)}: what comes does not fit the server's checksum, and is another thing each time"
+            f"{self.name_of(source)}: what comes does not fit the server's checksum, and is another thing each time"
         )
 
     def doubts(self) -> Iterator[Doubt]:
@@ -128,8 +128,6 @@ class Judge:
             if case.served or case.refused_until is not None:
                 yield Doubt(ino, version, case.source.remote.checksum or "", case.seen[-1], case.served)
 
-    def _name(self, source: Source) -> str:
-        try:
-            return self._locate(source).path
-        except Changed:
-            return f"inode {source.ino}"
+    def name_of(self, source: Source) -> str:
+        """Return what people are told of a version."""
+        return named(source, self._locate)

@@ -37,6 +37,7 @@ from cloudfs.errors import (
     Unreachable,
     Unsupported,
 )
+from cloudfs.remote.limiting import Rank, asking_as
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.types import BLOCK_SIZE, Ino
@@ -288,9 +289,10 @@ class Prefetcher:
     async def _bring_all(self) -> None:
         """Bring what is wanted, in the order in which it is needed: tasks alone would run in any."""
         try:
-            while self._queue:
-                batch, by_archive = self._queue.popleft()
-                await self._bring(batch, by_archive=by_archive)
+            with asking_as(lambda: Rank.GUESS):
+                while self._queue:
+                    batch, by_archive = self._queue.popleft()
+                    await self._bring(batch, by_archive=by_archive)
         finally:
             self._running -= 1
 

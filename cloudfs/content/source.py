@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from cloudfs.errors import Changed
 from cloudfs.types import ContentVersion, Ino, RemotePath, RemoteVersion
 
-__all__ = ["BlockCache", "FetchConfig", "Locate", "Source", "Whereabouts"]
+__all__ = ["BlockCache", "FetchConfig", "Locate", "Source", "Whereabouts", "named"]
 
 _MIB = 1024 * 1024
 
@@ -39,6 +40,14 @@ class Whereabouts(NamedTuple):
 
 Locate = Callable[[Source], Whereabouts]
 """Tells the whereabouts of a version. Raises Changed where the server has it no more."""
+
+
+def named(source: Source, locate: Locate) -> str:
+    """Return what people are told of a version: its path, where there still is one."""
+    try:
+        return locate(source).path
+    except Changed:
+        return f"a file that is gone (inode {source.ino})"
 
 
 class BlockCache(Protocol):

@@ -21,7 +21,7 @@ import trio
 from cloudfs.concurrency.backoff import Backoff
 from cloudfs.concurrency.singleflight import FlightAborted, fresh_copy
 from cloudfs.content.slots import Slots
-from cloudfs.content.source import FetchConfig, Locate, Source, Whereabouts
+from cloudfs.content.source import FetchConfig, Locate, Source, Whereabouts, named
 from cloudfs.errors import (
     Changed,
     ChecksumMismatch,
@@ -32,6 +32,7 @@ from cloudfs.errors import (
     Unavailable,
     Unreachable,
 )
+from cloudfs.remote.limiting import Rank, asking, asking_as
 from cloudfs.remote.protocol import Remote
 from cloudfs.types import BLOCK_SIZE, Ino, RemotePath
 
@@ -291,7 +292,10 @@ class Line:
             for request in ending:
                 await request.done.wait()
         if limit.cancelled_caught:
-            _log.warning("connections of inode %d are still open after %g s", ino, _CLOSE_S)
+            names = [self._name(it) for it in ending if isinstance(it, Transfer)]
+            _log.warning(
+                "%s: connections are still open after %g s", ", ".join(names) or "an archive", _CLOSE_S
+            )
 
     def is_paused(self, ino: Ino) -> bool:
         """Tell whether the file is kept free of our own requests now."""
@@ -305,8 +309,9 @@ class Line:
         """
         request = _Together(inos)
         self._together.append(request)
+        least = max(asking()(), Rank.GUESS)
         try:
-            with request.scope:
+            with request.scope, asking_as(lambda: least):
                 async with self.slots.turn(request):
                     self.requests += 1
                     yield
@@ -333,8 +338,9 @@ class Line:
                 gate.opened.set()
 
     async def _run(self, transfer: Transfer, sink: Sink) -> None:
+        least = max(asking()(), Rank.AHEAD)
         try:
-            with transfer.scope:
+            with transfer.scope, asking_as(lambda: Rank.READER if transfer.urgent else least):
                 await self._pass_gate(transfer.source)
                 # A file that is paused from here on has this transfer cancelled, even while it waits for its turn.
                 async with self.slots.turn(transfer):
@@ -355,10 +361,15 @@ class Line:
     def _note_failure(self, transfer: Transfer, error: Exception) -> None:
         transfer.error = error
         if isinstance(error, RemoteError):
-            _log.info("read of inode %d at %d: %s", transfer.source.ino, transfer.position, error)
+            name = self._name(transfer)
+            message = "%s cannot be read at byte %d: %s"
+            _log.info(message, name, transfer.position, error, extra={"path": name})
         elif not transfer.urgent and not isinstance(error, ChecksumMismatch):
             # A reader's own error is logged by whoever answers the kernel; this one nobody would see.
             _log.error("read-ahead of inode %d failed", transfer.source.ino, exc_info=error)
+
+    def _name(self, transfer: Transfer) -> str:
+        return named(transfer.source, self._locate)
 
     async def _pass_gate(self, source: Source) -> None:
         with trio.move_on_after(self._config.pause_wait_s) as limit:

@@ -140,4 +140,4 @@ class Verifier:
             await self._fetch(source)
         except CloudfsError as error:
             # Whoever reads it next fetches it again, and the case is still known.
-            _log.info("inode %d cannot be fetched again now: %s", source.ino, error)
+            _log.info("%s cannot be fetched again now: %s", self._judge.name_of(source), error)

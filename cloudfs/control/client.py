@@ -42,6 +42,7 @@ from cloudfs.control.records import (
     Nothing,
     PathOf,
     Paused,
+    Reloaded,
     Watch,
 )
 from cloudfs.errors import ExitCode, UserError
@@ -135,6 +136,10 @@ class Client:
     def resume(self) -> Paused:
         """Have everything go on."""
         return self._ask("resume", Nothing(), Paused)
+
+    def reload(self) -> Reloaded:
+        """Have the account's file read again; UserError BAD_CONFIG where it is wrong, which changes nothing."""
+        return self._ask("reload", Nothing(), Reloaded)
 
     def list_files(self, path: str) -> list[FileState]:
         """Ask for a folder's members, or a file itself, as far as they are known."""

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from cloudfs.control.pinning import KeptState
-from cloudfs.control.records import Space, Transfer
+from cloudfs.control.records import Limits, Space, Transfer
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = [
@@ -193,6 +193,11 @@ class Status(msgspec.Struct, frozen=True):
     """What the server is, for people."""
     kept: KeptState = KeptState()
     """What is always kept here."""
+    limits: Limits = Limits()
+    cache_hits: int = 0
+    """Blocks that were found in the cache since the mount, and"""
+    cache_misses: int = 0
+    """that were not."""
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

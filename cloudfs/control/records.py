@@ -14,9 +14,11 @@ __all__ = [
     "FileInfo",
     "FileState",
     "Here",
+    "Limits",
     "Nothing",
     "PathOf",
     "Paused",
+    "Reloaded",
     "Space",
     "State",
     "Transfer",
@@ -37,6 +39,33 @@ class Paused(msgspec.Struct, frozen=True):
     """Changes that are not on the server yet."""
     in_flight: int
     """Of these, small requests that are still under way."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The limits of speed in force, in bytes per second; null: none. Times in Unix s; null: until told otherwise."""
+
+    up: float | None = None
+    up_until: float | None = None
+    down: float | None = None
+    down_until: float | None = None
+    background: float | None = None
+    """A further one, of what is fetched that no program reads."""
+    metered: bool = False
+    """The connection is paid by what goes through it."""
+    fetching_rests: bool = False
+    """For that reason nothing is fetched that no program reads,"""
+    sending_rests: bool = False
+    """and nothing is sent."""
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """Result of reload: the keys of the account's file that have other values than those in force."""
+
+    changed: list[str]
+    """As in `bandwidth.up`: they hold from now on."""
+    later: list[str]
+    """They hold after the next mount."""
+    limits: Limits = Limits()
 
 
 class Transfer(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from cloudfs.metadata.placing import free_copy_name
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
 from cloudfs.metadata.vanished import Vanished
+from cloudfs.paths import ROOT_PATH, join
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import Ino, Kind, RemoteEntry, RemoteVersion
@@ -398,7 +399,8 @@ class Takeover:
         """Give what was made or moved here a conflicted copy's name: the server has something else under its own."""
         name, copy = ours.name, free_copy_name(self._nodes, folder, ours.name)
         self._nodes.update(ours.ino, name=copy)
-        _log.info("%s exists on the server already; ours is now %s", name, copy)
+        path = join(self._nodes.local_path(folder) or ROOT_PATH, name)
+        _log.info("%s exists on the server already; ours is now %s", path, copy, extra={"path": path})
         return [
             lambda: self._sink.entry_removed(folder, name, ours.ino, ours.kind),
             lambda: self._sink.entry_changed(folder, copy),

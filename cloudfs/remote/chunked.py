@@ -62,7 +62,7 @@ from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemotePath
 
-__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "fits_whole", "send"]
 
 _MIB = 1024 * 1024
 SMALLEST_PIECE_BYTES = 5 * _MIB
@@ -71,7 +71,7 @@ _LARGEST_PIECE_BYTES = 256 * _MIB
 _MOST_PIECES = 10_000
 _QUICK_S, _SLOW_S = 10.0, 40.0
 """A piece that took less makes the next one twice as long, one that took more half: little is lost with a connection,
-and few requests are made, each of which costs the server 50 ms (measured on 29.0.1)."""
+and few requests are made, each of which costs the server 50 ms (measured on 29.0.1). Limits count as well."""
 _GIGABYTE = 1024**3
 _WHOLE = ".file"
 """All pieces as one file; listed among them."""
@@ -115,7 +115,10 @@ class _Upload:
         name = "cloudfs-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
         self._url = f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{name}/"
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
-        self._piece_bytes = max(session.transport.limits.piece_bytes, -(-parcel.size // _MOST_PIECES))
+        limits = session.transport.limits
+        first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
+        smallest = min(SMALLEST_PIECE_BYTES, limits.piece_bytes)
+        self._piece_bytes = max(first, smallest, -(-parcel.size // _MOST_PIECES))
         self._largest_bytes = max(_LARGEST_PIECE_BYTES, self._piece_bytes)
         self._pieces: dict[str, int] = {}
         """Name and length of what the server has by now."""
@@ -330,6 +333,13 @@ class _Upload:
                 "the server names its version in a way that no condition takes", subject=self._parcel.path
             )
         return {"Overwrite": "T", "If": f'<{self._target_url}> (["{version.etag}"])'}
+
+
+def fits_whole(session: Session, size: int) -> bool:
+    """Tell whether a new file is better sent in one request: not where a limit would have that take long."""
+    transport = session.transport
+    most = transport.sent_within(_SLOW_S, transport.limits.whole_bytes)
+    return size <= max(most, min(SMALLEST_PIECE_BYTES, transport.limits.whole_bytes))
 
 
 def _name(number: int) -> str:

@@ -51,6 +51,7 @@ from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, WholeReply
 from cloudfs.remote.hrefs import Place, origin_of
+from cloudfs.remote.limiting import Traffic
 from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, Pushed, Space
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context
@@ -80,13 +81,16 @@ class WebdavRemote:
         *,
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
+        traffic: Traffic | None = None,
         wire: Callable[[Lane], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
-        """Prepare, without a request. `wire` replaces the network in tests."""
+        """Prepare, without a request. `traffic` limits it; `wire` replaces the network in tests."""
         self._tls = tls or make_context()
         if limits is None and site.base_url is not None:
             limits = _NEXTCLOUD
-        transport = Transport(site.root_url, _auth(site, password), tls=self._tls, limits=limits, wire=wire)
+        transport = Transport(
+            site.root_url, _auth(site, password), tls=self._tls, limits=limits, traffic=traffic, wire=wire
+        )
         self._site = site
         self._password = password
         self._session = Session(transport, Place(site.root_url), site.features)
@@ -349,7 +353,7 @@ class WebdavRemote:
         return checksum if checksum.upper().startswith("SHA1:") else None
 
     def _goes_in_pieces(self, size: int, condition: Condition) -> bool:
-        return size > (self._session.transport.limits.whole_bytes if condition.absent else _OVER_BYTES)
+        return not chunked.fits_whole(self._session, size) if condition.absent else size > _OVER_BYTES
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
         """POST to the bulk endpoint; not repeated."""

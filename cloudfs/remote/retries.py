@@ -11,6 +11,7 @@ import trio
 
 from cloudfs.concurrency.backoff import Backoff
 from cloudfs.errors import RemoteError, Unavailable, Unreachable
+from cloudfs.remote.limiting import patience
 
 __all__ = ["read"]
 
@@ -27,10 +28,10 @@ T = TypeVar("T")
 async def read(attempt: Callable[[], Awaitable[T]], subject: str, within_s: float) -> T:
     """Return the result of `attempt`, tried up to three times while its errors are temporary.
 
-    All tries and pauses together end after `within_s` seconds with Unreachable. Throttling and maintenance
-    (Unavailable) are passed on at once: asking again is what the server asked us not to do.
+    All tries and pauses together end after `within_s` seconds with Unreachable, but for what limits cost. Throttling
+    and maintenance (Unavailable) are passed on at once: asking again is what the server asked us not to do.
     """
-    with trio.move_on_after(within_s):
+    with patience(within_s):
         for number in range(_TRIES):
             try:
                 return await attempt()

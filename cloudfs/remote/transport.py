@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,7 +31,9 @@ from cloudfs.remote.bodies import Upload, Whole
 from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
+from cloudfs.remote.limiting import Meter, Traffic
 from cloudfs.remote.proxies import proxy_for
+from cloudfs.remote.tally import Tally
 from cloudfs.remote.values import http_date_s
 from cloudfs.remote.wire import WireTransport
 
@@ -87,16 +91,29 @@ def _no_cookies() -> CookieJar:
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
-def _log_request(request: Request, outcome: str, began: float) -> None:
-    """Say what was asked and how it went; never of headers, which have the credentials."""
-    if _log.isEnabledFor(logging.DEBUG):
-        _log.debug(
-            "%s %s: %s after %.0f ms",
-            request.method,
-            request.subject,
-            outcome,
-            (time.monotonic() - began) * 1e3,
-        )
+class _Asked:
+    """One request on its way: its number, which the server hears too, and when it began."""
+
+    def __init__(self, request: Request, number: str) -> None:
+        self.number = number
+        self._request = request
+        self._began = time.monotonic()
+
+    def ended(self, tally: Tally, outcome: str, told: str = "", theirs: str = "") -> None:
+        """Count it, and say what was asked and how it went; never of headers, which have the credentials.
+
+        `theirs`: what the server calls it. SOURCE: Nextcloud 29, RequestIdHeaderPlugin: the `reqId` of nextcloud.log.
+        """
+        took_s = time.monotonic() - self._began
+        method, subject = self._request.method, self._request.subject
+        tally.note(method, outcome, took_s)
+        if _log.isEnabledFor(logging.DEBUG):
+            called = f", there {theirs[:64]}" if theirs else ""
+            message = "[%s%s] %s %s: %s after %.0f ms"
+            extra = {"request_id": self.number, "path": subject}
+            _log.debug(
+                message, self.number, called, method, subject, told or outcome, took_s * 1e3, extra=extra
+            )
 
 
 class Transport:
@@ -110,9 +127,14 @@ class Transport:
         tls: ssl.SSLContext,
         limits: Limits | None = None,
         user_agent: str | None = None,
+        traffic: Traffic | None = None,
         wire: Callable[[Lane], httpx.AsyncBaseTransport] | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self.traffic = traffic or Traffic()
+        self._series = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        """Each request is told apart by both, in our log and in that of whoever answers."""
         self._origin = origin_of(url)
         self.clock_skew_s = 0.0
         """How far the server's clock is ahead of ours, as its last reply told, to a second or so."""
@@ -162,9 +184,16 @@ class Transport:
 
     def _wire(self, lane: Lane, tls: ssl.SSLContext, size: int) -> WireTransport:
         # Large reads only where large bodies are: each allocates its whole buffer first.
-        read_bytes = 1024 * 1024 if lane in {Lane.RANGES, Lane.STREAMS} else 64 * 1024
+        carries_down, carries_up = lane in {Lane.RANGES, Lane.STREAMS}, lane in {Lane.UPLOADS, Lane.BULK}
+        read_bytes = 1024 * 1024 if carries_down else 64 * 1024
+        meter = Meter(self.traffic, receives=carries_down, sends=carries_up)
         made = WireTransport(
-            tls, read_bytes=read_bytes, idle=size, idle_s=self.limits.idle_s, proxy=self._proxy
+            tls,
+            read_bytes=read_bytes,
+            idle=size,
+            idle_s=self.limits.idle_s,
+            meter=meter,
+            proxy=self._proxy,
         )
         self._wires.append(made)
         return made
@@ -257,15 +286,17 @@ class Transport:
         if origin_of(request.url) != self._origin:
             raise ProtocolViolation("an address outside the account's server", subject=request.subject)
         self.admit()
-        began = time.monotonic()
+        asked = _Asked(request, f"{self._series}-{next(self._numbers)}")
         body = Whole(request.content) if isinstance(request.content, bytes) else request.content()
         try:
             with self._severing(request, body) as severed:
-                response = await self._clients[request.lane].send(self._message(request, body), stream=True)
+                response = await self._clients[request.lane].send(
+                    self._message(request, body, asked.number), stream=True
+                )
         except NETWORK_ERRORS as error:
             # What broke this one has probably broken those that are idle, too: nobody is to wait for each of them.
             self.distrust_connections()
-            _log_request(request, f"failed ({type(error).__name__})", began)
+            asked.ended(self.traffic.tally, "unreachable", f"failed ({type(error).__name__})")
             if isinstance(error, httpx.ReadTimeout):
                 self.forget_session()  # it may have ended, so that this was a login: see `Limits.login_s`
             raise error_of_exception(error, request.subject) from error
@@ -273,8 +304,10 @@ class Transport:
             with trio.CancelScope(shield=True):
                 await body.aclose()
         if severed.cancelled_caught:
+            asked.ended(self.traffic.tally, "cut off")
             raise Unreachable("cut off, as the login was refused meanwhile", subject=request.subject)
-        _log_request(request, str(response.status_code), began)
+        theirs = response.headers.get("X-Request-Id", "")
+        asked.ended(self.traffic.tally, str(response.status_code), theirs=theirs)
         if told_s := http_date_s(response.headers.get("Date")):
             self.clock_skew_s = told_s - time.time()
         return Reply(response, request, self._silence_s(request))
@@ -292,8 +325,8 @@ class Transport:
             finally:
                 del self._severable[body]
 
-    def _message(self, request: Request, body: httpx.AsyncByteStream) -> httpx.Request:
-        headers = {"Accept-Encoding": "identity"}
+    def _message(self, request: Request, body: httpx.AsyncByteStream, number: str) -> httpx.Request:
+        headers = {"Accept-Encoding": "identity", "X-Request-ID": number}
         if isinstance(request.content, bytes) and request.content:
             headers["Content-Length"] = str(len(request.content))
         message = self._clients[request.lane].build_request(
@@ -314,6 +347,11 @@ class Transport:
     def _silence_s(self, request: Request) -> float:
         silence_s = self.limits.read_s if request.silence_s is None else request.silence_s
         return silence_s if len(self._jar) else max(silence_s, self.limits.login_s)
+
+    def sent_within(self, seconds: float, most: int) -> int:
+        """Return how many of `most` bytes the limit in force lets be sent in so long."""
+        rate = self.traffic.up.rate
+        return most if rate is None else min(most, int(rate * seconds))
 
     def distrust_connections(self) -> None:
         """Make a new connection for every further request: the machine has slept, or changed its network."""

@@ -1,4 +1,4 @@
-"""Our three wishes to the byte stream below HTTP: large reads, straight reads, and hearing a server that answers early.
+"""Our wishes to the byte stream below HTTP: large reads, straight reads, limits, and hearing early answers.
 
 httpcore takes a network backend as a documented argument, and a stream is six methods. So all wishes are a backend
 of our own on trio: no attribute of a library is patched.
@@ -9,6 +9,8 @@ of our own on trio: no attribute of a library is patched.
 - HTTP's parser copies a body three times on its way through. Of a long one it gets only the head, and the body is read
   from here straight (`BodyStream.read_body`): 1 GiB costs 0.4 s of CPU less. The price is the connection, which HTTP's
   parser cannot use again afterwards.
+- What is read and written is counted here, and waits here where a limit is set (`limiting`): before a read or write
+  and never within, so that the time-outs of both go on to be about the server alone.
 - A server may answer before it has read a whole body (412, 413, 507, 401) and stop reading. httpcore looks at the
   answer only after a write error, so the upload would hang until the write times out, or the connection is reset and
   the answer lost. Here every write of a body is raced against a read; an early answer ends the write with the very
@@ -34,6 +36,7 @@ import httpx
 import trio
 from httpcore import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 
+from cloudfs.remote.limiting import Meter
 from cloudfs.remote.proxies import Proxy
 
 __all__ = ["BodyStream", "WireTransport"]
@@ -77,11 +80,12 @@ class BodyStream(AsyncNetworkStream):
     """A connection that reads in large pieces, gives bodies away, and notices early answers."""
 
     def __init__(
-        self, stream: trio.abc.Stream, socket: trio.SocketStream, read_bytes: int, trust: _Trust
+        self, stream: trio.abc.Stream, socket: trio.SocketStream, read_bytes: int, meter: Meter, trust: _Trust
     ) -> None:
         self._stream = stream
         self._socket = socket
         self._read_bytes = read_bytes
+        self._meter = meter
         self._trust = trust
         self._age = trust.age
         self._early: deque[bytes] = deque()
@@ -126,8 +130,11 @@ class BodyStream(AsyncNetworkStream):
         return data[:max_bytes]
 
     async def _receive(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109  # as `read`
-        with _translated(timeout, httpcore.ReadTimeout, httpcore.ReadError):
-            return bytes(await self._stream.receive_some(max_bytes))
+        async def read(most: int) -> bytes:
+            with _translated(timeout, httpcore.ReadTimeout, httpcore.ReadError):
+                return bytes(await self._stream.receive_some(most))
+
+        return await self._meter.receive(max_bytes, read)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore's
         """Send all of it, or raise WriteError where the server answers before it has a long one."""
@@ -142,9 +149,13 @@ class BodyStream(AsyncNetworkStream):
 
     async def _send(self, buffer: bytes, silence_s: float | None) -> None:
         """Send all of it. A line may be as slow as it likes, but not silent: TooSlowError where nothing moves."""
-        for start in range(0, len(buffer), _SLICE):
+
+        async def write(part: memoryview) -> None:
             with trio.fail_after(math.inf if silence_s is None else silence_s):
-                await self._stream.send_all(memoryview(buffer)[start : start + _SLICE])
+                await self._stream.send_all(part)
+
+        for start in range(0, len(buffer), _SLICE):
+            await self._meter.send(memoryview(buffer)[start : start + _SLICE], write)
 
     async def _write_unless_answered(self, buffer: bytes, silence_s: float | None) -> bool:
         """Return whether everything was written; after an early answer the rest of it is not."""
@@ -166,7 +177,9 @@ class BodyStream(AsyncNetworkStream):
         # Cancelling a read loses no bytes, neither of trio's sockets nor of its TLS.
         try:
             while not self._is_answered():
-                self._early.append(bytes(await self._stream.receive_some(self._read_bytes)))
+                heard = bytes(await self._stream.receive_some(self._read_bytes))
+                self._meter.heard(len(heard))
+                self._early.append(heard)
         except trio.BrokenResourceError:
             return  # the write meets the same error and reports it
         write.cancel()
@@ -197,7 +210,7 @@ class BodyStream(AsyncNetworkStream):
         except BaseException:
             await trio.aclose_forcefully(self._socket)
             raise
-        return BodyStream(tls, self._socket, self._read_bytes, self._trust)
+        return BodyStream(tls, self._socket, self._read_bytes, self._meter, self._trust)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  # httpcore's signature
         """Answer httpcore's one question."""
@@ -268,8 +281,9 @@ class _Trust:
 class _Backend(AsyncNetworkBackend):
     """Connections of ours over trio."""
 
-    def __init__(self, read_bytes: int, trust: _Trust) -> None:
+    def __init__(self, read_bytes: int, meter: Meter, trust: _Trust) -> None:
         self._read_bytes = read_bytes
+        self._meter = meter
         self._trust = trust
 
     async def connect_tcp(
@@ -283,7 +297,7 @@ class _Backend(AsyncNetworkBackend):
         del socket_options  # none are ever asked for; trio sets TCP_NODELAY itself
         with _translated(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
             socket = await trio.open_tcp_stream(host, port, local_address=local_address)
-        return BodyStream(socket, socket, self._read_bytes, self._trust)
+        return BodyStream(socket, socket, self._read_bytes, self._meter, self._trust)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
@@ -298,7 +312,14 @@ class WireTransport(httpx.AsyncHTTPTransport):
     """
 
     def __init__(
-        self, tls: ssl.SSLContext, *, read_bytes: int, idle: int, idle_s: float, proxy: Proxy | None = None
+        self,
+        tls: ssl.SSLContext,
+        *,
+        read_bytes: int,
+        idle: int,
+        idle_s: float,
+        meter: Meter,
+        proxy: Proxy | None = None,
     ) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=idle, keepalive_expiry=idle_s)
         super().__init__(verify=tls, trust_env=False, limits=limits)
@@ -310,7 +331,7 @@ class WireTransport(httpx.AsyncHTTPTransport):
             max_connections=None,
             max_keepalive_connections=idle,
             keepalive_expiry=idle_s,
-            network_backend=_Backend(read_bytes, self._trust),
+            network_backend=_Backend(read_bytes, meter, self._trust),
         )
 
     def distrust(self) -> None:

@@ -54,12 +54,12 @@ class Appending:
         same = base.remote == node.remote_version
         return base.size if same and can_check(base.remote.checksum) else 0
 
-    def refuse(self, ino: Ino) -> None:
+    def refuse(self, node: Node) -> None:
         """Send this file whole from now on: the server does not do it where it lies."""
         if len(self._refused) > _MOST_REMEMBERED:
             self._refused.clear()
-        self._refused.add(ino)
-        _log.info("inode %d goes up whole: the server does not take its tail alone", ino)
+        self._refused.add(node.ino)
+        _log.info("%s goes up whole: the server does not take its tail alone", node.name)
 
     def is_refused(self, ino: Ino) -> bool:
         """Tell whether a file is sent whole for that reason."""

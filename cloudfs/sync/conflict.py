@@ -8,6 +8,7 @@ from collections.abc import Callable
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.placing import free_copy_name
 from cloudfs.metadata.takeover import Takeover
+from cloudfs.paths import ROOT_PATH, join
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import Ino, RemoteEntry
@@ -56,9 +57,9 @@ class Conflicts:
                 self._store.add_conflict(node.ino, theirs)
                 self._store.pins.share(node.ino, theirs)
         ours = self._nodes.get(node.ino)
-        _log.info(
-            "%s was changed here and on the server; ours is now %s", name, ours.name if ours else "gone"
-        )
+        path = join(self._nodes.local_path(folder) or ROOT_PATH, name)
+        message = "%s was changed here and on the server; ours is now %s"
+        _log.info(message, path, ours.name if ours else "gone", extra={"path": path})
         if renamed and ours is not None:
             self._sink.entry_changed(folder, ours.name)
         self._sink.entry_changed(folder, name)
@@ -77,6 +78,7 @@ class Conflicts:
             if not node.folder:
                 # What it met has no node yet: `resolve` finds it by its name once it was listed.
                 self._store.add_conflict(node.ino, Ino(0))
-        _log.info("%s exists on the server already; ours is now %s", node.name, copy)
+        path = join(self._nodes.local_path(parent) or ROOT_PATH, node.name)
+        _log.info("%s exists on the server already; ours is now %s", path, copy, extra={"path": path})
         self._sink.entry_removed(parent, node.name, node.ino, node.kind)
         self._sink.entry_changed(parent, copy)

@@ -136,7 +136,7 @@ class GatedRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file, or its tail."""
-        breakable = nullcontext() if self.pause is None else self.pause.breakable(path)
+        breakable = nullcontext() if self.pause is None else self.pause.sending.breakable(path)
         with breakable, self.uploads.counted(path, body, size, base_bytes) as counted:
             await self._prove_login(size - base_bytes)
             stored = await self._changed(

@@ -9,7 +9,7 @@ Programs go first: nothing is asked for while one waits for the server, but for 
 stops with the next whole block. A change that comes while much is brought is looked at after a moment, and the smallest
 come first, so that nothing waits for a file that takes a day.
 
-While a person has paused the account nothing is brought, and what was under way is broken off (`pausing`).
+While it is to rest (`pausing`) nothing is brought, and what was under way is broken off.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ from cloudfs.errors import (
     Unsupported,
 )
 from cloudfs.metadata.pinning import standing
+from cloudfs.remote.limiting import Rank, asking_as
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.kept import Kept, KeptWalker
-from cloudfs.sync.pausing import Pause
+from cloudfs.sync.pausing import Rest
 from cloudfs.sync.pinned import PinKeeper, Root
 from cloudfs.types import BLOCK_SIZE, ROOT, ContentVersion, Ino
 
@@ -141,7 +142,7 @@ class Hydrator:
         fetcher: Fetcher,
         blocks: BlockStore,
         members: Members,
-        pause: Pause,
+        rest: Rest,
         *,
         watched: Callable[[], bool],
     ) -> None:
@@ -151,7 +152,7 @@ class Hydrator:
         self._fetcher = fetcher
         self._blocks = blocks
         self._members = members
-        self._pause = pause
+        self._rest = rest
         self._watched = watched
         self.kept = Kept()
         """As the last walk found it, and less what came since."""
@@ -166,7 +167,7 @@ class Hydrator:
         self._recount_at = 0.0
         """From when on something new ends a pass."""
         self._outage = self._again = self._more = False
-        """The server is away, or a person paused; something passes soon; there is more than was noted."""
+        """The server is away, or it is to rest; something passes soon; there is more than was noted."""
         self._archives_from = -math.inf
         self._renew_at = -math.inf
         """From when on folders are listed again because nobody else does."""
@@ -265,7 +266,7 @@ class Hydrator:
     async def _pass(self) -> None:
         """Count, and bring what is missing, until all was tried or something new is to be counted."""
         self._begun += 1
-        self._outage, self._again, self._more = self._pause.is_on, False, False
+        self._outage, self._again, self._more = self._rest.is_on, False, False
         whole = False
         try:
             took_s = await self._count()
@@ -370,9 +371,10 @@ class Hydrator:
         now = trio.current_time()
         from_at = max(self._recount_at, now + _LEAST_S)
         units = self._units([ino for ino in missing if not self._is_put_off(ino, now)])
-        async with trio.open_nursery() as nursery:
-            for _ in range(_AT_ONCE):
-                nursery.start_soon(self._bring_some, units, from_at)
+        with asking_as(lambda: Rank.BACKGROUND):
+            async with trio.open_nursery() as nursery:
+                for _ in range(_AT_ONCE):
+                    nursery.start_soon(self._bring_some, units, from_at)
         return not self._is_interrupted(from_at)
 
     def _is_interrupted(self, from_at: float) -> bool:
@@ -441,7 +443,7 @@ class Hydrator:
         folder = None if node is None or node.parent is None else self._store.nodes.get(node.parent)
         seen = folder.listed_etag if folder is not None and folder.listed_etag == folder.s_etag else None
         try:
-            with self._begin(sources), self._pause.breakable("files that are kept here"):
+            with self._begin(sources), self._rest.breakable("files that are kept here"):
                 await self._fetcher.prefetch_archive(sources, listed_etag=seen or "")
         except _OUTAGES:
             self._outage = True
@@ -458,13 +460,13 @@ class Hydrator:
         if source is None:
             return
         try:
-            with self._begin([source]), self._pause.breakable("a file that is kept here"):
+            with self._begin([source]), self._rest.breakable("a file that is kept here"):
                 await self._fetcher.prefetch_whole(source, partial(self._turn_or_end, from_at))
         except _Interrupted:
             _log.debug("the rest of inode %d comes after what is new", ino)
         except (PosixError, ChecksumMismatch, RemoteError) as error:
             self._failed(source, error)
-            if self._pause.is_on:
+            if self._rest.is_on:
                 await self._fetcher.quiesce(ino)  # what nobody waits for ends by itself only after a while
 
     async def _turn_or_end(self, from_at: float) -> None:

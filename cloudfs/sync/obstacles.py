@@ -51,8 +51,8 @@ class Obstacles:
     # A person
 
     def is_paused(self) -> bool:
-        """Tell whether everything is to rest."""
-        return self._pause.is_on
+        """Tell whether sending is to rest."""
+        return self._pause.sending.is_on
 
     def is_held(self, step: Step) -> bool:
         """Tell whether a person's word is missing."""

@@ -274,7 +274,7 @@ class Uploader:
                 base_bytes=parcel.base_bytes,
             )
         except Unsupported:
-            self._appending.refuse(parcel.node.ino)
+            self._appending.refuse(parcel.node)
             raise
         reached("tail answered")
         version = RemoteVersion(stored.etag, parcel.size, parcel.mtime_s)

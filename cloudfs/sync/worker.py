@@ -82,7 +82,7 @@ class Worker:
         self._inbox = inbox
         self._executor = executor
         self._connectivity = connectivity
-        self._config = config
+        self.config = config
         self._written_at = written_at
         self._restraint = restraint
         self._obstacles = obstacles
@@ -237,7 +237,7 @@ class Worker:
 
     def _free(self) -> int:
         # During an outage one step is enough to find out whether it is over.
-        return (self._config.parallel if self._connectivity.online else 1) - self._requests
+        return (self.config.parallel if self._connectivity.online else 1) - self._requests
 
     def _start(self, nursery: trio.Nursery, is_right: Callable[[Step], bool]) -> None:
         now = trio.current_time()
@@ -290,7 +290,7 @@ class Worker:
                 chosen.append(step)
                 size += step.node.size
         self._queue.extendleft(reversed(left))
-        if len(chosen) >= self._config.together:
+        if len(chosen) >= self.config.together:
             self._together += 1
             self._begin(nursery, self._carry_out_together, *chosen)
         else:
@@ -326,7 +326,7 @@ class Worker:
                 self._soonest = min(self._soonest, due)
         self._queue = deque(sorted(queue, key=_small_first))
         now = trio.current_time()
-        self._plan_at = now + max(self._config.replan_s, _REST * (now - began))
+        self._plan_at = now + max(self.config.replan_s, _REST * (now - began))
         self._found = self._found or any(self._fits(step) for step in self._queue)
         self._held = self._held or len(steps) < len(planned)
         if not ends:
@@ -347,7 +347,7 @@ class Worker:
         if any(concerns(ino) for concerns in self._hurried):
             return put_off
         written_at = self._written_at(ino)
-        quiet = self._config.quiet_s if written_at is None else self._config.open_quiet_s
+        quiet = self.config.quiet_s if written_at is None else self.config.open_quiet_s
         # Single writes ring no bell: there may be thousands in a second.
         changes = [self._inbox.changed_at(node.ino) for node in step.involved]
         changes += [] if written_at is None else [written_at]
@@ -405,29 +405,30 @@ class Worker:
 
     def _note(self, step: Step, error: Exception) -> None:
         """Say why a step failed, and when it is tried again."""
-        name = step.node.name
+        name = self._store.nodes.local_path(step.node.ino) or step.node.name
+        log = logging.LoggerAdapter(_log, {"path": name})
         match error:
             case StorageAway():
                 self._storages.failed(step.node)
-                _log.info("%s: not sent yet: %s", name, error)
+                log.info("%s: not sent yet: %s", name, error)
             case RemoteError():
                 if not is_outage(error):
                     self.troubles.add(step.node, error)
-                _log.info("%s: not sent yet: %s", name, error)
+                log.info("%s: not sent yet: %s", name, error)
             case LocalDamage() | BaseLost() if not self._executor.is_current(step):
                 # What was to be sent has been replaced here since, and its bytes went; or what it was made from was
                 # only moved there. The next plan has the new content, or the new place.
-                _log.info("%s: %s", name, error)
+                log.info("%s: %s", name, error)
             case LocalDamage():
                 self.troubles.add(step.node, error)
-                _log.error("%s: %s", name, error)  # the sentence says it all
+                log.error("%s: %s", name, error)  # the sentence says it all
             case CloudfsError():
                 self.troubles.add(step.node, error)
-                _log.warning("%s: not sent yet: %s", name, error)
+                log.warning("%s: not sent yet: %s", name, error)
             case _:
                 self.troubles.add(step.node, error)
                 message = "%s: a step failed in an unexpected way and will be tried again"
-                _log.error(message, name, exc_info=error)
+                log.error(message, name, exc_info=error)
 
     def _tell_progress(self) -> None:
         """Whatever came of steps: look for new work, tell those who wait."""

@@ -275,7 +275,7 @@ class FileSystem:
             self._files.flush(file.content)
         except CloudfsError as error:
             # A close before this one has failed with the same; all that is left is to say so.
-            _log.error("inode %s: what was written last could not be kept: %s", file.ino, error)
+            _log.error("%s: what was written last could not be kept: %s", self._named(file.ino), error)
         finally:
             self._closed(file)
 
@@ -298,7 +298,10 @@ class FileSystem:
             self._tree.collect(ino)
         except CloudfsError as error:
             # Its row stays until the next start, which collects what nobody holds.
-            _log.error("inode %s could not be given up: %s", ino, error)
+            _log.error("%s could not be given up: %s", self._named(ino), error)
+
+    def _named(self, ino: Ino) -> str:
+        return self._tree.path(ino) or f"a file that is gone (inode {ino})"
 
     # Folders
 

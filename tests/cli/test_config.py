@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from cloudfs import config
-from cloudfs.config import Account, Folders, Settings
+from cloudfs.config import Account, Bandwidth, Folders, Settings
 from cloudfs.errors import ExitCode, UserError
 
 ACCOUNT = Account(url="https://cloud.example.org/dav/", user="jo", features={"name": "X", "nextcloud": True})
@@ -122,6 +122,7 @@ def test_an_account_comes_back_as_it_was_saved(folders: Folders) -> None:
         ca_file="/etc/ca.pem",
         features={"name": 'N"ame\n', "name_rules": {"forbidden_names": ["a"]}, "depth_infinity": True},
         settings=Settings(cache_size_bytes=2**30, quiet_s=0.5, keep=["/Documents"], keep_max_bytes=5),
+        bandwidth=Bandwidth(up="08:00 512k 19:00 off", metered="limit 1 MB/s"),
     )
     config.save_account(folders, "work", account)
     config.save_account(folders, "alpha", ACCOUNT)
@@ -136,6 +137,29 @@ def test_an_account_comes_back_as_it_was_saved(folders: Folders) -> None:
     [
         ('url = "https://a/"\nuser = "u"\ncolour = "red"\n', "colour"),
         ('url = "https://a/"\nuser = "u"\n[settings]\nquiet_s = "long"\n', "settings.quiet_s"),
+        (
+            'url = "https://a/"\nuser = "u"\n[settings]\nmetrics = 80\n',
+            ".toml:4: settings.metrics: 80 is no port",
+        ),
+        (
+            'url = "https://a/"\nuser = "u"\n[settings]\nmetrics = "a.prom"\n',
+            "settings.metrics: 'a.prom' is no abs",
+        ),
+        ('url = "https://a/"\nuser = "u"\n[bandwidth]\nup = 5\n', "bandwidth.up: expected"),
+        (
+            'url = "https://a/"\nuser = "u"\n[bandwidth]\nup = "fast"\n',
+            ".toml:4: bandwidth.up: 'fast' is no speed",
+        ),
+        (
+            'url = "https://a/"\nuser = "u"\n[bandwidth]\nup = "off"\ndown = "08:00 1M 25:00 off"\n',
+            ".toml:5: bandwidth.down: 25:00 is no time of day",
+        ),
+        (
+            'url = "https://a/"\nuser = "u"\n[bandwidth]\nmetered = "no"\n',
+            ".toml:4: bandwidth.metered: 'no' is none",
+        ),
+        ('url = "https://a/"\nuser = "u"\n[bandwidth]\nmetered_up = "limit"\n', "bandwidth.metered_up: "),
+        ('url = "https://a/"\nuser = "u"\n[bandwidth]\nspeed = "1M"\n', "bandwidth.speed: there is no such"),
         (
             'url = "https://a/"\nuser = "u"\n[settings]\nkeep = ["/a", "../b"]\n',
             "settings.keep: '../b' is no path",
@@ -191,7 +215,7 @@ def test_mistakes_name_the_line(folders: Folders, lines: list[str], line: int) -
 def test_every_setting_is_documented_with_its_default() -> None:
     text = (Path(__file__).parents[2] / "docs/CONFIG.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text, re.MULTILINE))
-    fields = msgspec.structs.asdict(Settings())
+    fields = msgspec.structs.asdict(Settings()) | msgspec.structs.asdict(Bandwidth())
     account = {field.name for field in msgspec.structs.fields(Account)}
     assert rows.keys() == fields.keys() | account
     for name, default in fields.items():

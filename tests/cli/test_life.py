@@ -201,7 +201,40 @@ def test_a_dead_mount_is_found_by_its_name_in_the_working_folder(
     assert not is_mounted(mount_point)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_sighup_has_it_read_its_file_again(mounted: Mount, mount_point: Path, folders: Folders) -> None:
+    log = folders.state / "work" / "daemon.log"
+    os.kill(mounted(), signal.SIGHUP)
+    wait_for(lambda: "reloaded" in log.read_text(), 10)
+    assert is_mounted(mount_point)
+
+
+def test_sighup_ends_what_belongs_to_a_terminal(folders: Folders, mount_point: Path) -> None:
+    """As when its window is closed."""
+    add_account(folders)
+    take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    daemon = [sys.executable, "-m", "tests.control.pretending", "work", str(mount_point)]
+    command = [sys.executable, "-c", take, *daemon]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr
+        assert f"mounted work at {mount_point}" in process.stderr.readline()
+        os.close(theirs)
+        os.close(ours)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "ending: SIGHUP" in said
+    assert not is_mounted(mount_point)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it_cleanly(mounted: Mount, mount_point: Path, folders: Folders, number: int) -> None:
     os.kill(mounted(), number)
     wait_for(lambda: find_holder(folders.state / "work") is None, 10)

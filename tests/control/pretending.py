@@ -20,6 +20,7 @@ from cloudfs.errors import ExitCode, LocalDamage, UserError
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.remote.limiting import Traffic
 from cloudfs.types import ROOT
 from cloudfs.works import Facts, Launch, Works
 from tests.fuse.memory_filesystem import MemoryFileSystem
@@ -62,6 +63,13 @@ class PretendedWorks:
 
     async def log_in(self) -> LoggedIn:
         return LoggedIn("online")
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic()
+
+    def reload(self) -> None:
+        print("reloaded", flush=True)
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         raise UserError("No deletions wait for an answer.", hint=wanted.side, code=ExitCode.NOT_DONE)

@@ -10,7 +10,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from cloudfs import answers, daemon, pinning
+from cloudfs import answers, daemon, pinning, reloading
 from cloudfs.control import pinning as pins
 from cloudfs.control import records
 from cloudfs.control.protocol import MAX_LINE_BYTES, ConflictPair, Decided, Method, Status, Unmounted
@@ -25,7 +25,9 @@ ROWS = {
 
 
 def methods() -> set[str]:
-    source = "".join(map(inspect.getsource, (answers.Answers, pinning.Pinning, daemon._Handlers)))
+    source = "".join(
+        map(inspect.getsource, (answers.Answers, pinning.Pinning, reloading.Reloader, daemon._Handlers))
+    )
     return {*get_args(Method), *re.findall(r'"(\w+)": method\(', source)}
 
 
@@ -44,6 +46,7 @@ def test_every_request_is_listed() -> None:
         ("cache_verify", records.Checked),
         ("pause", records.Paused),
         ("resume", records.Paused),
+        ("reload", records.Reloaded),
         ("pin", pins.Pinned),
         ("pins", pins.Pins),
         ("conflicts", ConflictPair),
@@ -53,6 +56,12 @@ def test_every_request_is_listed() -> None:
 )
 def test_every_field_is_named(name: str, record: type[msgspec.Struct]) -> None:
     assert {field.name for field in msgspec.structs.fields(record)} <= set(re.findall(r"`(\w+)`", ROWS[name]))
+
+
+def test_the_limits_are_named() -> None:
+    paragraph = TEXT[TEXT.index("`limits` (also in `status`)") :].partition("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", paragraph))
+    assert {field.name for field in msgspec.structs.fields(records.Limits)} <= named
 
 
 def test_its_numbers() -> None:

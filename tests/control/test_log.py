@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import stat
+import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cloudfs import log
+from cloudfs.journal import JournalHandler
 from cloudfs.log import Redactor, RepeatFilter
 
 SECRET = "s3cr3t/pass word+äß"
@@ -87,12 +92,113 @@ def test_a_planted_log_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+class Journal:
+    """What the journal's socket got: messages of fields, as systemd reads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "socket"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._socket.settimeout(30)
+
+    def receive(self) -> dict[str, str]:
+        data, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 20, 1)
+        for descriptor in descriptors:  # too long for a message: it comes as a file
+            with os.fdopen(descriptor, "rb") as file:
+                file.seek(0)
+                data = file.read()
+        return dict(self._fields(data))
+
+    @staticmethod
+    def _fields(data: bytes) -> Iterator[tuple[str, str]]:
+        while data:
+            line, _, data = data.partition(b"\n")
+            name, equals, value = line.partition(b"=")
+            if not equals:
+                (length,) = struct.unpack("<Q", data[:8])
+                value, data = data[8 : 8 + length], data[8 + length + 1 :]
+            yield name.decode(), value.decode()
+
+    def close(self) -> None:
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def stream(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Say that stderr leads to the journal."""
+    del capfd
+    status = os.fstat(2)
+    return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal]:
+    with tempfile.TemporaryDirectory(prefix="cloudfs-journal-") as folder:
+        made = Journal(Path(folder))
+        monkeypatch.setattr(JournalHandler.__init__, "__defaults__", (made.path,))
+        yield made
+        made.close()
+
+
 @pytest.mark.expect_log("two")
-def test_the_journal_gets_priorities_and_no_times(capsys: pytest.CaptureFixture[str]) -> None:
-    log.set_up(file=None, environ={"JOURNAL_STREAM": "8:1"})
-    logging.getLogger("cloudfs.x").warning("two\nlines")
+def test_the_journal_gets_fields(stream: dict[str, str], received: Journal) -> None:
+    log.set_up(file=None, account="work", secrets=["s3cr3t"], environ=stream)
+    extra = {"path": "/docs/a\nb s3cr3t.txt", "request_id": "ab-7"}
+    logging.getLogger("cloudfs.x").warning("two\nlines and s3cr3t", extra=extra)
     logging.getLogger("cloudfs.x").debug("not shown")
-    assert capsys.readouterr().err == "<4>cloudfs.x: two\n<4>lines\n"
+    logging.getLogger("cloudfs.x").info("one")
+    first, second = received.receive(), received.receive()
+    assert first["MESSAGE"] == f"two\nlines and {log.HIDDEN}"
+    assert (first["PRIORITY"], second["PRIORITY"]) == ("4", "6")
+    assert first["CLOUDFS_PATH"] == f"/docs/a\nb {log.HIDDEN}.txt"
+    assert first["CLOUDFS_REQUEST_ID"] == "ab-7"
+    assert (first["CLOUDFS_ACCOUNT"], first["SYSLOG_IDENTIFIER"]) == ("work", "cloudfs")
+    assert (first["CLOUDFS_LOGGER"], first["CODE_FILE"]) == ("cloudfs.x", __file__)
+    assert second["MESSAGE"] == "one"
+    assert "CLOUDFS_PATH" not in second
+
+
+@pytest.mark.expect_log("failed")
+def test_the_journal_gets_tracebacks_of_any_length_without_secrets(
+    stream: dict[str, str], received: Journal
+) -> None:
+    log.set_up(file=None, environ=stream)
+    log.hide("later s3cr3t")
+    try:
+        raise ValueError("later s3cr3t" + "x" * 1_000_000 + "\udcff")
+    except ValueError:
+        logging.getLogger("cloudfs.x").exception("failed")
+    told = received.receive()
+    assert told["MESSAGE"].startswith("failed\nTraceback")
+    assert len(told["MESSAGE"]) > 1_000_000
+    assert "s3cr3t" not in "".join(told.values())
+
+
+@pytest.mark.expect_log("two")
+def test_without_its_socket_the_journal_gets_lines(
+    stream: dict[str, str], received: Journal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    received.close()
+    log.set_up(file=None, environ=stream)
+    logging.getLogger("cloudfs.x").warning("two\nlines")
+    assert capfd.readouterr().err == "<4>cloudfs.x: two\n<4>lines\n"
+
+
+def test_a_journal_that_hangs_holds_up_nobody(stream: dict[str, str], received: Journal) -> None:
+    log.set_up(file=None, environ=stream)
+    for number in range(5000):  # nobody reads them
+        logging.getLogger(f"cloudfs.x{number}").info("line")
+    assert received.receive()["MESSAGE"] == "line"
+
+
+@pytest.mark.expect_log("hello")
+def test_what_is_not_the_journal_gets_times(received: Journal, capfd: pytest.CaptureFixture[str]) -> None:
+    """A child of a unit inherits the variable, and may write elsewhere."""
+    del received
+    log.set_up(file=None, environ={"JOURNAL_STREAM": "8:1"})
+    logging.getLogger("cloudfs.x").warning("hello")
+    assert re.fullmatch(r"[-0-9]+ [:,0-9]+ WARNING cloudfs.x: hello\n", capfd.readouterr().err)
 
 
 def test_floods_are_kept_back_and_counted() -> None:

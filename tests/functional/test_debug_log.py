@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,14 @@ def test_every_step_and_request_is_logged(tmp_path: Path, caplog: pytest.LogCapt
             stage.sync()
         finally:
             stage.close()
+        numbers = {record.headers.get("x-request-id") for record in server.requests}
     assert "file: Upload begins" in caplog.messages
-    assert any(line.startswith("PUT /file: 201 after ") for line in caplog.messages)
-    assert any(line.startswith("PROPFIND /: 207 after ") for line in caplog.messages)
+    said = [
+        re.fullmatch(r"\[(\w{8}-\d+)(?:, there \S+)?\] (.*) after \d+ ms", line) for line in caplog.messages
+    ]
+    requests = {line[1]: line[2] for line in said if line}
+    assert {"PUT /file: 201", "PROPFIND /: 207"} <= {*requests.values()}
+    # The server hears the number that the log has.
+    assert {*requests} <= numbers
     assert PASSWORD not in caplog.text
     assert "Authorization" not in caplog.text
