@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 _GIGABYTE = 10**9
 
-_OF_THE_LOGIN = frozenset({"features", "own_password"})
+_OF_THE_LOGIN = frozenset({"features", "own_password", "secret_store"})
 """Written by programs: another login is handed over by itself."""
 
 
