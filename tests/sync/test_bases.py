@@ -202,6 +202,43 @@ def test_a_fetch_that_fails_is_told_by_the_upload_alone(tmp_path: Path) -> None:
     tell(tmp_path, story, remote)
 
 
+async def lost_after(world: World, wait_s: float) -> None:
+    """Have another client replace a file that is edited and held open, when what it stands on must be here."""
+    async with opened(world, "a") as handle:
+        await world.write(handle, 5, b"new")
+        await trio.sleep(wait_s)
+        assert not asked(world.remote, "put")
+        world.remote.other.write("/a", b"theirs")
+    assert not await world.drain()
+    assert b"theirs" in world.remote.other.tree().values()
+    assert OLD[:5] + b"new" + OLD[8:] in world.remote.other.tree().values()
+
+
+def test_a_fetch_that_failed_is_made_again_before_another_client_replaces_the_file(tmp_path: Path) -> None:
+    """A broken connection is followed by a good one long before the upload of a file that stays open."""
+    remote = server()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.faults.next("stream", [FaultKind.REFUSE] * 4)
+        await lost_after(world, 20)
+
+    tell(tmp_path, story, remote, poll_s=5, quiet_s=10)
+
+
+def test_what_is_edited_while_the_server_is_away_has_its_base_fetched_when_it_is_back(tmp_path: Path) -> None:
+    remote = server(OLD, "/a", "/b")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.faults.unreachable_for(5.0)
+        with pytest.raises(Unreachable):
+            await world.read_file("b")
+        await lost_after(world, 20)
+
+    tell(tmp_path, story, remote, poll_s=5, quiet_s=10)
+
+
 class Counting(FakeRemote):
     """Knows how many downloads there were at one time."""
 
