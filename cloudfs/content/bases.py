@@ -5,7 +5,7 @@ is not cached of it is nowhere any more: the file cannot be read in full, nor se
 base of one block is fetched soon after the first write, which the upload would have to do anyway; a larger one is not
 downloaded for a tail.
 
-    first write or truncate of a version -> note -> 0.3 s -> is it still needed? -> Fetcher.prefetch_whole
+    first write or truncate of a version -> note -> 0.05 s -> is it still needed? -> Fetcher.prefetch_whole
 
 While the server cannot be asked it waits; what fails for a moment is tried again for as long as it is needed.
 
@@ -33,8 +33,9 @@ __all__ = ["Bases", "leans_on"]
 
 _log = logging.getLogger(__name__)
 
-_MOMENT_S = 0.3
-"""Whoever overwrites a whole file in several writes is mostly done by then; no other client is so quick."""
+_MOMENT_S = 0.05
+"""Whoever overwrites a whole file of so few bytes in several writes is mostly done by then. No longer: a server under
+load carries out another client's change before a request that came a moment later."""
 _AGAIN_S = 2.0
 """What failed is tried again after so long, then twice as long, up to a minute."""
 _AGAIN_MOST_S = 60.0

@@ -202,6 +202,22 @@ def test_a_fetch_that_fails_is_told_by_the_upload_alone(tmp_path: Path) -> None:
     tell(tmp_path, story, remote)
 
 
+def test_another_client_that_replaces_the_file_a_tenth_of_a_second_later_finds_the_whole_edit(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World) -> None:
+        await world.walk()
+        await overwrite(world, "a", 5, b"new")
+        await trio.sleep(0.1)
+        world.remote.other.write("/a", b"theirs")
+        assert not await world.drain()
+        assert sorted(map(str, world.remote.other.tree().values())) == sorted(
+            map(str, (b"theirs", OLD[:5] + b"new" + OLD[8:]))
+        )
+
+    tell(tmp_path, story, server(), poll_s=0)
+
+
 async def lost_after(world: World, wait_s: float) -> None:
     """Have another client replace a file that is edited and held open, when what it stands on must be here."""
     async with opened(world, "a") as handle:
