@@ -9,14 +9,13 @@ downloaded for a tail.
 
 While the server cannot be asked it waits; what fails for a moment is tried again for as long as it is needed.
 
-The oldest first: it has been in danger for the longest time, and is the next to be sent; the worker, which has to send
-besides, does not overtake.
+The newest first: where the server is slower than the edits come, the oldest is lost most probably. To look for that in
+vain takes two requests, while the next one would be lost, and so on. It is the next to be sent, which fetches it, too.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -56,7 +55,7 @@ class Bases:
         self._store = store
         self._fetcher = fetcher
         self._live = live
-        self._noted: deque[tuple[Source, float, float]] = deque()
+        self._noted: list[tuple[Source, float, float]] = []
         """A base, when it is due, and how long to wait after a failure."""
         self._waiting = trio.Semaphore(0)
         self._rests_until = 0.0
@@ -85,12 +84,12 @@ class Bases:
     async def _bring_some(self, may_ask: Callable[[], bool], nursery: trio.Nursery) -> None:
         while True:
             await self._waiting.acquire()
-            base, due, again_s = self._noted.popleft()
+            base, due, again_s = self._noted.pop()
             await trio.sleep_until(due)
             if trio.current_time() < self._rests_until or not self._is_needed(base):
                 continue
             if not may_ask():
-                self._noted.appendleft((base, trio.current_time() + _AGAIN_S, again_s))
+                self._noted.append((base, trio.current_time() + _AGAIN_S, again_s))
                 self._waiting.release()
             elif not await self._bring(base):
                 nursery.start_soon(self._note_again, base, again_s)

@@ -255,6 +255,27 @@ def test_what_is_edited_while_the_server_is_away_has_its_base_fetched_when_it_is
     tell(tmp_path, story, remote, poll_s=5, quiet_s=10)
 
 
+@pytest.mark.expect_log("another client replaced")
+def test_a_new_base_does_not_wait_for_many_that_are_lost(tmp_path: Path) -> None:
+    """A slow server: once behind, each base that was asked for came too late, and so it went on."""
+    remote = many(FakeRemote(latency_s=1.5))
+
+    async def story(world: World) -> None:
+        await world.walk()
+        for name in FILES[1:]:
+            await overwrite(world, name, 5, b"new")
+        for name in FILES[1:]:
+            world.remote.other.write(f"/{name}", b"theirs")
+        await overwrite(world, FILES[0], 5, b"new")
+        await trio.sleep(15)
+        assert not asked(world.remote, "put")
+        world.remote.other.write(f"/{FILES[0]}", b"theirs")
+        await world.drain()
+        assert OLD[:5] + b"new" + OLD[8:] in world.remote.other.tree().values()
+
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=100)
+
+
 class Counting(FakeRemote):
     """Knows how many downloads there were at one time."""
 
