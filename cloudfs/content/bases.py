@@ -5,16 +5,17 @@ is not cached of it is nowhere any more: the file cannot be read in full, nor se
 base of one block is fetched soon after the first write, which the upload would have to do anyway; a larger one is not
 downloaded for a tail.
 
-    first write or truncate of a version -> note -> 0.3 s -> is it still needed? -> Fetcher.prefetch_whole
+    first write or truncate of a version -> note -> 0.05 s -> is it still needed? -> Fetcher.prefetch_whole
 
-The oldest first: it has been in danger for the longest time, and is the next to be sent; the worker, which has to send
-besides, does not overtake.
+While the server cannot be asked it waits; what fails for a moment is tried again for as long as it is needed.
+
+The newest first: where the server is slower than the edits come, the oldest is lost most probably. To look for that in
+vain takes two requests, while the next one would be lost, and so on. It is the next to be sent, which fetches it, too.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -31,8 +32,12 @@ __all__ = ["Bases", "leans_on"]
 
 _log = logging.getLogger(__name__)
 
-_MOMENT_S = 0.3
-"""Whoever overwrites a whole file in several writes is mostly done by then; no other client is so quick."""
+_MOMENT_S = 0.05
+"""Whoever overwrites a whole file of so few bytes in several writes is mostly done by then. No longer: a server under
+load carries out another client's change before a request that came a moment later."""
+_AGAIN_S = 2.0
+"""What failed is tried again after so long, then twice as long, up to a minute."""
+_AGAIN_MOST_S = 60.0
 _AT_ONCE = 2
 _MOST_WAITING = 10_000
 """What is edited beyond that is left to its upload."""
@@ -50,7 +55,8 @@ class Bases:
         self._store = store
         self._fetcher = fetcher
         self._live = live
-        self._noted: deque[tuple[Source, float]] = deque()
+        self._noted: list[tuple[Source, float, float]] = []
+        """A base, when it is due, and how long to wait after a failure."""
         self._waiting = trio.Semaphore(0)
         self._rests_until = 0.0
 
@@ -63,22 +69,35 @@ class Bases:
             or len(self._noted) >= _MOST_WAITING
         ):
             return
-        self._noted.append((base, trio.current_time() + _MOMENT_S))
+        self._put(base, _MOMENT_S, _AGAIN_S)
+
+    def _put(self, base: Source, wait_s: float, again_s: float) -> None:
+        self._noted.append((base, trio.current_time() + wait_s, again_s))
         self._waiting.release()
 
     async def run(self, may_ask: Callable[[], bool]) -> None:
         """Fetch what is noted, two at a time, for ever; nothing while `may_ask` says that it cannot be asked."""
         async with trio.open_nursery() as nursery:
             for _ in range(_AT_ONCE):
-                nursery.start_soon(self._bring_some, may_ask)
+                nursery.start_soon(self._bring_some, may_ask, nursery)
 
-    async def _bring_some(self, may_ask: Callable[[], bool]) -> None:
+    async def _bring_some(self, may_ask: Callable[[], bool], nursery: trio.Nursery) -> None:
         while True:
             await self._waiting.acquire()
-            base, due = self._noted.popleft()
+            base, due, again_s = self._noted.pop()
             await trio.sleep_until(due)
-            if may_ask() and trio.current_time() >= self._rests_until and self._is_needed(base):
-                await self._bring(base)
+            if trio.current_time() < self._rests_until or not self._is_needed(base):
+                continue
+            if not may_ask():
+                self._noted.append((base, trio.current_time() + _AGAIN_S, again_s))
+                self._waiting.release()
+            elif not await self._bring(base):
+                nursery.start_soon(self._note_again, base, again_s)
+
+    async def _note_again(self, base: Source, again_s: float) -> None:
+        """Beside the queue, in which what is new is not to wait for it."""
+        await trio.sleep(again_s)
+        self._put(base, 0.0, min(2 * again_s, _AGAIN_MOST_S))
 
     def _is_needed(self, base: Source) -> bool:
         """Tell whether a file stands on it now; whoever has it open knows more than its rows do."""
@@ -87,7 +106,8 @@ class Bases:
         node = self._store.nodes.get(base.ino)
         return node is not None and node.linked and node.content_dirty and lacks_bytes(self._store, node)
 
-    async def _bring(self, base: Source) -> None:
+    async def _bring(self, base: Source) -> bool:
+        """Fetch one; tell whether that is settled: here, or not to be had."""
         try:
             await self._fetcher.prefetch_whole(base)
         except PosixError as error:
@@ -96,6 +116,8 @@ class Bases:
         except CloudfsError as error:
             # Whether it matters the upload tells.
             _log.debug("inode %d: what it was edited from was not fetched: %s", base.ino, error)
+            return not error.temporary
+        return True
 
 
 def leans_on(top: Layer | Source | None, base: Source) -> bool:

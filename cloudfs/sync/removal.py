@@ -1,7 +1,8 @@
 """Removes on the server what the mount shows no more, and nothing else.
 
 A file is deleted under the condition that it is the version we know. WebDAV has no such condition for folders,
-so a folder is looked through right before its one DELETE; what is unknown or changed in it is kept.
+so a folder is looked through right before its one DELETE; what is unknown or changed in it is kept. Where folders'
+ETags tell of changes below them, the look counts only if nothing changed while it took.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import Changed, NotFound, ProtocolViolation, Unsupported
+from cloudfs.errors import Changed, Locked, NotFound, ProtocolViolation, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.residents import Residents
 from cloudfs.remote.protocol import Remote
@@ -139,7 +140,8 @@ class Remover:
             as_known = await self._is_as_known(node, path)
         except Unsupported as error:
             raise Changed("it is a file on the server by now", subject=path) from error
-        if as_known:
+        if as_known is not None:
+            await self._require_unchanged(node, as_known)
             self._require_kept(node, path)
             await self._delete(node, path)
             return
@@ -147,6 +149,15 @@ class Remover:
             if not member.folder and not self._needs_server(member.ino):
                 await self._remove_if_unchanged(member)
         raise Changed("it holds files that were not known here", subject=path)
+
+    async def _require_unchanged(self, node: Node, looked_at: RemoteEntry) -> None:
+        """Raise Locked when anything changed in a folder while those in it were looked through, if its ETag tells."""
+        if not self._remote.features.deep_etags:
+            return
+        if not any(member.folder for member in self._nodes.synced_children(node.ino)):
+            return  # one look, just now
+        if (await self._remote.stat(looked_at.path)).version.etag != looked_at.version.etag:
+            raise Locked("another client is changing something in it", subject=looked_at.path)
 
     def _require_kept(self, node: Node, path: RemotePath) -> None:
         """Raise Changed when the mount shows a file whose bytes are in the server's folder alone.
@@ -182,20 +193,21 @@ class Remover:
                 return
         self.commit(member)
 
-    async def _is_as_known(self, folder: Node, path: RemotePath) -> bool:
+    async def _is_as_known(self, folder: Node, path: RemotePath) -> RemoteEntry | None:
+        """Return the folder's entry from before the folders in it were looked through, None where anything is news."""
         own, members = await self._remote.list_folder(path)
         if own.hidden_members or self._evidence.is_another(folder, own):
-            return False  # names that the mount cannot show, or another folder: nobody here has seen what would go
+            return None  # names that the mount cannot show, or another folder: nobody here has seen what would go
         for entry in members:
             known = self._nodes.synced_child(folder.ino, entry.name)
             if known is None or known.kind is not entry.kind:
-                return False
+                return None
             if known.folder:
-                if not await self._is_as_known(known, entry.path):
-                    return False
+                if await self._is_as_known(known, entry.path) is None:
+                    return None
             elif not await self._is_version(known, entry):
-                return False
-        return True
+                return None
+        return own
 
     async def _is_version(self, known: Node, entry: RemoteEntry) -> bool:
         if known.remote_version.same_content(entry.version):

@@ -202,6 +202,80 @@ def test_a_fetch_that_fails_is_told_by_the_upload_alone(tmp_path: Path) -> None:
     tell(tmp_path, story, remote)
 
 
+def test_another_client_that_replaces_the_file_a_tenth_of_a_second_later_finds_the_whole_edit(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World) -> None:
+        await world.walk()
+        await overwrite(world, "a", 5, b"new")
+        await trio.sleep(0.1)
+        world.remote.other.write("/a", b"theirs")
+        assert not await world.drain()
+        assert sorted(map(str, world.remote.other.tree().values())) == sorted(
+            map(str, (b"theirs", OLD[:5] + b"new" + OLD[8:]))
+        )
+
+    tell(tmp_path, story, server(), poll_s=0)
+
+
+async def lost_after(world: World, wait_s: float) -> None:
+    """Have another client replace a file that is edited and held open, when what it stands on must be here."""
+    async with opened(world, "a") as handle:
+        await world.write(handle, 5, b"new")
+        await trio.sleep(wait_s)
+        assert not asked(world.remote, "put")
+        world.remote.other.write("/a", b"theirs")
+    assert not await world.drain()
+    assert b"theirs" in world.remote.other.tree().values()
+    assert OLD[:5] + b"new" + OLD[8:] in world.remote.other.tree().values()
+
+
+def test_a_fetch_that_failed_is_made_again_before_another_client_replaces_the_file(tmp_path: Path) -> None:
+    """A broken connection is followed by a good one long before the upload of a file that stays open."""
+    remote = server()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.faults.next("stream", [FaultKind.REFUSE] * 4)
+        await lost_after(world, 20)
+
+    tell(tmp_path, story, remote, poll_s=5, quiet_s=10)
+
+
+def test_what_is_edited_while_the_server_is_away_has_its_base_fetched_when_it_is_back(tmp_path: Path) -> None:
+    remote = server(OLD, "/a", "/b")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.faults.unreachable_for(5.0)
+        with pytest.raises(Unreachable):
+            await world.read_file("b")
+        await lost_after(world, 20)
+
+    tell(tmp_path, story, remote, poll_s=5, quiet_s=10)
+
+
+@pytest.mark.expect_log("another client replaced")
+def test_a_new_base_does_not_wait_for_many_that_are_lost(tmp_path: Path) -> None:
+    """A slow server: once behind, each base that was asked for came too late, and so it went on."""
+    remote = many(FakeRemote(latency_s=1.5))
+
+    async def story(world: World) -> None:
+        await world.walk()
+        for name in FILES[1:]:
+            await overwrite(world, name, 5, b"new")
+        for name in FILES[1:]:
+            world.remote.other.write(f"/{name}", b"theirs")
+        await overwrite(world, FILES[0], 5, b"new")
+        await trio.sleep(15)
+        assert not asked(world.remote, "put")
+        world.remote.other.write(f"/{FILES[0]}", b"theirs")
+        await world.drain()
+        assert OLD[:5] + b"new" + OLD[8:] in world.remote.other.tree().values()
+
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=100)
+
+
 class Counting(FakeRemote):
     """Knows how many downloads there were at one time."""
 

@@ -859,3 +859,25 @@ def test_a_move_from_a_folder_that_goes_meanwhile_is_given_up(tmp_path: Path, th
         assert await world.tree() == remote.other.tree()
 
     tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("there", ["/b2", "/f/b2"])
+def test_a_save_by_rename_that_another_client_moves_before_it_is_found_out_stays_under_both_names(
+    tmp_path: Path, there: str
+) -> None:
+    """A second copy, and no loss: after the answer there would be the moved one alone."""
+    remote = stocked(FakeRemote)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.faults.next("put", [FaultKind.LOSE_REPLY])
+        await save_by_rename(world)
+        while not any(request.method == "put" for request in remote.log):
+            await trio.sleep(0.1)
+        remote.other.move("/a", there)
+        assert not await world.drain()
+        tree = remote.other.tree()
+        assert tree["/a"] == tree[there] == b"saved"
+        assert await world.tree() == tree
+
+    tell(tmp_path, story, remote)

@@ -1,0 +1,50 @@
+"""Folders that are removed here while another client works in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cloudfs.types import RemoteEntry, RemotePath
+from tests.model.fake_remote import FakeRemote
+from tests.sync.mount import World, tell
+
+
+class Beaten(FakeRemote):
+    """Has another client write while a folder is looked through that is about to be removed."""
+
+    writes = ""
+
+    async def list_folder(self, path: RemotePath) -> tuple[RemoteEntry, Sequence[RemoteEntry]]:
+        if path == "/d/deep" and self.writes:
+            self.other.write(self.writes, b"theirs")
+            self.writes = ""
+        return await super().list_folder(path)
+
+
+@pytest.mark.parametrize("where", ["/d/a", "/d/new"], ids=["known", "new"])
+def test_what_another_client_writes_while_a_removed_folder_is_looked_through_stays(
+    tmp_path: Path, where: str
+) -> None:
+    """The folder itself was listed before the ones in it: what came after that went with it."""
+    remote = Beaten()
+    for path in ("/d", "/d/deep"):
+        remote.other.mkdir(path)
+    for path in ("/d/a", "/d/deep/b"):
+        remote.other.write(path, b"old")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.writes = where
+        for path in ("d/deep/b", "d/a"):
+            await world.unlink(path)
+        for path in ("d/deep", "d"):
+            await world.rmdir(path)
+        assert not await world.drain()
+        assert not remote.writes, "nobody looked"
+        assert remote.other.tree() == {"/d": None, "/d/deep": None, where: b"theirs"}
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote, poll_s=0)
