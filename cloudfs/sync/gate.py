@@ -136,7 +136,11 @@ class GatedRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file, or its tail."""
-        breakable = nullcontext() if self.pause is None else self.pause.sending.breakable(path)
+        # Elsewhere a part of an overwrite may become the file (protocol.md §6), for as long as the pause lasts.
+        may_be_cut = self.features.nextcloud and (condition.absent or self.features.chunking)
+        breakable = (
+            nullcontext() if self.pause is None else self.pause.sending.breakable(path, once_begun=may_be_cut)
+        )
         with breakable, self.uploads.counted(path, body, size, base_bytes) as counted:
             await self._prove_login(size - base_bytes)
             stored = await self._changed(

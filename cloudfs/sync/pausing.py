@@ -60,14 +60,18 @@ class Rest:
             self._ended()
 
     @contextmanager
-    def breakable(self, subject: str) -> Iterator[None]:
-        """Have what is inside broken off when a rest begins. Raises Unreachable, `unsent` where it was not begun."""
+    def breakable(self, subject: str, *, once_begun: bool = True) -> Iterator[None]:
+        """Have what is inside broken off when a rest begins. Raises Unreachable, `unsent` where it was not begun.
+
+        `once_begun`: False for what has to come to its end then.
+        """
         if self.is_on:
             error = self._broken_off(subject)
             error.unsent = True
             raise error
         with trio.CancelScope() as scope:
-            self._breakable.add(scope)
+            if once_begun:
+                self._breakable.add(scope)
             try:
                 yield
             finally:

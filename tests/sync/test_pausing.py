@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from cloudfs.errors import Unreachable
+from cloudfs.remote.protocol import Condition
 from cloudfs.store.store import Store
-from cloudfs.sync.connectivity import State
+from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.gate import GatedRemote
 from cloudfs.sync.pausing import Pause
+from cloudfs.types import RemotePath
 from tests.functional.drivers import read, write
 from tests.functional.stages import USER, VfsStage
+from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.servers import Hold, StandIn
+from tests.sync.plain_remote import PlainRemote
 
 MIB = 1 << 20
 
@@ -60,6 +66,41 @@ async def test_what_is_under_way_is_broken_off(store: Store) -> None:
         pause.begin()
         await trio.sleep_forever()
     assert not broken.value.unsent
+
+
+@pytest.mark.parametrize("kind", [FakeRemote, PlainRemote])
+async def test_only_what_may_be_cut_is_broken_off(
+    store: Store, autojump_clock: MockClock, kind: type[FakeRemote]
+) -> None:
+    """A plain server keeps what arrived of an overwrite: that would be the file until the pause is over."""
+    del autojump_clock
+    remote = kind()
+    remote.other.write("/file", b"theirs")
+    remote.faults.next("put", [FaultKind.SLOW])
+    gate, pause = GatedRemote(remote, Connectivity(returned=lambda: None)), Pause(store)
+    gate.pause = pause
+    version = (await gate.stat(RemotePath("/file"))).version
+
+    async def content(start: int = 0) -> AsyncIterator[bytes]:
+        yield b"ours"[start:]
+
+    async def begin() -> None:
+        await trio.sleep(1)
+        pause.begin()
+
+    async def save() -> bool:
+        try:
+            await gate.put(RemotePath("/file"), content, 4, Condition(version))
+        except Unreachable:
+            return False
+        return True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begin)
+        assert await save() is (kind is PlainRemote)
+    with pytest.raises(Unreachable) as refused:
+        await gate.put(RemotePath("/new"), content, 4, Condition(absent=True))
+    assert refused.value.unsent
 
 
 @pytest.mark.shared_engine
