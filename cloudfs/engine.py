@@ -36,6 +36,7 @@ from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.quota import Quota
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
+from cloudfs.metadata.spreading import Spreading
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
@@ -249,12 +250,19 @@ async def _compose(
         rules=lambda: remote.features.name_rules,
         changed=changed,
         discard=files.disposal.discard,
+        spreading=Spreading(store, changed, inbox.ring),
     )
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     executor = Executor(store, remote, lister, touches, hands, echoes)
     obstacles = Obstacles(
-        store.nodes, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard
+        store,
+        residents,
+        connectivity,
+        inbox.troubles,
+        restraint=restraint,
+        guard=guard,
+        spreading=tree.spreading,
     )
     worker = Worker(
         store,
@@ -293,6 +301,7 @@ async def _compose(
         ("staging upkeep", files.disposal.run),
         ("hardening", files.hardening.run),
         ("deletion guard", deletions.run),
+        ("marking", tree.spreading.run),
         ("changes of others", watcher.run),
         ("messages of the server", pusher.run),
         *([("outages", outages.run)] if outages else []),

@@ -22,14 +22,15 @@ import trio
 from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.store.room import Room
 from cloudfs.store.schema import begin_versions, create_or_migrate
+from cloudfs.store.snapshot import Snapshot
 
 __all__ = ["Database", "DatabaseDamaged", "set_aside"]
 
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 """The WAL is folded into the database beyond this size; about 4,000 small transactions."""
 
-_ROWS_PER_LOOK = 128
-"""Rows changed, of up to four pages each, between two looks at how full the disk is."""
+_ROWS_PER_LOOK = 64
+"""Rows changed, of up to eight pages each, between two looks at how full the disk is."""
 
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
@@ -138,9 +139,34 @@ class Database:
                     raise
                 return self._db.execute(sql, parameters)
             except sqlite3.DatabaseError as error:
-                if _primary(error) in _DAMAGE:
-                    with contextlib.suppress(OSError):
-                        _mark_of(self._path).touch()
+                self._note_damage(error)
+                raise
+
+    def _note_damage(self, error: sqlite3.DatabaseError) -> None:
+        if _primary(error) in _DAMAGE:
+            with contextlib.suppress(OSError):
+                _mark_of(self._path).touch()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give the nodes as they are now, and stay so within the block, whatever is committed meanwhile; 0.2 ms.
+
+        Not inside `transaction`, whose changes it would not show. The block may await; as long as it lasts the WAL
+        only grows.
+        """
+        with self._reading(), contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+            for statement in ("PRAGMA query_only = ON", "PRAGMA cache_size = -1024", "BEGIN"):
+                db.execute(statement)
+            db.execute("SELECT 1 FROM meta").fetchone()  # the first look is what it goes on seeing
+            yield Snapshot(db, self._reading)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with translated():
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                self._note_damage(error)
                 raise
 
     def _look_at_disk(self) -> None:

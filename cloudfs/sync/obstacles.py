@@ -6,8 +6,9 @@ import trio
 
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.residents import Residents
-from cloudfs.store.nodes import Nodes
+from cloudfs.metadata.spreading import Spreading
 from cloudfs.store.records import Node
+from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.planner import plan
 from cloudfs.sync.restraint import Restraint
@@ -26,28 +27,31 @@ class Obstacles:
 
     def __init__(
         self,
-        nodes: Nodes,
+        store: Store,
         residents: Residents,
         connectivity: Connectivity,
         troubles: Troubles,
         *,
         restraint: Restraint,
         guard: VanishGuard,
+        spreading: Spreading,
     ) -> None:
-        self._nodes = nodes
+        self._store = store
+        self._nodes = store.nodes
         self._residents = residents
         self._connectivity = connectivity
         self._troubles = troubles
         self._restraint = restraint
         self._guard = guard
+        self._spreading = spreading
         self._readers: dict[Ino, set[Ino]] = {}
         """Files found open in a folder that is to be removed."""
 
     # A person
 
     def is_held(self, step: Step) -> bool:
-        """Tell whether a person's word is missing."""
-        if self._guard.covers(step.node):
+        """Tell whether a person's word is missing, or it is not marked yet what stays on this machine."""
+        if self._spreading.pending or self._guard.covers(step.node):
             return True
         return isinstance(step, Remove) and self._restraint.holds(step.node)
 
@@ -90,14 +94,10 @@ class Obstacles:
     async def find_readers(self, folder: Node) -> bool:
         """Look once for what is open in an unlinked folder. Unlinked itself, nothing in it is opened anew."""
         found: set[Ino] = set()
-        level = [folder.ino]
-        while level:
-            for ino, is_folder in self._nodes.synced_member_inos(level.pop()):
-                if is_folder:
-                    level.append(ino)
-                elif self._residents.is_open(ino):
-                    found.add(ino)
-            await trio.lowlevel.checkpoint()
+        with self._store.db.snapshot() as rows:
+            for page in rows.synced_below(folder.ino):
+                found.update(ino for ino, is_folder in page if not is_folder and self._residents.is_open(ino))
+                await trio.lowlevel.checkpoint()
         if found:
             self._readers[folder.ino] = found
         else:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import chain
 
+import trio
+
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import BaseLost, Changed, NotFound, ProtocolViolation, Unsupported
@@ -26,6 +30,9 @@ from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 __all__ = ["Remover"]
 
 _log = logging.getLogger(__name__)
+
+_BATCH = 100
+"""Nodes between two checkpoints: 10 ms on the loop."""
 
 
 class Remover:
@@ -77,13 +84,13 @@ class Remover:
         except NotFound:
             pass
         except Changed:
-            if self._holds_shown(node):
+            if await self._holds_shown(node):
                 raise  # what is shown of the server's files is to be kept first, at the next try
             # The server's version was changed since: it wins over our removal.
             _log.info("%s was changed on the server: it is not removed", node.name)
-            self.commit(node)
+            await self.commit(node)
             return False
-        self.commit(node)
+        await self.commit(node)
         return True
 
     async def _remove_file(self, node: Node, path: RemotePath) -> None:
@@ -142,7 +149,7 @@ class Remover:
         except Unsupported as error:
             raise Changed("it is a file on the server by now", subject=path) from error
         if as_known:
-            self._require_kept(node, path)
+            await self._require_kept(node, path)
             await self._delete(node, path)
             return
         for member in reversed(self._nodes.synced_descendants(node.ino)):
@@ -150,19 +157,32 @@ class Remover:
                 await self._remove_if_unchanged(member)
         raise Changed("it holds files that were not known here", subject=path)
 
-    def _require_kept(self, node: Node, path: RemotePath) -> None:
+    async def _require_kept(self, node: Node, path: RemotePath) -> None:
         """Raise Changed when the mount shows a file whose bytes are in the server's folder alone.
 
         A listing may have brought one since, or one was moved out of the folder since this was planned.
         """
-        if self._holds_shown(node):
+        if await self._holds_shown(node):
             raise Changed("it has files that are not kept here yet", subject=path)
 
-    def _holds_shown(self, node: Node) -> bool:
-        """Tell whether a file that the mount shows, in the folder or moved out of it, has its bytes in it alone."""
-        shown = self._nodes.descendants(node.ino) if node.linked else []
-        there = self._nodes.synced_descendants(node.ino) if node.folder else []
-        return any(self._needs_server(member.ino) for member in (*shown, *there))
+    async def _holds_shown(self, node: Node) -> bool:
+        """Tell whether a file that the mount shows, in the folder or moved out of it, has its bytes in it alone.
+
+        NO CHECKPOINT after its last look. What changes while it reads the rows in slices is looked at by itself.
+        """
+        if not node.folder:
+            return False
+        with self._nodes.watched() as changed:
+            with self._store.db.snapshot() as rows:
+                there, shown = (rows.clean_files_below(node.ino, shown=shown) for shown in (False, True))
+                for page in chain(there, shown if node.linked else ()):
+                    if any(map(self._needs_server, page)):
+                        return True
+                    await trio.lowlevel.checkpoint()
+            return any(self._needs_server(ino) and self._is_below(ino, node.ino) for ino in changed)
+
+    def _is_below(self, ino: Ino, folder: Ino) -> bool:
+        return folder in self._nodes.synced_ancestors(ino) or folder in self._nodes.ancestors(ino)
 
     def _needs_server(self, ino: Ino) -> bool:
         """Tell whether the mount shows a file whose bytes are on the server alone."""
@@ -182,13 +202,15 @@ class Remover:
                 _log.debug("not removed: %s", error)
                 self._doubts.settle(member.ino)
                 return
-        self.commit(member)
+        await self.commit(member)
 
     async def _is_as_known(self, folder: Node, path: RemotePath) -> bool:
         own, members = await self._remote.list_folder(path)
         if own.hidden_members:
             return False  # names that the mount cannot show: nobody here has seen what would go
-        for entry in members:
+        for number, entry in enumerate(members, 1):
+            if number % _BATCH == 0:
+                await trio.lowlevel.checkpoint()
             known = self._nodes.synced_child(folder.ino, entry.name)
             if known is None or known.kind is not entry.kind:
                 return False
@@ -209,18 +231,49 @@ class Remover:
         contents = [*self._store.attempts(node.ino), *base_content(node)]
         return await self._evidence.sent(entry, contents) is not None
 
-    def commit(self, node: Node) -> None:
-        """The server has it no more, nor what was in it: what the mount shows of that is new from now on."""
+    async def commit(self, node: Node) -> None:
+        """The server has it no more, nor what was in it: what the mount shows of that is new from now on.
+
+        The node itself goes last: if this breaks off, it is still to be removed, and found to be gone.
+        """
+        if node.folder:
+            folders = [node.ino]
+            with self._store.db.snapshot() as rows:
+                for page in rows.synced_below(node.ino):
+                    folders += [ino for ino, is_folder in page if is_folder]
+                    await trio.lowlevel.checkpoint()
+            for folder in reversed(folders):
+                for members in (self._nodes.placed_after, self._nodes.moved_after):
+                    await self._forget_members(node.ino, folder, members)
         self._doubts.settle(node.ino)
         with self._store.transaction():
+            # What came into it meanwhile is little.
             below = self._nodes.synced_descendants(node.ino) if node.folder else []
             for gone in (*reversed(below), node):
-                current = self._nodes.get(gone.ino)
-                if current is None:
-                    continue
-                self._nodes.forget_synced(gone.ino)
-                self._store.clear_observed(gone.ino)
-                self._store.end_attempts(gone.ino)
-                if not current.linked and not self._residents.is_held(gone.ino):
-                    self._files.disposal.discard(gone.ino)
-                    self._nodes.delete(gone.ino)
+                self._forget(gone.ino)
+
+    async def _forget_members(
+        self, top: Ino, folder: Ino, members: Callable[[Ino, str, int], list[Node]]
+    ) -> None:
+        last = ""
+        while page := members(folder, last, _BATCH):
+            # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
+            if top not in (folder, *self._nodes.synced_ancestors(folder)):
+                return
+            last = page[-1].s_name or ""
+            with self._store.transaction():
+                for gone in page:
+                    self._forget(gone.ino)
+            reached("batch forgotten")
+            await trio.lowlevel.checkpoint()
+
+    def _forget(self, ino: Ino) -> None:
+        current = self._nodes.get(ino)
+        if current is None:
+            return
+        self._nodes.forget_synced(ino)
+        self._store.clear_observed(ino)
+        self._store.end_attempts(ino)
+        if not current.linked and not self._residents.is_held(ino):
+            self._files.disposal.discard(ino)
+            self._nodes.delete(ino)

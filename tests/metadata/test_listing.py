@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from cloudfs.errors import NotFound, PosixError, Unreachable
-from cloudfs.store import nodes
+from cloudfs.store import nodes, snapshot
 from cloudfs.store.records import Node
 from cloudfs.types import ROOT, Ino
 from tests.metadata.world import file, folder, open_metadata
@@ -368,6 +368,7 @@ async def test_a_listing_again_reads_each_row_of_its_folder_once(
         members[7] = file("/7", "other", size=11, file_id="7")
         room.remote.set("/", *members)
         monkeypatch.setattr(nodes, "Node", counted)
+        monkeypatch.setattr(snapshot, "Node", counted)
         await room.lister.refresh(ROOT)
         monkeypatch.undo()
         assert room.shown()["7"].size == 11

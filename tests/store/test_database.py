@@ -278,7 +278,7 @@ def test_a_database_on_a_full_disk_is_enospc(tiny_disk: Path) -> None:
 
 def test_a_disk_that_somebody_filled_does_not_stop_the_database(tiny_disk: Path) -> None:
     """The more so as rows are written and written again: the log begins anew in the space that it has."""
-    with closing(Store(tiny_disk / "state.sqlite", room_bytes=128 * 1024)) as store:
+    with closing(Store(tiny_disk / "state.sqlite", room_bytes=192 * 1024)) as store:
         add(store, "a")
         with (
             (tiny_disk / "ballast").open("wb", buffering=0) as file,
@@ -310,11 +310,11 @@ def test_a_disk_that_is_full_at_the_start_gives_its_room_later(tiny_disk: Path) 
     Store(tiny_disk / "state.sqlite").close()
     ballast = tiny_disk / "ballast"
     ballast.write_bytes(bytes(300 * 1024))
-    with closing(Store(tiny_disk / "state.sqlite", room_bytes=256 * 1024)) as store:
+    with closing(Store(tiny_disk / "state.sqlite", room_bytes=192 * 1024)) as store:
         assert not store.db.room.take()
         ballast.unlink()
         assert store.db.room.take()
-        assert (tiny_disk / "state.sqlite-wal").stat().st_blocks * 512 >= 256 * 1024
+        assert (tiny_disk / "state.sqlite-wal").stat().st_blocks * 512 >= 192 * 1024
 
 
 def test_a_roomy_log_on_a_full_disk_never_runs_out(tiny_disk: Path) -> None:
