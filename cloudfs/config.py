@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Mapping
@@ -230,21 +229,27 @@ def pick_account(folders: Folders, name: str | None) -> str:
 def load_account(folders: Folders, name: str) -> Account:
     """Read an account's file; raises UserError: NO_ACCOUNT, or BAD_CONFIG naming the file and the key."""
     path = folders.account_file(name)
+    text = b""
     try:
-        account = msgspec.toml.decode(path.read_bytes(), type=Account)
+        text = path.read_bytes()
+        account = msgspec.toml.decode(text, type=Account)
     except FileNotFoundError as error:
         raise _no_account(f"There is no account {name}.", "Make it with `cloudfs login`.") from error
     except OSError as error:
         raise _bad(f"{path} cannot be read: {error.strerror}.", "Make it a file of yours.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        key, sentence = _explain(error)
+        syntax = _LINE.search(sentence)
+        place = f"{path}:{syntax[1]}" if syntax else _at(path, text, key)
         raise _bad(
-            f"{path}: {_explain(error)}", "Correct the file, or delete it and log in again."
+            f"{place}: {sentence}",
+            "Correct the file (docs/CONFIG.md says what may be in it), or delete it and log in again.",
         ) from error
-    _check_url(path, "url", account.url)
+    _check_url(_at(path, text, "url"), "url", account.url)
     if account.base_url:
-        _check_url(path, "base_url", account.base_url)
+        _check_url(_at(path, text, "base_url"), "base_url", account.base_url)
     if not account.user:
-        raise _bad(f"{path}: user: is empty.", "Log in again.")
+        raise _bad(f"{_at(path, text, 'user')}: user: is empty.", "Log in again.")
     return account
 
 
@@ -280,14 +285,35 @@ def _set_aside(folder: Path) -> Path:
     return aside
 
 
-def _explain(error: Exception) -> str:
-    """Turn "Expected `int` - at `$.settings.quiet_s`" into "settings.quiet_s: expected `int`"."""
-    text, _, place = str(error).partition(" - at `$")
-    place = place.rstrip("`").lstrip(".")
-    return f"{place}: {text[:1].lower()}{text[1:]}." if place else f"{text.rstrip('.')}."
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return the key in question and the sentence: of "Expected `int` - at `$.a.b`" a.b, "a.b: expected `int`."."""
+    text, _, at = str(error).partition(" - at `$")
+    place = at.rstrip("`").lstrip(".")
+    if unknown := _UNKNOWN_KEY.search(text):
+        place = ".".join(filter(None, (place, unknown[1])))
+        return place, f"{place}: there is no such setting."
+    return place, f"{place}: {text[:1].lower()}{text[1:]}." if place else f"{text.rstrip('.')}."
 
 
-def _check_url(path: Path, key: str, url: str) -> None:
+_LINE = re.compile(r"\(at line (\d+)")
+_UNKNOWN_KEY = re.compile(r"unknown field `([^`]*)`")
+_TABLE = re.compile(r"\s*\[([^\[\]]+)\]")
+_KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
+
+
+def _at(path: Path, text: bytes, place: str) -> str:
+    """Name the file, and the line where that can be told: FILE:LINE."""
+    table, missing = "", ""
+    for number, line in enumerate(text.decode(errors="replace").splitlines(), 1):
+        if header := _TABLE.match(line):
+            table = header[1].strip() + "."
+            missing = f":{number}" if place == table.rstrip(".") else missing
+        elif (key := _KEY.match(line)) and (table + key[1] == place or place.startswith(f"{table}{key[1]}.")):
+            return f"{path}:{number}"
+    return f"{path}{missing}"
+
+
+def _check_url(place: str, key: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
@@ -296,7 +322,7 @@ def _check_url(path: Path, key: str, url: str) -> None:
         good = False
     if not good:
         raise _bad(
-            f"{path}: {key}: not a plain http or https address.", "Log in again with the right address."
+            f"{place}: {key}: not a plain http or https address.", "Log in again with the right address."
         )
 
 
@@ -340,7 +366,7 @@ def write_private(path: Path, data: bytes) -> None:
 
     Whatever was planted at `path` is replaced, never followed. Raises UserError BAD_CONFIG.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         descriptor = os.open(
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600

@@ -10,25 +10,26 @@ why there is none. Imports nothing of the command line, to stay small in memory.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
+import errno
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 import msgspec
 import trio
 
-from cloudfs import config
+from cloudfs import config, manager
 from cloudfs import log as logs
+from cloudfs.blocks.trouble import NoRoom
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
+from cloudfs.control.methods import Method, Tell, method
 from cloudfs.control.protocol import (
     ConflictPair,
     Decide,
@@ -40,6 +41,7 @@ from cloudfs.control.protocol import (
     SyncOutcome,
     Unmounted,
 )
+from cloudfs.control.records import Watch
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
@@ -67,7 +69,7 @@ class Ready:
 
     def succeed(self, mount_point: str) -> None:
         """The mount answers."""
-        notify_manager(f"READY=1\nSTATUS=mounted at {mount_point}")
+        manager.notify(f"READY=1\nSTATUS=mounted at {mount_point}")
         self._tell({"ok": True, "pid": os.getpid(), "mount_point": mount_point})
 
     def fail(self, error: UserError) -> None:
@@ -84,16 +86,6 @@ class Ready:
                 pipe.write(msgspec.json.encode(message) + b"\n")
 
 
-def notify_manager(state: str) -> None:
-    """Tell systemd, where it has started us and wants to know (sd_notify(3)); never fails."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in {"/", "@"}:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.settimeout(1)
-        notify.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
-
-
 class _Handlers:
     """Answers of the control socket."""
 
@@ -106,6 +98,33 @@ class _Handlers:
         self._operations = operations
         self._stop = stop
         self._began = time.monotonic()
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        return {"watch": method(Watch, self._watch), **self._works.methods}
+
+    async def _watch(self, wanted: Watch, tell: Tell) -> None:
+        """Tell of the status whenever it has changed; for ever."""
+        last: Status | None = None
+        while True:
+            began_s = trio.current_time()
+            status = self.status()
+            said = msgspec.structs.replace(status, uptime_s=0.0, requests={})
+            took_s = trio.current_time() - began_s
+            if said != last:
+                await tell(status)
+                last = said
+            # As with progress: looking must not take the time that is needed for working.
+            await trio.sleep(min(max(wanted.every_s, 20 * took_s), MOST_SILENT_S))
+
+    def sentence(self) -> str:
+        """Say in a line how it is."""
+        facts = self._works.facts()
+        parts = [f"{self._session.mount_point}: {facts.state}"]
+        parts += ["paused"] if facts.paused_since is not None else []
+        parts += [f"{facts.pending} to send"] if facts.pending else []
+        parts += [f"{len(facts.blocked)} blocked, see `cloudfs status`"] if facts.blocked else []
+        return ", ".join(parts)
 
     def status(self) -> Status:
         facts, account = self._works.facts(), self._launch.account
@@ -192,7 +211,8 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
             await mounting.start(_run_then_stop, session, stop)
             log.info("mounted %s at %s", launch.name, place)
             ready.succeed(place)
-        notify_manager("STOPPING=1")
+            helpers.start_soon(manager.report, handlers.sentence, session.answers)
+        manager.notify("STOPPING=1")
         helpers.cancel_scope.cancel()
     log.info("unmounted %s", launch.name)
 
@@ -285,6 +305,13 @@ def _explain(error: BaseException) -> UserError:
         first = first.exceptions[0]
     if isinstance(first, UserError):
         return first
+    if isinstance(first, NoRoom) or getattr(first, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        log.error("the daemon ended: %s", first)
+        return UserError(
+            f"The local disk is full: {first}.",
+            hint="Free some space and mount again; what is not on the server yet is kept.",
+            code=ExitCode.NOT_DONE,
+        )
     log.critical("the daemon ended", exc_info=error)
     text = str(first) if isinstance(first, CloudfsError) else f"{type(first).__name__}: {first}"
     return UserError(f"The daemon ended: {text}.", hint="Its log tells more.", code=ExitCode.INTERNAL)

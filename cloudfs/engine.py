@@ -61,10 +61,12 @@ from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents, Packer
+from cloudfs.sync.pausing import Pause
 from cloudfs.sync.pushing import Pusher
 from cloudfs.sync.removal import Remover
 from cloudfs.sync.resolve import Resolver
 from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.sending import Uploads
 from cloudfs.sync.upload import Uploader
 from cloudfs.sync.watching import Pace, Watcher
 from cloudfs.sync.worker import Worker, WorkerConfig
@@ -108,6 +110,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Engine:
     """One account at work."""
 
+    config: EngineConfig
     store: Store
     blocks: BlockStore
     tree: Tree
@@ -127,6 +130,12 @@ class Engine:
     pusher: Pusher
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
+    pause: Pause
+    remote: Remote
+    residents: Residents
+    uploads: Uploads
+    quota: Quota
+    sink: ChangeSink
 
 
 @asynccontextmanager
@@ -197,13 +206,12 @@ async def _compose(
 
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
-    if isinstance(remote, Spelling):
-        remote.spell_by(store.nodes.spelled)
-    gate = GatedRemote(remote, connectivity)
-    remote, quota = gate, Quota(gate, nursery)
+    pause = Pause(store, inbox.ring)
+    remote = gate = _gate(store, remote, connectivity, pause)
+    quota = Quota(gate, nursery)
     gate.spent, gate.freed = quota.spent, quota.freed
     displaced = Displaced(store, residents, sink)
-    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery)
+    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
         store,
         staging,
@@ -263,6 +271,7 @@ async def _compose(
         restraint=restraint,
         guard=guard,
         spreading=tree.spreading,
+        pause=pause,
     )
     worker = Worker(
         store,
@@ -287,7 +296,17 @@ async def _compose(
     )
     for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
         _log.error("%s", complaint)
-    deletions = Deletions(store, guard, restraint, setback, lister, outgoing, sink, changed=inbox.notify)
+    deletions = Deletions(
+        store,
+        guard,
+        restraint,
+        setback,
+        lister,
+        outgoing,
+        sink,
+        changed=inbox.notify,
+        reserved=worker.reserved,
+    )
     tree.collect_orphans()
     await _put_right(files)
     greet = partial(_introduce, remote, lister, watcher, quota)
@@ -309,6 +328,7 @@ async def _compose(
     _keep(nursery, workers)
     nursery.start_soon(attempt, "the first request", greet)
     return Engine(
+        config,
         store,
         blocks,
         tree,
@@ -326,7 +346,22 @@ async def _compose(
         watcher,
         pusher,
         greet,
+        pause,
+        remote,
+        residents,
+        gate.uploads,
+        quota,
+        sink,
     )
+
+
+def _gate(store: Store, remote: Remote, connectivity: Connectivity, pause: Pause) -> GatedRemote:
+    """Make the one door to the server."""
+    if isinstance(remote, Spelling):
+        remote.spell_by(store.nodes.spelled)
+    gate = GatedRemote(remote, connectivity)
+    gate.pause = pause
+    return gate
 
 
 def _reading(
@@ -336,6 +371,7 @@ def _reading(
     blocks: BlockStore,
     sink: ChangeSink,
     nursery: trio.Nursery,
+    pause: Pause,
 ) -> tuple[Fetcher, Prefetcher]:
     """Make those who bring what is read, and what will be."""
     fetcher = Fetcher(
@@ -346,7 +382,14 @@ def _reading(
         nursery,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
-    return fetcher, Prefetcher(store.nodes, fetcher, nursery, is_another_there=store.is_observed)
+    prefetcher = Prefetcher(
+        store.nodes,
+        fetcher,
+        nursery,
+        is_another_there=store.is_observed,
+        is_paused=lambda: pause.is_on,
+    )
+    return fetcher, prefetcher
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:

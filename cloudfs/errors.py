@@ -83,6 +83,8 @@ class ExitCode(IntEnum):
     NO_ACCOUNT = 5
     NOT_DONE = 6
     """Things are not as the command expected: it changed nothing and says what it found."""
+    UNWELL = 7
+    """`doctor` found a problem."""
     WRONG_PASSWORD = 10
     UNREACHABLE = 11
     UNTRUSTED_CERTIFICATE = 12

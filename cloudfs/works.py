@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,10 @@ import trio
 
 from cloudfs import config
 from cloudfs import log as logs
+from cloudfs.answers import Answers
 from cloudfs.concurrency.links import watch_addresses
 from cloudfs.concurrency.supervise import supervise
+from cloudfs.control.methods import Method
 from cloudfs.control.protocol import (
     Blocked,
     ConflictPair,
@@ -32,8 +34,9 @@ from cloudfs.control.protocol import (
     Resolution,
     Side,
 )
+from cloudfs.control.records import Space, Transfer
 from cloudfs.engine import Engine, EngineConfig, open_engine
-from cloudfs.errors import ExitCode, UserError
+from cloudfs.errors import ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
@@ -94,6 +97,11 @@ class Facts(msgspec.Struct, frozen=True):
     wipe_asked: bool = False
     changes: str = "on use"
     changes_since: float = 0.0
+    paused_since: float | None = None
+    transfers: list[Transfer] = []
+    space: Space | None = None
+    cache_limit_bytes: int = 0
+    server: str = ""
 
 
 class Works(Protocol):
@@ -134,6 +142,11 @@ class Works(Protocol):
 
     async def log_in(self) -> LoggedIn:
         """Go on with what the secret file says now; UserError where it cannot be used."""
+        ...
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """Requests that are answered from the engine alone, by name."""
         ...
 
     @property
@@ -274,10 +287,15 @@ class _EngineWorks:
     def __init__(self, engine: Engine, login: _Login) -> None:
         self._engine = engine
         self._login = login
+        self._answers = Answers(engine)
 
     @property
     def filesystem(self) -> FileSystem:
         return self._engine.filesystem
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        return self._answers.methods
 
     @property
     def names(self) -> Names | None:
@@ -300,13 +318,25 @@ class _EngineWorks:
             wipe_asked=engine.outages is not None and engine.outages.wipe_asked,
             changes=engine.watcher.channel.value,
             changes_since=engine.watcher.since,
+            paused_since=engine.pause.since,
+            transfers=self._answers.transfers(),
+            space=self._answers.space(),
+            cache_limit_bytes=engine.blocks.statistics().limit_bytes,
+            server=engine.remote.features.name,
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:
         if self._engine.tree.resolve(path) is None and not await self.pending_below(path):
             raise UserError(f"There is no {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE)
         self._login.reread_if_refused()
-        troubles = await self._engine.worker.wait_synced(lambda ino: self._concerns(ino, path))
+        if not self._engine.pause.is_on or await self.pending_below(path):
+            try:
+                with self._engine.pause.breakable(path):
+                    troubles = await self._engine.worker.wait_synced(lambda ino: self._concerns(ino, path))
+            except Unreachable as error:
+                raise _paused(await self.pending_below(path)) from error
+        else:
+            troubles = []
         return [self._blocked(trouble) for trouble in troubles]
 
     async def pending_below(self, path: str) -> int:
@@ -406,3 +436,12 @@ class _EngineWorks:
     def _blocked(self, trouble: Trouble) -> Blocked:
         path = self._engine.tree.path(trouble.ino) or trouble.name
         return Blocked(path, trouble.reason.removeprefix(f"{path}: "), trouble.next_step)
+
+
+def _paused(pending: int) -> UserError:
+    what = "1 change is" if pending == 1 else f"{pending:,} changes are"
+    return UserError(
+        f"{what} not on the server: sending is paused.",
+        hint="`cloudfs resume` lets it go on.",
+        code=ExitCode.PENDING,
+    )

@@ -143,6 +143,26 @@ class BlockStore:
             self._note(trouble)
             return list(indexes)
 
+    def held_bytes(self, ino: Ino, version: ContentVersion) -> int:
+        """Return how much of one version is cached."""
+        try:
+            return 0 if self._closed else self._volume.held_bytes(ino, version)
+        except CacheTrouble as trouble:
+            self._note(trouble)
+            return 0
+
+    def versions_after(self, last: tuple[int, int], count: int) -> list[tuple[Ino, ContentVersion, int]]:
+        """Return the cached versions after (inode, version) in order, and how many blocks of each there are."""
+        try:
+            return [] if self._closed else self._volume.versions_after(last, count)
+        except CacheTrouble as trouble:
+            self._note(trouble)
+            return []
+
+    def is_exempt(self, ino: Ino) -> bool:
+        """Tell whether a file's blocks are to stay, however full it is."""
+        return self._exempt(ino)
+
     def statistics(self) -> BlockStatistics:
         """Return size, limit and the counted gets."""
         return BlockStatistics(
@@ -166,6 +186,10 @@ class BlockStore:
         if self._uses.note(key):
             self._wake.set()
         return data
+
+    async def examine(self, ino: Ino, version: ContentVersion, index: int) -> bytes | None:
+        """Do as `get`, but without counting as a use of it. A block that is not what was stored is dropped."""
+        return await self._load(BlockKey(ino, version, index))
 
     async def put(self, ino: Ino, version: ContentVersion, index: int, data: bytes) -> None:
         """Keep a block, evicting others for it; when that is impossible, do not keep it.

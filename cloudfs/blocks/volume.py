@@ -96,6 +96,16 @@ class Volume:
         with translated():
             return self.index.of_version(ino, version, count)
 
+    def held_bytes(self, ino: Ino, version: ContentVersion) -> int:
+        """Return how much of one version is cached."""
+        with translated():
+            return self.index.held_bytes(ino, version)
+
+    def versions_after(self, last: tuple[int, int], count: int) -> list[tuple[Ino, ContentVersion, int]]:
+        """Return the next cached versions in order, and how many blocks of each there are."""
+        with translated():
+            return self.index.versions_after(last, count)
+
     # In threads.
 
     def load(self, key: BlockKey, length: int, wanted_checksum: int) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import metadata
 from pathlib import Path
 
 from cloudfs.config import Folders, account_names, pick_account
@@ -16,6 +15,7 @@ from cloudfs.paths import is_below
 
 __all__ = [
     "account_at",
+    "client_of",
     "connect",
     "holder_of",
     "in_units",
@@ -39,6 +39,8 @@ def in_units(size_bytes: int) -> str:
 
 def version() -> str:
     """Return the version of cloudfs."""
+    from importlib import metadata  # 30 ms, for one word
+
     try:
         return metadata.version("cloudfs")
     except metadata.PackageNotFoundError:
@@ -55,7 +57,12 @@ def connect(folders: Folders, account: str) -> Client:
     holder = holder_of(folders, account)
     if holder is None:
         raise not_mounted(account)
-    return Client(Path(holder.socket_folder), folders.socket_name(account))
+    return client_of(folders, account, holder)
+
+
+def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float | None = None) -> Client:
+    """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne, None: the usual one."""
+    return Client(Path(holder.socket_folder), folders.socket_name(account), timeout_s=timeout_s)
 
 
 def not_mounted(account: str) -> UserError:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 
-import msgspec
-
 from cloudfs.cli.common import account_at, connect, holder_of, which_mount
+from cloudfs.cli.output import print_json
 from cloudfs.config import Folders
 from cloudfs.control.protocol import ConflictPair, Resolution
 from cloudfs.errors import ExitCode, UserError
@@ -28,7 +26,7 @@ def list_conflicts(what: str | None, *, as_json: bool) -> None:
     with connect(folders, account) as client:
         found = client.conflicts()
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        print_json(found)
         return
     holder = holder_of(folders, account)
     root = holder.mount_point.rstrip("/") if holder else ""

@@ -224,6 +224,8 @@ def _read_password(user: str, *, from_stdin: bool) -> str:
 
 
 def _require_text(what: str, text: str) -> None:
+    if not text:
+        raise UserError(f"The {what} is empty.", hint="Check where it comes from.", code=ExitCode.USAGE)
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -337,7 +339,7 @@ def _is_this_machine(host: str) -> bool:
 _SENTENCES: tuple[tuple[type[RemoteError], str, str, ExitCode], ...] = (
     (
         TlsRejected,
-        "The certificate of {url} is not trusted: {detail}.",
+        "There is no safe connection to {url}: {detail}.",
         "If it comes from your own certificate authority, name its file with --ca-file FILE.",
         ExitCode.UNTRUSTED_CERTIFICATE,
     ),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 import typer.core
 
+from cloudfs.cli import caring, examples, looking
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 
 __all__ = ["app", "main"]
@@ -30,6 +31,13 @@ app = typer.Typer(
 AccountArgument = Annotated[
     str | None,
     typer.Argument(metavar="[ACCOUNT]", help="Name of the account; may be left out if there is only one."),
+]
+MountArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ACCOUNT|PATH]",
+        help="An account, or a path in its mount; may be left out if there is only one.",
+    ),
 ]
 AccountOption = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Name of the account.")]
 TimeoutOption = Annotated[
@@ -187,11 +195,33 @@ def sync(
 def status(
     account: AccountArgument = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again whenever it changes; Ctrl-C ends it.")
+    ] = False,
 ) -> None:
     """Show how a mount is doing."""
-    from cloudfs.cli.status import show_status
+    from cloudfs.cli.status import show_status, watch_status
 
-    show_status(account, as_json=as_json)
+    (watch_status if watch else show_status)(account, as_json=as_json)
+
+
+@app.command()
+def pause(what: MountArgument = None) -> None:
+    """Send nothing, and fetch nothing ahead, until `cloudfs resume`; also after the next mount.
+
+    Programs go on reading and writing; what they change is kept here.
+    """
+    from cloudfs.cli.pause import pause as pause_account
+
+    pause_account(what)
+
+
+@app.command()
+def resume(what: MountArgument = None) -> None:
+    """Go on after `cloudfs pause`."""
+    from cloudfs.cli.pause import resume as resume_account
+
+    resume_account(what)
 
 
 class _ListByDefault(typer.core.TyperGroup):
@@ -282,6 +312,11 @@ def deletions_restore(what: WhereArgument = None, side: SideOption = None) -> No
     from cloudfs.cli.deletions import answer
 
     answer("restore", what, side)
+
+
+looking.add_to(app)
+caring.add_to(app)
+examples.show_in_help(app)
 
 
 def _account_and(places: list[str]) -> tuple[str | None, str]:

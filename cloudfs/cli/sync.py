@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from cloudfs.cli.common import connect, pick, which_mount
+from cloudfs.cli.output import clear_line, one_line
 from cloudfs.config import Folders
 from cloudfs.control.client import Client
 from cloudfs.control.protocol import Progress, SyncOutcome
@@ -32,23 +32,16 @@ def sync_path(path: str | None, *, account: str | None, timeout_s: float | None)
 
 def drain(client: Client, path: str = "/", timeout_s: float | None = None) -> None:
     """Wait until everything below a path in the mount is on the server, showing progress; UserError PENDING."""
-    watched = sys.stderr.isatty()
     try:
-        outcome = client.sync_wait(path, timeout_s, report=_show if watched else _keep_quiet)
+        outcome = client.sync_wait(path, timeout_s, report=_show)
     finally:
-        if watched:
-            sys.stderr.write("\r\033[K")
+        clear_line()
     if outcome.pending or outcome.blocked:
         raise UserError(_sentence(outcome), hint=_hint(outcome), code=ExitCode.PENDING)
 
 
 def _show(progress: Progress) -> None:
-    sys.stderr.write(f"\r\033[K{progress.pending} to send, {progress.in_flight} under way")
-    sys.stderr.flush()
-
-
-def _keep_quiet(_: Progress) -> None:
-    """Nobody watches."""
+    one_line(f"{progress.pending} to send, {progress.in_flight} under way")
 
 
 def _sentence(outcome: SyncOutcome) -> str:

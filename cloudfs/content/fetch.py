@@ -39,7 +39,7 @@ from cloudfs.ranges import block_span, blocks_of
 from cloudfs.remote.protocol import Remote
 from cloudfs.types import BLOCK_SIZE, Ino
 
-__all__ = ["FetchConfig", "FetchStatistics", "Fetcher", "MemoryBudget", "ReadPattern", "Source"]
+__all__ = ["FetchConfig", "FetchStatistics", "Fetcher", "MemoryBudget", "ReadPattern", "Received", "Source"]
 
 
 _REST_S = 10.0
@@ -68,6 +68,16 @@ class FetchStatistics(msgspec.Struct, frozen=True):
     """Files that came many in one request."""
     memory_used_bytes: int
     memory_peak_bytes: int
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One request for bytes at this moment."""
+
+    ino: Ino
+    done_bytes: int
+    size_bytes: int
+    """What this request is to bring."""
+    bytes_per_s: float
 
 
 class Fetcher:
@@ -228,6 +238,13 @@ class Fetcher:
     def doubts(self) -> list[Doubt]:
         """Return the versions whose bytes do not fit their checksum, as `judging` tells."""
         return list(self._judge.doubts())
+
+    def under_way(self) -> list[Received]:
+        """Return the requests for single files that run or wait now."""
+        return [
+            Received(it.source.ino, it.position - it.start, it.stop - it.start, it.bytes_per_s())
+            for it in self._line.all_active()
+        ]
 
     def statistics(self) -> FetchStatistics:
         """Return the counts of this moment."""

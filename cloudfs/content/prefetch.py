@@ -30,6 +30,7 @@ from cloudfs.errors import (
     CloudfsError,
     NotAuthenticated,
     NotFound,
+    PosixError,
     RemoteError,
     Unavailable,
     Unreachable,
@@ -61,7 +62,7 @@ _ARCHIVE_S = 20.0
 """An archive that takes longer, and longer than GETs would, is given up."""
 _NO_ARCHIVES_S, _FAILED_S, _OUTAGE_S = 3600.0, 120.0, 30.0
 """How long archives are left alone where the server makes none, and after one failed; and all of it where the server
-could not be asked."""
+could not be asked, or the block cache keeps nothing."""
 _LEFT_S = 5.0
 """A walk that has read nothing for so long gets no more files one by one."""
 _LOOK_AT = 500
@@ -128,8 +129,13 @@ class Prefetcher:
         nursery: trio.Nursery,
         *,
         is_another_there: Callable[[Ino], bool] = lambda _: False,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_another_there` tells whether a listing showed another version of a file, which was not taken over."""
+        """`is_another_there` tells whether a listing showed another version of a file, which was not taken over.
+
+        `is_paused` tells whether nothing is to be fetched that no program waits for.
+        """
+        self._is_paused = is_paused
         self._nodes = nodes
         self._is_another_there = is_another_there
         self._fetcher = fetcher
@@ -194,7 +200,8 @@ class Prefetcher:
         if node is None or node.parent is None:
             return
         walk = self._walks.begun(source.ino, node.parent, node.name, now)
-        if walk.ahead_files and walk.files >= walk.plan_at and now >= self._rests_until:
+        rests = now < self._rests_until or self._is_paused()
+        if walk.ahead_files and walk.files >= walk.plan_at and not rests:
             self._look_ahead(walk, node, now)
 
     def _look_ahead(self, walk: Walk, node: Node, now: float) -> None:
@@ -287,8 +294,7 @@ class Prefetcher:
                 self._arrived(batch)
                 await self._one_by_one(batch)
         except _OUTAGES as error:
-            self._rests_until = trio.current_time() + _OUTAGE_S
-            _log.debug("nothing is fetched ahead for now: %s", error)
+            self._rest(str(error))
         except CloudfsError as error:
             _log.debug("small files were not fetched ahead: %s", error)
         except Exception:  # noqa: BLE001  # logged
@@ -326,8 +332,11 @@ class Prefetcher:
             return False
         if len(brought) >= _TELLING_FILES:
             self._speeds.note(Way.ARCHIVE, now - began, len(brought), now)
-        for source in {*batch.sources} - {*brought}:
+        kept = {source for source in brought if self._fetcher.comes(source)}
+        for source in {*batch.sources} - kept:
             self._ledger.lost(source.ino)
+        if brought and not kept:
+            self._rest("the block cache keeps nothing")
         return True
 
     async def _ask(self, batch: _Batch) -> list[Source]:
@@ -359,14 +368,17 @@ class Prefetcher:
                 for _ in range(_AT_ONCE):
                     nursery.start_soon(self._fetch_some, batch.walk, left, nursery.cancel_scope)
         finally:
-            for ino in inos & self._queued:
+            left_over = inos & self._queued
+            for ino in left_over:
                 self._ledger.cancel(ino)
-            self._queued -= inos
+            self._queued -= left_over
+            if left_over:
+                batch.walk.plan_at = 0  # whoever reads on has them looked at again
 
     async def _fetch_some(self, walk: Walk, left: Iterator[Source], scope: trio.CancelScope) -> None:
         for source in left:
             began = trio.current_time()
-            if began - walk.last_s > _LEFT_S or began < self._rests_until:
+            if began - walk.last_s > _LEFT_S or began < self._rests_until or self._is_paused():
                 return
             if self._fetcher.comes(source):
                 continue
@@ -374,14 +386,18 @@ class Prefetcher:
             self._ledger.requested()
             try:
                 await self._fetcher.prefetch_whole(source)
-            except _OUTAGES:
-                self._rests_until = trio.current_time() + _OUTAGE_S
+            except (*_OUTAGES, PosixError) as error:  # the cache keeps nothing, or readers need the memory
+                self._rest(str(error))
                 scope.cancel()
             except _OF_ONE_FILE:
                 self._ledger.lost(source.ino)
             else:
                 now = trio.current_time()
                 self._speeds.note(Way.SINGLE, (now - began) / _AT_ONCE, 1, now)
+
+    def _rest(self, why: str) -> None:
+        self._rests_until = trio.current_time() + _OUTAGE_S
+        _log.debug("nothing is fetched ahead for now: %s", why)
 
     def _source(self, node: Node) -> Source | None:
         """Return a small file's version on the server; None where what the mount shows is another one, or elsewhere.

@@ -124,7 +124,7 @@ class Transfer:
     @property
     def ends_soon(self) -> bool:
         """Another request, started now, would get its first byte no sooner than this one its last."""
-        return self.stop - self.position <= _MIB + int(self._bytes_per_s() * self._latency_s * 1.5)
+        return self.stop - self.position <= _MIB + int(self.bytes_per_s() * self._latency_s * 1.5)
 
     def delivers(self, offset: int) -> bool:
         """Tell whether the byte at `offset` is still to come."""
@@ -134,10 +134,11 @@ class Transfer:
         """Tell whether waiting for `offset` is quicker than another request: about 30 ms of data."""
         if self.whole:
             return True  # another request would have to bring all of it, too
-        near = _MIB if self._answered_s is None else max(_MIB // 4, int(self._bytes_per_s() * 0.03))
+        near = _MIB if self._answered_s is None else max(_MIB // 4, int(self.bytes_per_s() * 0.03))
         return offset - self.position <= near
 
-    def _bytes_per_s(self) -> float:
+    def bytes_per_s(self) -> float:
+        """Return how quick it has been since its first byte."""
         if self._answered_s is None:
             return 0.0
         return (self.position - self.start) / max(trio.current_time() - self._answered_s, 0.001)
@@ -263,6 +264,10 @@ class Line:
     def active(self, source: Source) -> list[Transfer]:
         """Return the transfers of this version that have not ended, the oldest first."""
         return [it for it in self._active.get(source.ino, ()) if it.source.version == source.version]
+
+    def all_active(self) -> list[Transfer]:
+        """Return all transfers that have not ended."""
+        return [transfer for transfers in self._active.values() for transfer in transfers]
 
     def launch(self, transfer: Transfer, sink: Sink, nursery: trio.Nursery) -> None:
         """Start a transfer. From now on `active` lists it and it will call `finish`."""

@@ -12,6 +12,7 @@ import msgspec
 
 from cloudfs.control.address import short_address
 from cloudfs.control.protocol import (
+    OTHER_VERSION,
     VERSION,
     ConflictPair,
     Decide,
@@ -30,26 +31,39 @@ from cloudfs.control.protocol import (
     decode_line,
     encode_line,
 )
+from cloudfs.control.records import (
+    CacheInfo,
+    Checked,
+    Cleared,
+    FileInfo,
+    FileState,
+    Nothing,
+    PathOf,
+    Paused,
+    Watch,
+)
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
 
+PATIENCE_S = 30.0
 
-def _ignore(_: Progress) -> None:
+
+def _ignore(_: Progress | bytes) -> None:
     """Take no notice."""
 
 
 class Client:
     """A connection to one daemon. Every method raises UserError: the daemon's own, or that it is gone."""
 
-    def __init__(self, folder: Path, name: str, *, timeout_s: float = 30.0) -> None:
-        """Connect. `timeout_s` is the longest silence of the daemon that is borne."""
+    def __init__(self, folder: Path, name: str, *, timeout_s: float | None = None) -> None:
+        """Connect. `timeout_s` is the longest silence that is borne: a daemon at work says that it lives (`server`)."""
         self._last_id = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout_s)
+            self._socket.settimeout(PATIENCE_S if timeout_s is None else timeout_s)
             with short_address(folder, name) as address:
                 self._socket.connect(address)
         except OSError as error:
@@ -90,20 +104,64 @@ class Client:
 
     def resolve(self, path: str, decision: Resolution) -> None:
         """Have a conflict decided; `path` (in the mount) is either of its two files. May take long."""
-        self._socket.settimeout(None)
         self._ask("resolve", Resolve(path, decision), dict[str, object])
 
     def decide_deletions(self, wanted: Decide) -> Decided:
         """Answer about deletions that wait. May take long."""
-        self._socket.settimeout(None)
         return self._ask("deletions", wanted, Decided)
 
     def log_in(self) -> LoggedIn:
         """Have the daemon go on with the login that is in its secret file now."""
         return self._ask("log_in", {}, LoggedIn)
 
+    def pause(self) -> Paused:
+        """Have nothing sent, and nothing fetched ahead, until `resume`; also after the next start."""
+        return self._ask("pause", Nothing(), Paused)
+
+    def resume(self) -> Paused:
+        """Have everything go on."""
+        return self._ask("resume", Nothing(), Paused)
+
+    def list_files(self, path: str) -> list[FileState]:
+        """Ask for a folder's members, or a file itself, as far as they are known."""
+        return self._ask("list", PathOf(path), list[FileState])
+
+    def info(self, path: str) -> FileInfo:
+        """Ask for everything that is known of a file or folder."""
+        return self._ask("info", PathOf(path), FileInfo)
+
+    def cache_info(self) -> CacheInfo:
+        """Ask what the cache holds."""
+        return self._ask("cache", Nothing(), CacheInfo)
+
+    def clear_cache(self) -> Cleared:
+        """Have everything dropped that the server has, too."""
+        return self._ask("cache_clear", Nothing(), Cleared)
+
+    def verify_cache(self, heard: Callable[[Checked], None]) -> Checked:
+        """Have everything in the cache read and compared; takes as long as the disk does."""
+
+        def take(event: bytes) -> None:
+            heard(decode_line(event, Checked))
+
+        return self._ask("cache_verify", Nothing(), Checked, heard=take)
+
+    def watch(self, heard: Callable[[Status], None], every_s: float = 1.0) -> None:
+        """Hear of the status whenever it changes; ends with the daemon (UserError), or by what `heard` raises."""
+
+        def take(event: bytes) -> None:
+            heard(decode_line(event, Status))
+
+        self._ask("watch", Watch(every_s), dict[str, object], heard=take)
+
     def _ask(
-        self, method: str, params: object, kind: type[T], report: Callable[[Progress], None] = _ignore
+        self,
+        method: str,
+        params: object,
+        kind: type[T],
+        report: Callable[[Progress], None] = _ignore,
+        *,
+        heard: Callable[[bytes], None] = _ignore,
     ) -> T:
         self._last_id += 1
         request = Request(VERSION, self._last_id, method, msgspec.Raw(msgspec.json.encode(params)))
@@ -113,6 +171,10 @@ class Client:
                 reply = self._read(self._last_id)
                 if reply.progress is not None:
                     report(reply.progress)
+                    continue
+                if event := bytes(reply.event):
+                    if event != b"null":
+                        heard(event)
                     continue
                 if reply.error is not None:
                     raise reply.error.as_error()
@@ -127,6 +189,12 @@ class Client:
         if not line.endswith(b"\n"):
             raise ConnectionResetError(0, "it ended")
         reply = decode_line(line, Reply)
+        if reply.v != VERSION:
+            raise UserError(
+                f"The daemon speaks version {reply.v} of the protocol, not {VERSION}.",
+                hint=OTHER_VERSION,
+                code=ExitCode.NOT_MOUNTED,
+            )
         if reply.id not in {request_id, 0}:
             raise ConnectionResetError(0, "it answered something else")
         return reply

@@ -4,6 +4,7 @@ r"""The control protocol, version 1: JSON, one message per line, over a Unix soc
     <- {"v": 1, "id": 7, "progress": {"pending": 3, "in_flight": 1}}         (any number of these)
     <- {"v": 1, "id": 7, "result": {"pending": 0, "blocked": []}}            (or "error", and then no more)
 
+The requests in `methods` and `records` tell of their progress as `event`s; a `null` one says that the daemon lives.
 A client sends one request at a time. INVARIANT: within one version, fields are only ever added, and both
 sides ignore what they do not know.
 """
@@ -14,10 +15,12 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from cloudfs.control.records import Space, Transfer
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "OTHER_VERSION",
     "VERSION",
     "Blocked",
     "ConflictPair",
@@ -46,6 +49,7 @@ __all__ = [
 Side = Literal["here", "server"]
 
 VERSION = 1
+OTHER_VERSION = "It is of another version than this program: unmount and mount again to have the same."
 MAX_LINE_BYTES = 64 * 1024
 """Longest request; replies may be longer, as a list of what is blocked may be."""
 
@@ -90,13 +94,15 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of an answer: progress, an error, or else the result."""
+    """One line of an answer: progress, an event, an error, or else the result."""
 
     v: int
     id: int
     result: msgspec.Raw = msgspec.Raw(b"")
     error: Fault | None = None
     progress: Progress | None = None
+    event: msgspec.Raw = msgspec.Raw(b"")
+    """Another line follows."""
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -174,6 +180,15 @@ class Status(msgspec.Struct, frozen=True):
     """How changes of others are found out: push, polling, or on use (of each folder)."""
     changes_since: float = 0.0
     """Unix s."""
+    paused_since: float | None = None
+    """Unix s; null: nothing is paused."""
+    transfers: list[Transfer] = []
+    """Of known size; small files that go up together are only counted in `in_flight`."""
+    space: Space | None = None
+    """null: not known, or without a limit."""
+    cache_limit_bytes: int = 0
+    server: str = ""
+    """What the server is, for people."""
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

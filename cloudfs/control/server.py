@@ -7,16 +7,19 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 import trio
 
 from cloudfs.control.address import short_address
+from cloudfs.control.methods import Method, parameters
 from cloudfs.control.protocol import (
     MAX_LINE_BYTES,
+    OTHER_VERSION,
     VERSION,
     ConflictPair,
     Decide,
@@ -46,6 +49,8 @@ MAX_CLIENTS = 16
 IDLE_S = 60.0
 """A client that asks nothing for so long is sent away: it holds one of the places."""
 SEND_S = 10.0
+ALIVE_S = 10.0
+"""A client that waits hears of us as often as this: it gives up after 30 s of silence (`client`)."""
 
 Report = Callable[[Progress], Awaitable[None]]
 
@@ -79,6 +84,11 @@ class Handlers(Protocol):
 
     async def log_in(self) -> LoggedIn:
         """Read the secret file again and go on with what it says; UserError where it cannot be used."""
+        ...
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """Further requests, by name."""
         ...
 
 
@@ -140,9 +150,6 @@ def _peer_uid(client: trio.socket.SocketType) -> int:
     return int(pid_uid_gid.unpack(raw)[1])
 
 
-P = TypeVar("P")
-
-
 class _Conversation:
     """One client: its requests one after the other."""
 
@@ -150,6 +157,7 @@ class _Conversation:
         self._stream = stream
         self._handlers = handlers
         self._buffer = bytearray()
+        self._sending = trio.Lock()
 
     async def run(self) -> None:
         while True:
@@ -187,7 +195,9 @@ class _Conversation:
             return
         if request.v != VERSION:
             await self._fail(
-                request.id, f"The daemon speaks version {VERSION} of the protocol, not {request.v}."
+                request.id,
+                f"The daemon speaks version {VERSION} of the protocol, not {request.v}.",
+                OTHER_VERSION,
             )
             return
         # Unmounting ends the daemon, but not before it has answered.
@@ -214,6 +224,7 @@ class _Conversation:
         error: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_end, nursery.cancel_scope)
+            nursery.start_soon(self._stay_alive, request.id)
             try:
                 result = msgspec.Raw(msgspec.json.encode(await self._carry_out(request)))
             except Exception as failure:  # noqa: BLE001  # carried out of the nursery, which would wrap it
@@ -236,39 +247,56 @@ class _Conversation:
             case "status":
                 return self._handlers.status()
             case "sync_wait":
-                wait = _parameters(request, SyncWait)
+                wait = parameters(request.params, SyncWait, request.method)
 
                 async def report(progress: Progress) -> None:
                     await self._send(Reply(VERSION, request.id, progress=progress))
 
                 return await self._handlers.sync_wait(wait.path, wait.timeout_s, report)
             case "unmount":
-                return await self._handlers.unmount(lazy=_parameters(request, Unmount).lazy)
+                return await self._handlers.unmount(
+                    lazy=parameters(request.params, Unmount, request.method).lazy
+                )
             case "conflicts":
                 return self._handlers.conflicts()
             case "resolve":
-                wanted = _parameters(request, Resolve)
+                wanted = parameters(request.params, Resolve, request.method)
                 await self._handlers.resolve(wanted.path, wanted.decision)
                 return {}
             case "log_in":
                 return await self._handlers.log_in()
             case "deletions":
-                return await self._handlers.decide_deletions(_parameters(request, Decide))
-        raise UserError(f"The daemon knows no method {request.method[:40]!r}.", code=ExitCode.USAGE)
+                return await self._handlers.decide_deletions(
+                    parameters(request.params, Decide, request.method)
+                )
+        return await self._look_up(request)
 
-    async def _fail(self, request_id: int, message: str) -> None:
-        await self._send(Reply(VERSION, request_id, error=Fault(int(ExitCode.USAGE), message)))
+    async def _look_up(self, request: Request) -> object:
+        carry_out = self._handlers.methods.get(request.method)
+        if carry_out is None:
+            raise UserError(
+                f"The daemon knows no method {request.method[:40]!r}.",
+                hint=OTHER_VERSION,
+                code=ExitCode.USAGE,
+            )
+
+        return await carry_out(request.params, partial(self._tell, request.id))
+
+    async def _tell(self, request_id: int, event: object) -> None:
+        raw = msgspec.Raw(msgspec.json.encode(event))
+        await self._send(Reply(VERSION, request_id, event=raw))
+
+    async def _stay_alive(self, request_id: int) -> None:
+        while True:
+            await trio.sleep(ALIVE_S)
+            await self._tell(request_id, None)
+
+    async def _fail(self, request_id: int, message: str, hint: str = "") -> None:
+        await self._send(Reply(VERSION, request_id, error=Fault(int(ExitCode.USAGE), message, hint)))
 
     async def _send(self, reply: Reply) -> None:
         with trio.move_on_after(SEND_S) as patience:
-            await self._stream.send_all(encode_line(reply))
+            async with self._sending:
+                await self._stream.send_all(encode_line(reply))
         if patience.cancelled_caught:
             raise trio.BrokenResourceError
-
-
-def _parameters(request: Request, kind: type[P]) -> P:
-    try:
-        return decode_line(bytes(request.params), kind)
-    except msgspec.MsgspecError as error:
-        message = f"The parameters of {request.method} are wrong: {error}"
-        raise UserError(message, code=ExitCode.USAGE) from error

@@ -81,6 +81,10 @@ class Session:
             # We have unmounted by ourselves: close(unmount=True) would take away whatever is mounted there now.
             pyfuse3.close(unmount=False)
 
+    async def answers(self) -> bool:
+        """Ask the mount from outside, as a program does; False where no answer comes within the deadline."""
+        return await _execute([*PROBE, self.mount_point], self._operations.boundary.deadline_s) == 0
+
     async def unmount(self) -> bool:
         """Unmount as umount(8) does; False when programs still use the mount, which then goes on."""
         await _execute([fusermount(), "-u", "--", self.mount_point], self._grace_s)

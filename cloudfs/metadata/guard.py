@@ -95,11 +95,15 @@ class VanishGuard:
     def covers(self, node: Node) -> bool:
         """Tell whether what is to be done about a node has to wait, as it or its folder is held.
 
-        Removals need not: what is gone on the server is gone. Nor does finding out what became of a request.
+        What was removed here need not: what is gone on the server is gone. Nor does finding out what became of a
+        request. What got a name of this machine alone has to: it is to be kept here first, and all that is in it.
         """
-        if not self._held or not node.linked or node.local_only or node.tried is not None:
+        if not self._held or not node.linked or node.tried is not None:
             return False
-        return any(ino in self._held and self._stands(ino) for ino in self._depends_on(node))
+        if any(ino in self._held and self._stands(ino) for ino in self._depends_on(node)):
+            return True
+        inside = self._held if node.local_only and node.folder and not node.placed else ()
+        return any(self._stands(ino) and node.ino in self._nodes.synced_ancestors(ino) for ino in inside)
 
     def _depends_on(self, node: Node) -> set[Ino]:
         """Return what has to be on the server for a node: itself, and the folders where it is there and goes to."""

@@ -7,7 +7,8 @@ The rules, per name of the listing and per node that the server had there:
   settles it with preconditions; both contents survive (docs/SEMANTICS.md, conflicts).
 - Touched by a step of ours since the listing was asked for: ignored, the step's own result is newer.
 
-A node is recognised by file id within the folder, else by name and kind.
+A node is recognised by file id within the folder, else by name and kind. A folder that was moved or removed here is not
+recognised in another one of its name: our step would move or remove what nobody here has seen.
 """
 
 from __future__ import annotations
@@ -87,17 +88,29 @@ def merge_folder(
         if name in gone_names:
             continue
         entry = entries.get(name)
-        if entry is None or entry.kind is not node.kind:
+        if entry is None or _is_another(node, entry):
             changes.append(Drop(node))
         elif name not in renamed:
             changes += update(node, entry)
     changes += [Rename(node, entries[name]) for name, node in renamed.items()]
     for name, entry in entries.items():
         kept = before.get(name)
-        replaced = kept is not None and (name in gone_names or entry.kind is not kept.kind)
+        replaced = kept is not None and (name in gone_names or _is_another(kept, entry))
         if (kept is None or replaced) and name not in renamed:
             changes += _appeared(entry, None if replaced else local.get(name))
     return changes
+
+
+def _is_another(node: Node, entry: RemoteEntry) -> bool:
+    """Tell whether what has a node's name on the server now is something else.
+
+    By file id only of folders with work of ours: where a storage was scanned anew all ids are others (and files get
+    another one with each save by rename).
+    """
+    if entry.kind is not node.kind:
+        return True
+    leaves = bool(node.folder) and not node.placed
+    return leaves and None not in {node.s_file_id, entry.file_id} and node.s_file_id != entry.file_id
 
 
 def _renamed(entries: Mapping[str, RemoteEntry], before: Mapping[str, Node]) -> dict[str, Node]:

@@ -43,6 +43,11 @@ class Quota:
             self._nursery.start_soon(attempt, "a question for the quota", self.ask)
         return self._space
 
+    @property
+    def last_told(self) -> Space | None:
+        """The same, without asking anew: for what is shown again and again."""
+        return self._space
+
     def spent(self, size_bytes: int | None) -> None:
         """The account holds so many bytes more than before, for all we know; None: it was changed somehow."""
         known = self._space

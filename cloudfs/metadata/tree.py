@@ -78,7 +78,7 @@ class Tree:
 
     async def lookup(self, parent: Ino, raw: bytes) -> Node:
         """Return what a name means; ENOENT only when the folder's members are known and it is not among them."""
-        name = lookup_name(raw)
+        name = _existing_name(raw)
         self.folder(parent)
         await self._lister.renewed(parent)
         if self._nodes.child(parent, name) is None:
@@ -343,3 +343,13 @@ class Tree:
         """Tell whether a node, or what is left of it on the server, lies at or below a path."""
         paths = (self._nodes.local_path(ino), self._nodes.synced_path(ino))
         return any(path is not None and is_below(path, folder_path) for path in paths)
+
+
+def _existing_name(raw: bytes) -> str:
+    """Return the stored text of a name that is looked for; ENOENT where it is no UTF-8, and so cannot be here."""
+    try:
+        return lookup_name(raw)
+    except PosixError as error:
+        if error.errno != errno.EILSEQ:
+            raise
+        raise PosixError(errno.ENOENT, repr(raw)) from error

@@ -14,8 +14,9 @@ from urllib.parse import quote
 import msgspec
 
 from cloudfs.remote import ocs
+from cloudfs.remote.exchange import Request
 from cloudfs.remote.protocol import Health
-from cloudfs.remote.transport import Limits, Request, Transport
+from cloudfs.remote.transport import Limits, Transport
 
 __all__ = ["asks_for_wipe", "health"]
 

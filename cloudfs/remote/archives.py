@@ -32,10 +32,10 @@ import trio
 from cloudfs.concurrency.threads import in_read_thread
 from cloudfs.errors import NotFound, ProtocolViolation, Unsupported
 from cloudfs.remote.connect import Site
+from cloudfs.remote.exchange import Lane, Reply, Request
 from cloudfs.remote.failures import error_of_reply, is_dav_error
 from cloudfs.remote.home import home_path
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Lane, Reply, Request
 from cloudfs.types import RemotePath
 
 __all__ = ["Archives", "batches", "members"]

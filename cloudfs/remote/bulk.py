@@ -19,11 +19,11 @@ import msgspec
 from cloudfs.errors import ProtocolViolation, RemoteError
 from cloudfs.remote import dialect, values
 from cloudfs.remote.connect import Site
+from cloudfs.remote.exchange import Lane, Request, WholeReply
 from cloudfs.remote.failures import UNCONNECTED
 from cloudfs.remote.home import home_path
 from cloudfs.remote.protocol import NewFile
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Lane, Request, WholeReply
 from cloudfs.types import Stored
 
 __all__ = ["send"]

@@ -55,10 +55,10 @@ from cloudfs.paths import encode, parent_of
 from cloudfs.remote import conditions, dialect, etags, queries
 from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
+from cloudfs.remote.exchange import Lane, Request, WholeReply
 from cloudfs.remote.multistatus import parse_members
 from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Lane, Request, WholeReply
 from cloudfs.types import Kind, RemotePath
 
 __all__ = ["Parcel", "send"]

@@ -18,11 +18,11 @@ import msgspec
 
 from cloudfs.errors import AlreadyExists, Changed, NotFound, ProtocolViolation, RemoteError
 from cloudfs.remote import etags, listings
+from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.failures import Failure
 from cloudfs.remote.multistatus import parse_members
 from cloudfs.remote.protocol import Condition, Features
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Request, WholeReply
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["change", "compare", "conditionally", "look", "matches"]

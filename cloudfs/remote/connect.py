@@ -25,13 +25,14 @@ from cloudfs.errors import (
 from cloudfs.paths import ROOT_PATH, NameRules, encode
 from cloudfs.remote import dialect, ocs, push
 from cloudfs.remote.address import Address, parse_address
+from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.multistatus import Listing, parse_members
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context
-from cloudfs.remote.transport import Limits, Request, Transport, WholeReply
+from cloudfs.remote.transport import Limits, Transport
 from cloudfs.types import Kind
 
 _PATIENT = Limits(read_s=30.0)

@@ -46,11 +46,12 @@ from cloudfs.remote import (
 from cloudfs.remote.archives import Archives
 from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
+from cloudfs.remote.exchange import Lane, WholeReply
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, Pushed, Space
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context
-from cloudfs.remote.transport import Lane, Limits, Transport, WholeReply, default_user_agent
+from cloudfs.remote.transport import Limits, Transport, default_user_agent
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["WebdavRemote"]

@@ -10,9 +10,9 @@ import msgspec
 from cloudfs.errors import Forbidden, ProtocolViolation, RemoteError, Unsupported
 from cloudfs.paths import ROOT_PATH, parent_of
 from cloudfs.remote import dialect
+from cloudfs.remote.exchange import Reply
 from cloudfs.remote.multistatus import Listing, ListingParser
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Reply
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 
 __all__ = ["Branches", "list_folder", "list_tree", "stat"]

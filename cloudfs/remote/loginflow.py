@@ -19,9 +19,10 @@ import trio
 
 from cloudfs.config import SECRET_MAX_BYTES
 from cloudfs.errors import ProtocolViolation, RemoteError
+from cloudfs.remote.exchange import Request
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.tls import make_context
-from cloudfs.remote.transport import Limits, Request, Transport
+from cloudfs.remote.transport import Limits, Transport
 
 __all__ = ["Granted", "LoginFlow", "rebased"]
 

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from cloudfs.errors import ProtocolViolation
+from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.protocol import Space
-from cloudfs.remote.transport import Request, Transport, WholeReply
+from cloudfs.remote.transport import Transport
 
 __all__ = ["Status", "call", "read_status", "space"]
 

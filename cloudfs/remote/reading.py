@@ -10,10 +10,10 @@ import msgspec
 from cloudfs.errors import Changed, ProtocolViolation, RemoteError, Unsupported
 from cloudfs.remote import etags, values
 from cloudfs.remote.conditions import matches
+from cloudfs.remote.exchange import Lane, Reply
 from cloudfs.remote.listings import stat
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Lane, Reply
 from cloudfs.types import BLOCK_SIZE, RemotePath, RemoteVersion
 
 __all__ = ["Plan", "Window", "open_window", "plan", "skip_of"]

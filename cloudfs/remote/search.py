@@ -10,9 +10,9 @@ from cloudfs.errors import Unsupported
 from cloudfs.paths import ROOT_PATH, UnrepresentableName
 from cloudfs.remote import dialect, queries
 from cloudfs.remote.connect import Site
+from cloudfs.remote.exchange import Request
 from cloudfs.remote.multistatus import entry_of, parse_members
 from cloudfs.remote.session import Session
-from cloudfs.remote.transport import Request
 from cloudfs.types import RemoteEntry, RemotePath
 
 __all__ = ["MOST_IDS", "find", "identify"]

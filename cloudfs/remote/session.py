@@ -13,10 +13,11 @@ from cloudfs.errors import NotFound, ProtocolViolation, RemoteError, Unreachable
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote import dialect, queries
 from cloudfs.remote.bodies import Upload
+from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import Failure, error_of_reply, is_dav_error
 from cloudfs.remote.hrefs import Place
 from cloudfs.remote.protocol import Features
-from cloudfs.remote.transport import Lane, Reply, Request, Transport, WholeReply
+from cloudfs.remote.transport import Transport
 from cloudfs.types import RemotePath
 
 __all__ = ["Session"]

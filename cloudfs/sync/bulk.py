@@ -227,7 +227,10 @@ class BulkUploader:
                 self._store.end_attempts(package.parcel.node.ino)
 
     async def _prove(self, packages: Sequence[Package], stored: Sequence[Stored | None]) -> None:
-        """Look once whether the server has what it says that it has stored."""
+        """Look once whether the server has what it says that it has stored.
+
+        One file that it has is proof: of another one a client may have made a newer version since.
+        """
         folder = packages[0].parcel.place[0]
         path = self._nodes.synced_path(folder)
         if self._proved or path is None:
@@ -236,17 +239,16 @@ class BulkUploader:
             _, members = await self._remote.list_folder(path)
         except RemoteError:
             return  # next time, then: each file's sum was checked by the server
-        entries = {entry.path: entry.version for entry in members}
-        for package, made in zip(packages, stored, strict=True):
-            parcel = package.parcel
-            if made is None or parcel.place[0] != folder:
-                continue
-            found = entries.get(parcel.path)
-            told = (made.etag, parcel.size, made.modified_s)
-            if found is None or (found.etag, found.size, found.modified_s) != told:
-                self._shut_until = math.inf
-                raise ProtocolViolation("the server's bulk upload stored something else", subject=parcel.path)
-        self._proved = any(made is not None for made in stored)
+        found = {(it.path, it.version.etag, it.version.size, it.version.modified_s) for it in members}
+        told = {
+            (it.parcel.path, made.etag, it.parcel.size, made.modified_s)
+            for it, made in zip(packages, stored, strict=True)
+            if made is not None and it.parcel.place[0] == folder
+        }
+        if told and told.isdisjoint(found):
+            self._shut_until = math.inf
+            raise ProtocolViolation("the server's bulk upload stored something else", subject=path)
+        self._proved = bool(told)
 
     def _failed(self, packages: Sequence[Package], error: RemoteError) -> None:
         if error.unsent or isinstance(error, (NotAuthenticated, Unavailable)):

@@ -9,10 +9,12 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import trio
 
+from cloudfs.content.baseless import lacks_bytes
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import CloudfsError, NotFound, RemoteError
 from cloudfs.metadata.changes import ChangeSink
@@ -63,7 +65,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Deletions:
     """Tells what waits, and carries out the answer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # either side's deletions, and what has to be done about each
         self,
         store: Store,
         guard: VanishGuard,
@@ -74,7 +76,9 @@ class Deletions:
         sink: ChangeSink,
         *,
         changed: Callable[[Ino], None],
+        reserved: Callable[..., AbstractAsyncContextManager[None]],
     ) -> None:
+        """`reserved` gives nodes to one alone: see `Worker`."""
         self._store = store
         self._nodes = store.nodes
         self._guard = guard
@@ -86,6 +90,7 @@ class Deletions:
         self._lister = lister
         self._outgoing = outgoing
         self._changed = changed
+        self._reserved = reserved
 
     # What the server does not show any more
 
@@ -129,12 +134,13 @@ class Deletions:
             node = self._nodes.get(holding.ino)
             if node is None:
                 continue
-            kept = await self._keep(
-                [node, *(self._nodes.synced_descendants(node.ino) if node.folder else [])]
+            kept = self._renew(
+                await self._keep_all(
+                    [node, *(self._nodes.synced_descendants(node.ino) if node.folder else [])]
+                )
             )
-            done += len(kept)
-            left += holding.count - len(kept)
-            self._renew(kept)
+            done += kept
+            left += holding.count - kept
         if left <= 0 and self._scanned == self._setback.since:
             self._setback.end()
         return Outcome(done, max(left, 0))
@@ -143,48 +149,67 @@ class Deletions:
         """Have the files that keep their version sent over the server's older one; return how many, and not."""
         done = left = 0
         for ino, entry in self._setback.kept():
-            node = self._nodes.get(ino)
-            if node is None or not await self._keep([node]):
-                left += 1
-                continue
-            current = self._nodes.get(ino)
-            if current is None or not current.linked:
-                continue
-            with self._store.transaction():
-                # A base of its own number: cached blocks of what was synced before are not those of the older version.
-                older = version_columns(entry.version)
-                self._nodes.update(ino, **older, s_version=self._nodes.next_version())
-                self._store.clear_observed(ino)
+            async with self._reserved(ino):
+                if not self._store.is_observed(ino):
+                    continue  # settled in another way meanwhile
+                if not await self._keep(ino):
+                    left += 1
+                    continue
+                # NO CHECKPOINT: from here on its bytes are an edit, which goes over what the server has.
+                current = self._nodes.get(ino)
+                if current is None or not current.linked:
+                    continue
+                with self._store.transaction():
+                    # A base of its own number: cached blocks of what was synced before are not of the older version.
+                    older = version_columns(entry.version)
+                    self._nodes.update(ino, **older, s_version=self._nodes.next_version())
+                    self._store.clear_observed(ino)
             done += 1
             self._changed(ino)
         return done, left
 
-    async def _keep(self, nodes: list[Node]) -> list[Node]:
-        """Bring contents into staging and return the nodes that need nothing from the server any more."""
+    async def _keep(self, ino: Ino) -> bool:
+        """Bring the content of a reserved node into staging; tell whether it needs nothing of the server's any more."""
+        node = self._nodes.get(ino)
+        if node is None:
+            return False
+        try:
+            await self._outgoing.keep(node)
+        except CloudfsError as error:
+            _log.info("%s cannot be restored, its content is not here: %s", node.name, error)
+            return False
+        return True
+
+    async def _keep_all(self, nodes: list[Node]) -> list[Node]:
+        """Return those of the nodes that could be kept."""
         kept: list[Node] = []
         for node in nodes:
-            try:
-                await self._outgoing.keep(node)
-            except RemoteError as error:
-                _log.info("%s cannot be restored, its content is not here: %s", node.name, error)
-            else:
-                kept.append(node)
+            async with self._reserved(node.ino):
+                if await self._keep(node.ino):
+                    kept.append(node)
         return kept
 
-    def _renew(self, kept: list[Node]) -> None:
-        """Make nodes new for the server. NO CHECKPOINT."""
+    def _renew(self, kept: list[Node]) -> int:
+        """Make nodes new for the server; return how many. NO CHECKPOINT."""
+        renewed: list[Ino] = []
         with self._store.transaction():
-            for node in reversed(kept):
-                current = self._nodes.get(node.ino)
+            for ino in (node.ino for node in reversed(kept)):
+                current = self._nodes.get(ino)
                 if current is None or not current.linked or current.s_version is None:
                     continue
-                self._nodes.forget_synced(node.ino)
-                self._store.clear_observed(node.ino)
-                if node.folder:
-                    self._nodes.update(node.ino, listed_at=time.time())
-            self._guard.release(node.ino for node in kept)
-        for node in kept:
-            self._changed(node.ino)
+                if not current.folder and lacks_bytes(self._store, current):
+                    continue  # it went up meanwhile, and what was kept of it was given up
+                if current.local_only and current.folder and self._nodes.has_synced_members(ino):
+                    continue  # nothing makes it anew there, whose listing would tell of the others: they wait with it
+                self._nodes.forget_synced(ino)
+                self._store.clear_observed(ino)
+                if current.folder:
+                    self._nodes.update(ino, listed_at=time.time())
+                renewed.append(ino)
+            self._guard.release(renewed)
+        for ino in renewed:
+            self._changed(ino)
+        return len(renewed)
 
     async def _look(self, more: Iterable[Ino] = ()) -> None:
         """List again where something is held, and the folders of these files."""
@@ -246,12 +271,14 @@ class Deletions:
         leaving.sort(key=lambda node: len(self._nodes.synced_ancestors(node.ino)))
         done = 0
         for start in range(0, len(leaving), _BATCH):
-            announcements: list[Callable[[], None]] = []
-            with self._store.transaction():
-                for node in leaving[start : start + _BATCH]:
-                    if (back := self._bring_back(node)) is not None:
-                        done += back[0]
-                        announcements += back[1]
+            batch, announcements = leaving[start : start + _BATCH], list[Callable[[], None]]()
+            # A removal that is under way may succeed: what it took is not to be shown as the server's.
+            async with self._reserved(*(node.ino for node in batch)):
+                with self._store.transaction():
+                    for node in batch:
+                        if (back := self._bring_back(node)) is not None:
+                            done += back[0]
+                            announcements += back[1]
             for announce in announcements:
                 announce()
             await trio.lowlevel.checkpoint()

@@ -8,7 +8,7 @@ as well. What is on the wire already cannot be recalled, so after a while withou
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 from cloudfs.concurrency.killpoints import reached
@@ -16,6 +16,8 @@ from cloudfs.errors import RemoteError, Unavailable, Unreachable
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
 from cloudfs.sync.connectivity import Connectivity
+from cloudfs.sync.pausing import Pause
+from cloudfs.sync.sending import Uploads
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["GatedRemote"]
@@ -36,6 +38,9 @@ class GatedRemote:
         """Told after each change how many bytes more the account holds by it; None: some, or somebody else's."""
         self.freed: Callable[[], None] = lambda: None
         """Told when something of unknown size was removed."""
+        self.pause: Pause | None = None
+        """What breaks uploads off."""
+        self.uploads = Uploads()
         self._root_etag: str | None = None
         if isinstance(remote, Admitting):
             remote.admit_by(connectivity.check_login, connectivity.refused)
@@ -129,19 +134,21 @@ class GatedRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file, or its tail."""
-        await self._prove_login(size - base_bytes)
-        stored = await self._changed(
-            self._remote.put(
-                path,
-                body,
-                size,
-                condition,
-                mtime_s=mtime_s,
-                checksum=checksum,
-                name=name,
-                base_bytes=base_bytes,
+        breakable = nullcontext() if self.pause is None else self.pause.breakable(path)
+        with breakable, self.uploads.counted(path, body, size, base_bytes) as counted:
+            await self._prove_login(size - base_bytes)
+            stored = await self._changed(
+                self._remote.put(
+                    path,
+                    counted,
+                    size,
+                    condition,
+                    mtime_s=mtime_s,
+                    checksum=checksum,
+                    name=name,
+                    base_bytes=base_bytes,
+                )
             )
-        )
         self.spent(size - (0 if condition.version is None else condition.version.size))
         return stored
 

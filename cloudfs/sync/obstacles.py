@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import trio
 
+from cloudfs.content.baseless import baseless
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.spreading import Spreading
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.pausing import Pause
 from cloudfs.sync.planner import plan
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import Remove, Step
-from cloudfs.sync.troubles import Trouble, Troubles, withheld
+from cloudfs.sync.troubles import Trouble, Troubles, cannot_be_read, withheld
 from cloudfs.types import Ino
 
 __all__ = ["Obstacles"]
@@ -35,9 +37,11 @@ class Obstacles:
         restraint: Restraint,
         guard: VanishGuard,
         spreading: Spreading,
+        pause: Pause,
     ) -> None:
         self._store = store
         self._nodes = store.nodes
+        self._pause = pause
         self._residents = residents
         self._connectivity = connectivity
         self._troubles = troubles
@@ -49,6 +53,10 @@ class Obstacles:
 
     # A person
 
+    def is_paused(self) -> bool:
+        """Tell whether everything is to rest."""
+        return self._pause.is_on
+
     def is_held(self, step: Step) -> bool:
         """Tell whether a person's word is missing, or it is not marked yet what stays on this machine."""
         if self._spreading.pending or self._guard.covers(step.node):
@@ -57,7 +65,8 @@ class Obstacles:
 
     def all_blocked(self) -> list[Trouble]:
         """Return every trouble that needs somebody to act, of those that are about one node each."""
-        blocked = {trouble.ino: trouble for trouble in self._troubles.all_blocked()}
+        blocked = {trouble.ino: trouble for trouble in map(cannot_be_read, baseless(self._store))}
+        blocked |= {trouble.ino: trouble for trouble in self._troubles.all_blocked()}
         if self._guard.held():
             found = (self._withheld(node) for node in self._nodes.dirty())
             blocked |= {trouble.ino: trouble for trouble in found if trouble is not None}
@@ -72,6 +81,7 @@ class Obstacles:
             or self._restraint.trouble(node)
             or self._troubles.blocked(node.ino)
             or self._blocked_successor(node)
+            or self._blocked_above(node)
         )
 
     def _withheld(self, node: Node) -> Trouble | None:
@@ -83,6 +93,13 @@ class Obstacles:
             return None
         successor = self._nodes.child(node.s_parent, node.s_name)
         return None if successor is None or not successor.dirty else self._troubles.blocked(successor.ino)
+
+    def _blocked_above(self, node: Node) -> Trouble | None:
+        """Return the trouble of the folder whose removal takes a node along, which has no step of its own then."""
+        if not _leaves(node) or node.s_parent is None or (node.linked and node.parent != node.s_parent):
+            return None
+        above = self._nodes.get(node.s_parent)
+        return None if above is None or not _leaves(above) else self.blocked(above)
 
     # A program
 
@@ -128,3 +145,7 @@ class Obstacles:
 
     def _waits_for_somebody(self, node: Node) -> bool:
         return self.waits_for_program(node) or self.blocked(node) is not None
+
+
+def _leaves(node: Node) -> bool:
+    return node.synced and (not node.linked or bool(node.local_only))

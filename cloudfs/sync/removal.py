@@ -16,7 +16,7 @@ import trio
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import BaseLost, Changed, NotFound, ProtocolViolation, Unsupported
+from cloudfs.errors import Changed, NotFound, ProtocolViolation, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.residents import Residents
 from cloudfs.remote.protocol import Remote
@@ -25,6 +25,7 @@ from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content
+from cloudfs.sync.keeping import Keeper
 from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Remover"]
@@ -56,7 +57,7 @@ class Remover:
         self._lister = lister
         self._residents = residents
         self._files = files
-        self._outgoing = outgoing
+        self._keeper = Keeper(store, remote, outgoing)
         self._doubts = doubts
         self._tail_arrived = tail_arrived
         self._evidence = Evidence(remote)
@@ -65,7 +66,8 @@ class Remover:
     async def remove(self, node: Node) -> bool:
         """Delete the server's copy, unless it was changed since: False, it stays and shows up again when it is listed.
 
-        What stays in the mount (a local-only place) gets all its bytes into staging first. Raises RemoteError.
+        What stays in the mount (a local-only place) gets all its bytes into staging first. Raises RemoteError and
+        LocalDamage, and BaseLost where such a file is not in its place on the server any more: a listing tells.
         """
         self._doubts.require_over(node.ino, node.name)
         if node.linked:
@@ -122,25 +124,21 @@ class Remover:
             raise Changed("it was changed on the server", subject=path)
 
     async def _keep(self, node: Node) -> None:
-        """Bring everything at and below a node into staging, also what was never listed or read."""
+        """Bring all that stays here, at and below a node, into staging: also what was never listed or read.
+
+        What was removed in it and is still open stays with its readers.
+        """
         if not node.folder:
             await self._tail_arrived(node)  # the server may have nothing else of it any more
-            await self._keep_file(node)
+            await self._keeper.keep(node)
             return
-        if node.synced:
+        if node.synced and node.linked:
             await self._lister.refresh(node.ino)
         for member in self._nodes.children(node.ino):
             await self._keep(member)
-
-    async def _keep_file(self, node: Node) -> None:
-        try:
-            await self._outgoing.keep(node)
-        except BaseLost:
-            path = self._nodes.synced_path(node.ino)
-            entry = None if path is None else await self._evidence.look(path)
-            if path is not None and (entry is None or self._evidence.is_another(node, entry)):
-                raise  # it may have been moved there: a listing tells
-            # What it was edited from has been replaced: nothing of it is on the server, and nothing goes with the rest.
+        for member in self._nodes.synced_children(node.ino):
+            if not member.linked and (member.folder or self._residents.is_open(member.ino)):
+                await self._keep(member)
 
     async def _remove_folder(self, node: Node, path: RemotePath) -> None:
         """Delete a folder in one request, but only if nothing in it is unknown or changed."""
@@ -206,8 +204,8 @@ class Remover:
 
     async def _is_as_known(self, folder: Node, path: RemotePath) -> bool:
         own, members = await self._remote.list_folder(path)
-        if own.hidden_members:
-            return False  # names that the mount cannot show: nobody here has seen what would go
+        if own.hidden_members or self._evidence.is_another(folder, own):
+            return False  # names that the mount cannot show, or another folder: nobody here has seen what would go
         for number, entry in enumerate(members, 1):
             if number % _BATCH == 0:
                 await trio.lowlevel.checkpoint()

@@ -22,7 +22,7 @@ from cloudfs.errors import (
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
 
-__all__ = ["Trouble", "Troubles", "withheld"]
+__all__ = ["Trouble", "Troubles", "cannot_be_read", "withheld"]
 
 _FIRST_S, _LONGEST_S = 1.0, 300.0
 _BLOCKED_S = 600.0
@@ -134,6 +134,20 @@ def withheld(node: Node) -> Trouble:
         name=node.name,
         reason="its folder is gone on the server, with so much else that it is kept here until you answer",
         next_step="`cloudfs deletions accept` sends it as new, `cloudfs deletions restore` with all that is here",
+        tries=0,
+        due=0.0,
+        blocked=True,
+    )
+
+
+def cannot_be_read(node: Node) -> Trouble:
+    """Return the trouble of a file that never goes up, and of which some bytes are nowhere (`content/baseless.py`)."""
+    return Trouble(
+        ino=node.ino,
+        name=node.name,
+        reason="another client replaced or removed the version that this file was edited from, before its other parts"
+        " were downloaded",
+        next_step="save the whole file once more from the program that edited it, or remove it",
         tries=0,
         due=0.0,
         blocked=True,

@@ -1,12 +1,13 @@
 """The steps under way, and which others they keep from beginning.
 
 Two steps never run on one node, and a step that moves or removes a folder runs while no other one works below that
-folder, because it changes the server's paths of everything in it.
+folder, because it changes the server's paths of everything in it. Whoever works on a node outside of steps has it
+reserved, and counts as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
@@ -27,6 +28,7 @@ class Underway:
         self._nodes = nodes
         self._root_of = root_of
         self._steps: dict[Ino, Step] = {}
+        self._reserved: set[Ino] = set()
         self._involved: set[Ino] = set()
         self._moving: set[Ino] = set()
         """Nodes whose steps change paths."""
@@ -42,6 +44,23 @@ class Underway:
 
     def __len__(self) -> int:
         return len(self._steps)
+
+    def reserve(self, inos: Collection[Ino]) -> bool:
+        """Have no further step begin on nodes, nor on folders above; False where one is reserved already."""
+        if not self._reserved.isdisjoint(inos):
+            return False
+        self._reserved.update(inos)
+        self.look_again()
+        return True
+
+    def free(self, inos: Iterable[Ino]) -> None:
+        """They are not reserved any more."""
+        self._reserved.difference_update(inos)
+        self.look_again()
+
+    def works_on(self, inos: Collection[Ino]) -> bool:
+        """Tell whether a step is under way on one of the nodes, or moves or removes a folder above it."""
+        return not (self._involved.isdisjoint(inos) and self._moving.isdisjoint(self._above_all(inos)))
 
     def begin(self, steps: Iterable[Step]) -> None:
         """Steps are carried out from now on."""
@@ -65,7 +84,7 @@ class Underway:
 
     def is_in_the_way_of(self, step: Step) -> bool:
         """Tell whether a step must not begin yet."""
-        if any(node.ino in self._involved for node in step.involved):
+        if any(node.ino in self._involved or node.ino in self._reserved for node in step.involved):
             return True
         if step.structural and step.node.ino in self._all_above():
             return True
@@ -79,13 +98,17 @@ class Underway:
 
     def _all_above(self) -> set[Ino]:
         if self._above is None:
-            self._above = set().union(*map(self._above_step, self))
+            self._above = self._above_all(self._reserved).union(*map(self._above_step, self))
         return self._above
 
     def _above_step(self, step: Step) -> set[Ino]:
+        above = self._above_all(node.ino for node in step.involved)
+        for folder in (node.t_parent for node in step.involved if node.t_parent):
+            above.update((folder,), self._nodes.synced_ancestors(folder))
+        return above
+
+    def _above_all(self, inos: Iterable[Ino]) -> set[Ino]:
         above: set[Ino] = set()
-        for node in step.involved:
-            above.update(self._nodes.synced_ancestors(node.ino), self._nodes.ancestors(node.ino))
-            if node.t_parent:
-                above.update((node.t_parent,), self._nodes.synced_ancestors(node.t_parent))
+        for ino in inos:
+            above.update(self._nodes.synced_ancestors(ino), self._nodes.ancestors(ino))
         return above

@@ -32,6 +32,7 @@ from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content
+from cloudfs.sync.keeping import Keeper
 from cloudfs.sync.packing import Contents, Packer, Parcel, apart
 from cloudfs.sync.steps import Upload
 from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion, Stored
@@ -65,6 +66,7 @@ class Uploader:
         self._conflicts = conflicts
         self._doubts = doubts
         self._evidence = Evidence(remote)
+        self._keeper = Keeper(store, remote, contents.outgoing)
         self._blind_spots = BlindSpots(store, remote)
         self._appending = contents.appending
         self._packer = packer
@@ -82,7 +84,7 @@ class Uploader:
         if step.onto is not None and (step.onto.linked or self._residents.is_open(step.onto.ino)):
             # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
             # the server is about to lose them.
-            await self._outgoing.keep(step.onto)
+            await self._keeper.keep(step.onto)
         try:
             await self._send(step)
         except Unsupported:

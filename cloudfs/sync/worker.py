@@ -85,7 +85,6 @@ class Worker:
         self._obstacles = obstacles
         self._requests = self._together = 0
         """Under way: of all kinds, and those that carry out several steps at once."""
-        self._reserved: set[Ino] = set()
         self._hurried: list[Callable[[Ino], bool]] = []
         self._progress = trio.Event()
         self._queue: deque[Step] = deque()
@@ -121,15 +120,19 @@ class Worker:
 
     @asynccontextmanager
     async def reserved(self, *inos: Ino) -> AsyncIterator[None]:
-        """Have nodes to oneself: no step works on them within the block. Waits for those under way."""
-        self._reserved.update(inos)
+        """Have nodes to oneself within the block, and the folders above stay where they are.
+
+        No step works on them, and nobody else has them reserved; waits for those that do. Not to be nested.
+        """
+        while not self._underway.reserve(inos):
+            await self._progress.wait()
         try:
-            while any(ino in self._underway for ino in inos):
+            while self._underway.works_on(inos):
                 await self._progress.wait()
             yield
         finally:
-            self._reserved.difference_update(inos)
-            self._inbox.ring()
+            self._underway.free(inos)
+            self._tell_progress()
 
     async def wait_synced(self, concerns: Callable[[Ino], bool]) -> list[Trouble]:
         """Hurry what concerns the caller, return when nothing of it is left to do.
@@ -188,7 +191,7 @@ class Worker:
         """
         now = trio.current_time()
         self._underway.look_again()
-        if self._connectivity.state is State.NEEDS_LOGIN:
+        if self._connectivity.state is State.NEEDS_LOGIN or self._obstacles.is_paused():
             return _IDLE_S
         if now < self._connectivity.next_try:
             return self._connectivity.next_try - now
@@ -325,8 +328,6 @@ class Worker:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
         if self._obstacles.is_held(step):
             return False
-        if any(node.ino in self._reserved for node in step.involved):
-            return False
         if isinstance(step, Remove) and step.node.tombstone and self._obstacles.is_read(step.node):
             # Unlinked but open: its readers still need the server's copy.
             return False
@@ -405,6 +406,9 @@ class Worker:
             current = self._store.nodes.get(node.ino)
             if current is None or not current.dirty:
                 self._inbox.forget(node.ino)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
         self._inbox.ring()
         progress, self._progress = self._progress, trio.Event()
         progress.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_a_broken_account_file_names_the_place(run: Run, folders: Folders, mount
     path.write_text(path.read_text() + "[settings]\nquiet_s = 'long'\n")
     result = run("mount", mount_point)
     assert result.code == ExitCode.BAD_CONFIG
-    assert f"{path}: settings.quiet_s" in result.said[0]
+    assert re.fullmatch(rf"{path}:\d+: settings.quiet_s: .*", result.said[0])
     assert len(result.said) == 2
 
 

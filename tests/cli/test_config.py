@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloudfs import config
@@ -157,6 +159,37 @@ def test_mistakes_in_the_file_name_file_and_key(folders: Folders, text: str, key
     assert str(path) in caught.value.message
     assert key in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (['colour = "red"'], 3),
+        (["[settings]", "quiet_s = 1", "  colour = 2"], 5),
+        (["[settings]", "# quiet_s = 3", "quiet_s = 'long'"], 5),
+        (["[features]", "[settings]", '"poll_s"=-1'], 5),
+        (["settings.memory_bytes = 0"], 3),
+        (["settings = { poll_s = -1 }"], 3),
+        (["[settings]", "quiet_s = = 1"], 4),
+    ],
+)
+def test_mistakes_name_the_line(folders: Folders, lines: list[str], line: int) -> None:
+    path = folders.account_file("work")
+    path.write_text("\n".join(['url = "https://a/"', 'user = "u"', *lines, ""]))
+    with refused() as caught:
+        config.load_account(folders, "work")
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/CONFIG.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", text, re.MULTILINE))
+    fields = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    account = {field.name for field in msgspec.structs.fields(Account)}
+    assert rows.keys() == fields.keys() | account
+    for name, default in fields.items():
+        shown = rows[name].split()[0].replace(",", "").replace("_", "")
+        assert default is None or float(shown) == default, name
 
 
 @pytest.mark.parametrize(

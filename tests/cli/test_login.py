@@ -306,6 +306,14 @@ def test_a_login_that_is_no_text(run: Run, server: StandIn, user: str, password:
     assert nothing_is_written(tmp_path)
 
 
+def test_a_user_without_a_name(run: Run, server: StandIn, tmp_path: Path) -> None:
+    """Nothing is sent: a login that fails delays everybody's at this address (protocol.md)."""
+    result = log_in(run, server.url, user="")
+    assert (result.code, result.said[0]) == (ExitCode.USAGE, "The user name is empty.")
+    assert not server.requests
+    assert nothing_is_written(tmp_path)
+
+
 def test_a_server_that_drips_its_answer(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("cloudfs.cli.patience.PATIENCE_S", 1.0)
     over = threading.Event()

@@ -7,13 +7,14 @@ is read from the account's `[features]`: pending, blocked, crash.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
 import trio
 
 from cloudfs import daemon
+from cloudfs.control.methods import Method
 from cloudfs.control.protocol import Blocked, ConflictPair, Decide, Decided, LoggedIn, Resolution
 from cloudfs.errors import ExitCode, LocalDamage, UserError
 from cloudfs.fuse.filesystem import FileSystem
@@ -64,6 +65,10 @@ class PretendedWorks:
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         raise UserError("No deletions wait for an answer.", hint=wanted.side, code=ExitCode.NOT_DONE)
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        return {}
 
     async def pending_below(self, path: str) -> int:
         return self._pending if path == "/" else 0

@@ -17,6 +17,7 @@ import trio
 from cloudfs.control import server
 from cloudfs.control.client import Client
 from cloudfs.control.instance import Holder, find_holder, hold
+from cloudfs.control.methods import Method
 from cloudfs.control.protocol import (
     MAX_LINE_BYTES,
     Blocked,
@@ -56,6 +57,7 @@ class Pretender:
         self.cancelled = trio.Event()
         self.waits: list[tuple[str, float | None]] = []
         self.decisions: list[Resolution] = []
+        self.methods: dict[str, Method] = {}
 
     def status(self) -> Status:
         return STATUS

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs.errors import PosixError
+from cloudfs.errors import ExitCode, PosixError
 from tests.functional.drivers import Driver, read, tree, write
-from tests.functional.stages import USER, VfsStage, wait_until
+from tests.functional.stages import USER, MountStage, VfsStage, wait_until
 from tests.servers import Hold, StandIn
 
 pytestmark = [
@@ -101,6 +101,29 @@ def test_a_restart_on_a_full_disk_keeps_everything(disk: Path, server: StandIn) 
         hold.release()
         stage.sync()
         assert server.account(USER).tree() == kept
+
+
+@pytest.mark.mount
+def test_a_mount_that_finds_no_room_to_begin_says_so(disk: Path, server: StandIn) -> None:
+    """A killed daemon's disk was filled to the last byte: a sentence with the next step, and all is there after it."""
+    stage = MountStage(disk / "home", server)
+    try:
+        server.faults.add(Hold(), method="PUT", times=None)
+        write(stage.driver("kept"), "file", b"not sent")
+        stage.kill()
+        fill_the_rest(disk)
+        refused = stage.cloudfs("mount", "a", str(stage.mount_point), check=False)
+        assert refused.returncode == ExitCode.NOT_DONE
+        assert "disk is full" in refused.stderr
+        assert "Free some space" in refused.stderr
+        assert "Traceback" not in (disk / "home/state/a/daemon.log").read_text()
+        (disk / "ballast").unlink()
+        stage.mount()
+        assert (stage.mount_point / "kept/file").read_bytes() == b"not sent"
+    finally:
+        server.faults.clear()
+        (disk / "ballast").unlink(missing_ok=True)
+        stage.close()
 
 
 def test_names_can_be_changed_on_a_full_disk(disk: Path, server: StandIn) -> None:

@@ -217,15 +217,16 @@ class MountStage:
         self.cloudfs(
             "login", server.url, "--user", user, "--password-stdin", "--account", "a", *trust, stdin=password
         )
-        if settings:
-            account = home / "config/accounts/a.toml"
-            account.write_text(account.read_text().replace("[settings]", f"[settings]\n{settings}"))
+        # Caching does not depend on how full this machine's disk is.
+        settings = f"[settings]\ncache_keep_free_bytes = 0\n{settings}"
+        account = home / "config/accounts/a.toml"
+        account.write_text(account.read_text().replace("[settings]", settings))
         self.mount()
 
     def cloudfs(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line."""
         done = subprocess.run(
-            [sys.executable, "-m", "cloudfs.cli.main", *words],
+            self.command(*words),
             check=False,
             input=stdin,
             capture_output=True,
@@ -235,6 +236,11 @@ class MountStage:
         )
         assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        """Return what runs a command of the command line, with `environ`."""
+        return [sys.executable, "-m", "cloudfs.cli.main", *words]
 
     def mount(self) -> None:
         """Mount; returns when it answers."""

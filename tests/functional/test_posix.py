@@ -289,6 +289,22 @@ def test_a_name_longer_than_255_bytes_is_refused(driver: Driver) -> None:
         driver.size("x" * 256)
 
 
+def test_a_name_that_is_no_utf8_does_not_exist(driver: Driver) -> None:
+    """Only its creation is refused (test_names.py): `rm -f` of it and the like end well."""
+    name = os.fsdecode(b"bad\xff")
+    write(driver, "file", b"")
+    for use in (
+        lambda: driver.size(name),
+        lambda: driver.open(name),
+        lambda: driver.unlink(name),
+        lambda: driver.rmdir(name),
+        lambda: driver.rename(name, "other"),
+    ):
+        with raises(errno.ENOENT):
+            use()
+    assert driver.names() == ["file"]
+
+
 def test_two_handles_see_one_file(driver: Driver) -> None:
     write(driver, "file", b"aaaa")
     first, second = driver.open("file", os.O_RDWR), driver.open("file", os.O_RDWR)

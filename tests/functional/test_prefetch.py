@@ -227,6 +227,17 @@ def test_whatever_becomes_of_archives_files_are_read(
     assert archives(server) <= 4, "not tried again and again"
 
 
+@pytest.mark.expect_log("the block cache gave way")
+def test_a_disk_without_room_for_blocks_is_no_failure(tmp_path: Path, server: StandIn, patient: None) -> None:
+    """What the block cache does not keep is read by itself, and nothing more is fetched ahead to be thrown away."""
+    del patient
+    server.site.archives = ""
+    stage = VfsStage(tmp_path / "engine", server, listing_ttl_s=600, cache_keep_free_bytes=1 << 60)
+    walk(stage.root(), 0)
+    stage.close()
+    assert gets(server) <= FILES + 2
+
+
 def test_offline_nothing_is_asked_for_and_what_was_brought_is_read(stage: VfsStage, server: StandIn) -> None:
     walk(stage.root(), 0, range(3))
     stage.wait(lambda: stage.engine.fetcher.statistics().archived_files == 20)
@@ -323,3 +334,45 @@ def test_real_programs_take_few_requests(tmp_path: Path, command: str) -> None:
             assert len([it for it in server.requests if it.method == "GET"]) <= 30
         finally:
             stage.close()
+
+
+def test_what_was_given_up_is_planned_again(
+    stage: VfsStage, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a walk that waited for an archive of a slow server for so long that it seemed to have ended."""
+    for name in ("_LEAST_PATIENCE_S", "_MOST_PATIENCE_S", "_ARCHIVE_S"):
+        monkeypatch.setattr(f"cloudfs.content.prefetch.{name}", 0.05)
+    monkeypatch.setattr("cloudfs.content.prefetch._LEFT_S", -1.0)
+    rule = server.faults.add(Hold(), predicate=_is_archive)
+    walk(stage.root(), 0, range(3))
+    rule.wait_hit()
+    stage.wait(lambda: stage.engine.prefetcher.statistics().unread_bytes == 0)
+    rule.release()
+    monkeypatch.setattr("cloudfs.content.prefetch._LEFT_S", 60.0)
+    walk(stage.root(), 0, range(3, 4))
+    stage.wait(lambda: gets(server, "/d0/.*txt") >= 20)
+
+
+@pytest.mark.expect_log("the block cache gave way: no room for a block")
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_cache_that_keeps_nothing_is_not_fetched_for(
+    tmp_path: Path,
+    server: StandIn,
+    patient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    archived: bool,
+) -> None:
+    """As on a disk that is nearly full: what is fetched ahead would be thrown away, and fetched again."""
+    del patient
+    monkeypatch.setattr("cloudfs.content.prefetch._OUTAGE_S", 600.0)
+    if not archived:
+        server.site.archives = ""
+    stage = VfsStage(tmp_path / "engine", server, listing_ttl_s=600, cache_keep_free_bytes=1 << 60)
+    for folder in range(FOLDERS):
+        stage.root().names(f"small/d{folder}")
+    server.requests.reset()
+    for folder in range(FOLDERS):
+        walk(stage.root(), folder)
+    stage.close()
+    assert archives(server) <= 2
+    assert gets(server) <= FOLDERS * FILES + 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
+
 from cloudfs.metadata.merge import Add, Adopt, Change, Drop, Observe, Refresh, Rename, merge_folder
 from cloudfs.store.records import Node
 from cloudfs.types import ROOT, ContentVersion, Ino, RemoteEntry
@@ -170,3 +172,15 @@ def test_a_rename_whose_new_name_was_touched_is_no_rename() -> None:
 def test_a_folder_removed_here_stays_removed() -> None:
     known = node(folder("/a", "old"), parent=None)
     assert merge([folder("/a", "old")], [known]) == []
+
+
+@pytest.mark.parametrize("place", [{"parent": None}, {"name": "y"}], ids=["removed", "moved"])
+def test_another_folder_in_place_of_one_that_left_here_is_another_node(place: dict[str, object]) -> None:
+    left, there = node(folder("/x", file_id="1"), 5, **place, dirty=1), folder("/x", file_id="2")
+    assert merge([there], [left]) == [Drop(left), Add(there)]
+
+
+def test_a_folder_that_is_where_it_was_is_known_by_its_name_alone() -> None:
+    """Where the server has scanned a storage anew, everything in it has another file id."""
+    known, there = node(folder("/x", file_id="1")), folder("/x", file_id="2")
+    assert merge([there], [known]) == [Refresh(known, there, content=False)]

@@ -74,6 +74,8 @@ class Account:
         self._serials = count(0x10000)
         self.contents: dict[ContentKey, bytes] = {}
         """Every content that a file ever had, by all that a listing says of it."""
+        self.fingerprint: str | None = None
+        """What Nextcloud's administrator changes after a backup was restored."""
         self.root = StoredObject(100, Kind.FOLDER, now_s(), serial="root")
 
     # Looking
@@ -95,7 +97,9 @@ class Account:
     def entry(self, path: RemotePath) -> RemoteEntry:
         found = self.get(path)
         permissions = "RGDNVCK" if found.kind is Kind.FOLDER else "RGDNVW"
-        return RemoteEntry(path, found.kind, found.version, found.file_id, permissions)
+        return RemoteEntry(
+            path, found.kind, found.version, found.file_id, permissions, fingerprint=self.fingerprint
+        )
 
     def members(self, path: RemotePath) -> list[RemoteEntry]:
         return [self.entry(join(path, name)) for name in sorted(self.get(path).members)]

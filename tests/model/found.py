@@ -361,4 +361,17 @@ FOUND: dict[str, Found] = {
     "move-in-doubt-whose-folder-went-was-tried-for-ever": Found(
         "two-faults", 400164, [OtherReplace("d", "e"), Rename("d/b", "e"), Wait(6.0)]
     ),
+    "file-of-a-local-name-that-lost-its-base-was-told-to-nobody": Found(
+        "tails-two",
+        405,
+        [
+            Wait(3.0),
+            Extend("d/b", 1),
+            OtherRewrite("d/e/a", 2),
+            Wait(20.0),
+            Extend("d/e/a", 5),
+            OtherWrite("d/e/a", 1, checksum=False),
+            Rename("d/e", "a~"),
+        ],
+    ),
 }

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from hypothesis import strategies as st
 
 from tests.model.operations import (
+    Answer,
     Append,
     Chmod,
     Close,
@@ -36,11 +37,13 @@ from tests.model.operations import (
     OtherReplace,
     OtherRetype,
     OtherRewrite,
+    OtherSetBack,
     OtherWrite,
     PlugIn,
     Read,
     ReadFile,
     Refresh,
+    Regret,
     Rename,
     RenameNoReplace,
     Restart,
@@ -62,6 +65,7 @@ __all__ = [
     "SLOTS",
     "Choose",
     "an_operation",
+    "answering",
     "doubtful",
     "growing",
     "growing_beside",
@@ -179,6 +183,14 @@ _ROUGH: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     (1, lambda _choose: LoseLogin()),
     (2, lambda _choose: LogIn()),
 )
+_ANSWERING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    *_WIDER,
+    (10, lambda choose: Answer(choose((True, False, False)), choose((True, False)))),
+    (6, lambda choose: Regret(choose(_PATHS), choose((1.1, 1.3, 2.0)))),
+    (6, lambda choose: Unlink(choose(_PATHS))),
+    (6, lambda choose: OtherDelete(choose(_SHARED))),
+    (2, lambda choose: OtherSetBack(choose(_SHARED), choose(_SIZES))),
+)
 _SAME_SECOND: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     *_WIDER,
     (8, lambda choose: OtherRewrite(choose(_SHARED), choose(_SIZES))),
@@ -258,6 +270,7 @@ _ALONE_WEIGHTED, _TWO_WEIGHTED = _weighted(_MAKERS), _weighted(_TWO_CLIENTS)
 _WIDER_WEIGHTED, _ROUGH_WEIGHTED, _OFFLINE_WEIGHTED = map(_weighted, (_WIDER, _ROUGH, _OFFLINE))
 _SAME_SECOND_WEIGHTED, _DYING_WEIGHTED = _weighted(_SAME_SECOND), _weighted(_DYING)
 _DOUBTFUL_WEIGHTED, _UNPACKING_WEIGHTED = _weighted(_DOUBTFUL), _weighted(_UNPACKING)
+_ANSWERING_WEIGHTED = _weighted(_ANSWERING)
 _GROWING_WEIGHTED, _GROWING_BESIDE_WEIGHTED = _weighted(_GROWING), _weighted(_GROWING_BESIDE)
 
 
@@ -297,6 +310,11 @@ def rough(choose: Choose) -> Operation:
 def same_second(choose: Choose) -> Operation:
     """Draw as `wider`, with files that change on the server and keep their ETags."""
     return choose(_SAME_SECOND_WEIGHTED)(choose)
+
+
+def answering(choose: Choose) -> Operation:
+    """Draw as `wider`, with a server that is set back, and answers about deletions that wait."""
+    return choose(_ANSWERING_WEIGHTED)(choose)
 
 
 def doubtful(choose: Choose) -> Operation:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cloudfs.vfs.records import RenameMode
 
 __all__ = [
+    "Answer",
     "Append",
     "Chmod",
     "Close",
@@ -35,11 +36,13 @@ __all__ = [
     "OtherReplace",
     "OtherRetype",
     "OtherRewrite",
+    "OtherSetBack",
     "OtherWrite",
     "PlugIn",
     "Read",
     "ReadFile",
     "Refresh",
+    "Regret",
     "Rename",
     "RenameNoReplace",
     "Restart",
@@ -291,6 +294,30 @@ class KillSoon:
 
 
 @dataclass(frozen=True)
+class OtherSetBack:
+    """The server is set back to a backup, in which a file has an older version."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Somebody answers about deletions that wait: those made here, or those that the server shows."""
+
+    accept: bool
+    made_here: bool
+
+
+@dataclass(frozen=True)
+class Regret:
+    """Remove a file, and have what was removed brought back after so many seconds: the removal may be under way."""
+
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class OtherRetype:
     """Another client puts a folder where a file was, or a file where a folder was."""
 
@@ -379,6 +406,9 @@ Operation = (
     | OtherMove
     | KillSoon
     | OtherRetype
+    | OtherSetBack
+    | Answer
+    | Regret
     | OtherReplace
     | OtherRewrite
     | Maintenance

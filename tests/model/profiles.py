@@ -19,6 +19,7 @@ from tests.model.fake_remote import NEXTCLOUD, FakeRemote, now_s
 from tests.model.faults import DOUBTFUL, WITH_LATE, WITHOUT_LATE, FaultKind, FaultPlan
 from tests.model.histories import (
     Choose,
+    answering,
     doubtful,
     dying,
     growing,
@@ -67,6 +68,7 @@ class _Stage:
         strict: bool = True,
         together: int = 4,
         append_bytes: int = FROM_BYTES,
+        held_from: int | None = None,
     ) -> Rules:
         return Rules(
             deadline_s=_DEADLINE_S,
@@ -74,6 +76,7 @@ class _Stage:
             slow_disk=self.chance("disk").random() < 0.3,
             together=together,
             append_bytes=append_bytes,
+            held_from=held_from,
             strict=strict,
         )
 
@@ -188,6 +191,14 @@ def _two(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(stage, history, stage.server((0.0,), ()), stage.rules())
 
 
+def _answers(stage: _Stage, history: list[Operation]) -> None:
+    server = stage.server((0.0,), ())
+    server.account.fingerprint = "the first"
+    held_from = stage.chance("guards").choice((1, 3))
+    # What is kept from the server, or from us, may be in the way of what comes meanwhile.
+    _with_ledger(stage, history, server, stage.rules(strict=False, held_from=held_from))
+
+
 def _two_faults(stage: _Stage, history: list[Operation]) -> None:
     server = stage.server((0.0, 0.05, 0.1, 0.3), WITH_LATE, lingers=True)
     # What a server does late may be in the way of what was done here meanwhile: a conflict with oneself.
@@ -231,6 +242,7 @@ PROFILES: dict[str, Profile] = {
         Profile("same-second", same_second, _two),
         Profile("two-faults", rough, _two_faults),
         Profile("offline", offline, _offline),
+        Profile("answers", answering, _answers),
         Profile("tails", growing, _tails),
         Profile("tails-two", growing_beside, _tails_two),
     )

@@ -22,5 +22,7 @@ class Rules:
     """So many small new files go in one request."""
     append_bytes: int = FROM_BYTES
     """Of files from this size on, tails go up alone."""
+    held_from: int | None = None
+    """More deletions at once than that wait for an answer; None: as many as by default."""
     strict: bool = True
     """Conflicts need a reason."""

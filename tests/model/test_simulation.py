@@ -19,7 +19,7 @@ pytestmark = pytest.mark.expect_log(".*", optional=True)
 
 _SEEDS = 400 if in_ci() else 80
 """Of each profile, as many of them as there is time for:"""
-_SECONDS = 20.0 if in_ci() else 3.0
+_SECONDS = 120.0 / len(PROFILES) if in_ci() else 3.0
 _NEW_SEEDS = 10
 
 

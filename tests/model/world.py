@@ -88,11 +88,15 @@ class World:
         sink: ChangeSink | None = None,
         poll_s: float = 30.0,
         append_bytes: int = FROM_BYTES,
+        held_from: int | None = None,
     ) -> None:
         self.folder = folder
         self._sink = sink or NullSink()
         self._poll_s = poll_s
         self._append_bytes = append_bytes
+        self.guards = (
+            {} if held_from is None else {"delete_guard": held_from, "delete_guard_server": held_from}
+        )
         self.remote = remote
         self._deadline_s = deadline_s
         self._quiet_s = quiet_s
@@ -150,6 +154,7 @@ class World:
             listing_ttl_s=self._ttl_s,
             poll_s=self._poll_s,
             append_bytes=self._append_bytes,
+            **self.guards,
             worker=WorkerConfig(
                 quiet_s=self._quiet_s, open_quiet_s=self._quiet_s * 4, together=self._together
             ),
@@ -343,6 +348,12 @@ class World:
             troubles = await self.engine.worker.wait_synced(lambda _ino: True)
         assert not limit.cancelled_caught, f"still not on the server: {self.unfinished()}"
         return troubles
+
+    def unreadable(self) -> list[Trouble]:
+        """Return what never goes up and lost what it was made from."""
+        nodes = self.engine.store.nodes
+        blocked = self.engine.obstacles.all_blocked()
+        return [it for it in blocked if (node := nodes.get(it.ino)) is not None and node.local_only]
 
     async def refresh_all(self) -> None:
         """List every folder anew, those that appear by that too."""

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from cloudfs.errors import RemoteError
-from cloudfs.remote.transport import Request, Transport
+from cloudfs.remote.exchange import Request
+from cloudfs.remote.transport import Transport
 from cloudfs.remote.wire import has_address
 from tests.remote.test_wire import connected, read_head, served
 

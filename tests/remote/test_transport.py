@@ -26,8 +26,9 @@ from cloudfs.errors import (
 )
 from cloudfs.remote import retries
 from cloudfs.remote.bodies import Upload
+from cloudfs.remote.exchange import Lane, Request
 from cloudfs.remote.protocol import Body
-from cloudfs.remote.transport import Lane, Limits, Request, Transport
+from cloudfs.remote.transport import Limits, Transport
 
 URL = "https://cloud.example.org/dav/"
 SECRET = "app-password-123"  # of nobody

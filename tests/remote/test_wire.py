@@ -30,9 +30,10 @@ from cloudfs.errors import (
     UserError,
 )
 from cloudfs.remote.bodies import Upload
+from cloudfs.remote.exchange import Lane, Request
 from cloudfs.remote.protocol import Body
 from cloudfs.remote.tls import make_context
-from cloudfs.remote.transport import Lane, Limits, Request, Transport
+from cloudfs.remote.transport import Limits, Transport
 from tests.servers.standin.tls import self_signed
 
 Script = Callable[[trio.abc.Stream], Awaitable[None]]

@@ -27,9 +27,12 @@ async def mounted(
     sink: ChangeSink | None = None,
     poll_s: float = 30.0,
     append_bytes: int = FROM_BYTES,
+    held_from: int | None = None,
 ) -> AsyncIterator[World]:
     """Mount; at the end nothing may have been logged as an error, and no checksum may be a lie."""
-    async with World(folder / "world", remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes) as world:
+    async with World(
+        folder / "world", remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes, held_from=held_from
+    ) as world:
         yield world
         world.check_log()
         world.check_checksums()
@@ -44,13 +47,16 @@ def tell(
     sink: ChangeSink | None = None,
     poll_s: float = 30.0,
     append_bytes: int = FROM_BYTES,
+    held_from: int | None = None,
 ) -> FakeRemote:
     """Play a story to its end; return the server."""
     remote = remote or FakeRemote()
 
     async def play() -> None:
         with trio.fail_after(100_000):
-            async with mounted(folder, remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes) as world:
+            async with mounted(
+                folder, remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes, held_from=held_from
+            ) as world:
                 await story(world)
 
     run_virtually(play, seed)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trio
 
+from cloudfs.remote.protocol import NewFile
 from cloudfs.types import Stored
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.sync.bulk import WITH_BULK, Watched, fill_older_folders, kinds
@@ -179,6 +180,23 @@ def test_a_server_that_stores_something_else_is_found_out_at_the_first_request(t
         assert set(CONTENTS.values()) <= set(tree.values())
 
     assert kinds(tell(tmp_path, story, server()))["put_bulk"] <= 2
+
+
+def test_an_edit_right_after_the_first_request_is_no_lie_of_the_server(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        store = world.remote._store_new
+
+        def overwritten(file: NewFile) -> Stored | None:
+            made = store(file)
+            if file.path == "/new/file 5":
+                world.remote.other.write(file.path, b"theirs")
+            return made
+
+        world.remote._store_new = overwritten  # type: ignore[method-assign]
+        await save_all(world)
+        await check_all(world, CONTENTS | {"/new/file 5": b"theirs"})
+
+    assert kinds(tell(tmp_path, story, server())) == {"make_folder": 1, "put": 0, "put_bulk": 3}
 
 
 def test_what_is_renamed_and_written_meanwhile_is_neither_torn_nor_doubled(tmp_path: Path) -> None:

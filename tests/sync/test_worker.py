@@ -300,6 +300,7 @@ def test_waiting_for_the_server_ends_where_things_wait_for_a_folder_that_is_bloc
     assert remote.other.tree() == {"/a": b"old"}
 
 
+@pytest.mark.expect_log("cannot be read in full any more")
 @pytest.mark.parametrize("renamed", ["d", "d/a"])
 def test_what_lost_its_base_does_not_keep_a_removal_from_ending(tmp_path: Path, renamed: str) -> None:
     """It went to a local name, with an edit of what another client replaced: nothing of it is there to be kept."""

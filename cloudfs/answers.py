@@ -1,0 +1,148 @@
+"""What the control socket is asked about an engine beyond its status: see `control.records` for questions and answers.
+
+Everything here answers from memory, the local database and the block cache: no request is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import trio
+
+from cloudfs.cachework import CacheWork
+from cloudfs.control.methods import Method, Tell, method
+from cloudfs.control.records import (
+    CacheInfo,
+    Checked,
+    Cleared,
+    FileInfo,
+    FileState,
+    Nothing,
+    PathOf,
+    Paused,
+    Space,
+    Transfer,
+)
+from cloudfs.engine import Engine
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.inspection import Inspection
+from cloudfs.ranges import RangeSet
+from cloudfs.store.records import Node
+
+__all__ = ["Answers"]
+
+_PART = 50
+"""Files told of between two checkpoints, about 5 ms."""
+
+
+class Answers:
+    """The answers for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """By the names of the requests."""
+        return {
+            "pause": method(Nothing, self._pause),
+            "resume": method(Nothing, self._resume),
+            "list": method(PathOf, self._list),
+            "info": method(PathOf, self._info),
+            "cache": method(Nothing, self._cache),
+            "cache_clear": method(Nothing, self._clear),
+            "cache_verify": method(Nothing, self._verify),
+        }
+
+    # Pausing
+
+    async def _pause(self, _: Nothing, _tell: Tell) -> Paused:
+        self._engine.pause.begin()
+        # Kept before it is answered, and what is broken off has the time to be so.
+        await self._engine.store.make_durable()
+        await trio.lowlevel.checkpoint()
+        return self._paused()
+
+    async def _resume(self, _: Nothing, _tell: Tell) -> Paused:
+        self._engine.pause.end()
+        await self._engine.store.make_durable()
+        return self._paused()
+
+    def _paused(self) -> Paused:
+        engine = self._engine
+        return Paused(engine.pause.since, engine.store.nodes.count_dirty(), len(engine.worker.in_flight()))
+
+    # Files
+
+    async def _list(self, wanted: PathOf, _tell: Tell) -> list[FileState]:
+        node = self._node_at(wanted.path)
+        look = Inspection(self._engine)
+        if not node.folder:
+            return [look.state(node)]
+        found = []
+        for count, member in enumerate(self._engine.store.nodes.children(node.ino), 1):
+            found.append(look.state(member))
+            if not count % _PART:
+                await trio.lowlevel.checkpoint()
+        return sorted(found, key=lambda it: it.path)
+
+    async def _info(self, wanted: PathOf, _tell: Tell) -> FileInfo:
+        return Inspection(self._engine).info(self._node_at(wanted.path))
+
+    def _node_at(self, path: str) -> Node:
+        node = self._engine.tree.resolve(path)
+        if node is None:
+            raise UserError(
+                f"Nothing is known of {path} in the mount.", hint="Check the path.", code=ExitCode.USAGE
+            )
+        return node
+
+    # The cache
+
+    async def _cache(self, _: Nothing, _tell: Tell) -> CacheInfo:
+        engine = self._engine
+        held = engine.blocks.statistics()
+        disk = os.statvfs(engine.config.cache)
+        return CacheInfo(
+            folder=str(engine.config.cache),
+            used_bytes=held.bytes,
+            limit_bytes=held.limit_bytes,
+            blocks=held.blocks,
+            hits=held.hits,
+            misses=held.misses,
+            keep_free_bytes=engine.config.cache_keep_free_bytes,
+            disk_free_bytes=disk.f_bavail * disk.f_frsize,
+            changed_bytes=sum(RangeSet.unpack(row.present).total for row in engine.store.all_staged()),
+            memory_bytes=engine.fetcher.statistics().memory_used_bytes,
+        )
+
+    async def _clear(self, _: Nothing, _tell: Tell) -> Cleared:
+        before = self._engine.blocks.statistics().bytes
+        await CacheWork(self._engine).clear()
+        left = self._engine.blocks.statistics().bytes
+        return Cleared(max(before - left, 0), left)
+
+    async def _verify(self, _: Nothing, tell: Tell) -> Checked:
+        return await CacheWork(self._engine).verify(tell)
+
+    # For the status
+
+    def transfers(self) -> list[Transfer]:
+        """Return what is on its way, uploads first."""
+        up = [
+            Transfer(it.path, "up", it.done_bytes, it.size_bytes, it.bytes_per_s)
+            for it in self._engine.uploads.under_way()
+        ]
+        down = [
+            Transfer(
+                self._engine.tree.path(it.ino) or "", "down", it.done_bytes, it.size_bytes, it.bytes_per_s
+            )
+            for it in self._engine.fetcher.under_way()
+        ]
+        return up + down
+
+    def space(self) -> Space | None:
+        """Return the account's quota as last told; None: none is known."""
+        known = self._engine.quota.last_told
+        return None if known is None else Space(known.free, known.used)

@@ -1,0 +1,164 @@
+"""The commands that look after an account's things: their words and options. See `looking`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = ["add_to"]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
+WhereArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ACCOUNT|PATH]",
+        help="An account, or a path in its mount; needed only where there are several.",
+    ),
+]
+AccountArgument = Annotated[
+    str | None, typer.Argument(metavar="[ACCOUNT]", help="Which; may be left out if there is only one.")
+]
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Have the command line know them."""
+    cache = typer.Typer(
+        help="Look after the contents that are kept on this machine.",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        context_settings=_HELP,
+    )
+    cache.command("info")(cache_info)
+    cache.command("clear")(cache_clear)
+    cache.command("verify")(cache_verify)
+    app.add_typer(cache, name="cache")
+    app.command()(doctor)
+    app.command()(completion)
+    service = typer.Typer(
+        help="Have systemd mount an account whenever you are logged in.",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        context_settings=_HELP,
+    )
+    service.command("install")(service_install)
+    service.command("enable")(service_enable)
+    service.command("start")(service_start)
+    service.command("stop")(service_stop)
+    service.command("status")(service_status)
+    service.command("logs")(service_logs)
+    service.command("uninstall")(service_uninstall)
+    app.add_typer(service, name="service")
+
+
+def cache_info(what: WhereArgument = None, as_json: JsonOption = False) -> None:
+    """Tell how much is kept, and how much may be."""
+    from cloudfs.cli.cache import show
+
+    show(what, as_json=as_json)
+
+
+def cache_clear(
+    what: WhereArgument = None,
+    force: Annotated[bool, typer.Option("--force", help="Also while the server is away.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop all contents that the server has, too. What is not on the server yet is never dropped."""
+    from cloudfs.cli.cache import clear
+
+    clear(what, force=force, as_json=as_json)
+
+
+def cache_verify(what: WhereArgument = None, as_json: JsonOption = False) -> None:
+    """Read all that is kept, compare whole files with the server's checksums, and drop what is wrong."""
+    from cloudfs.cli.cache import verify
+
+    verify(what, as_json=as_json)
+
+
+def doctor(
+    account: Annotated[
+        str | None, typer.Argument(metavar="[ACCOUNT]", help="Only this account; all if left out.")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the servers.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what is wrong: machine, settings, disk, cache, server. Exit code 7 if a problem was found."""
+    from cloudfs.cli.doctor import examine
+
+    examine(account, fix=fix, offline=offline, as_json=as_json)
+
+
+def service_install(
+    account: AccountArgument = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="FOLDER", help="Mount there instead of ~/Cloud/ACCOUNT.")
+    ] = None,
+) -> None:
+    """Write the unit to ~/.config/systemd/user."""
+    from cloudfs.cli.service import install
+
+    install(account, at)
+
+
+def service_enable(account: AccountArgument = None) -> None:
+    """Mount it at every login from now on, and now."""
+    from cloudfs.cli.service import enable
+
+    enable(account)
+
+
+def service_start(account: AccountArgument = None) -> None:
+    """Mount it now; returns when the folder answers."""
+    from cloudfs.cli.service import start
+
+    start(account)
+
+
+def service_stop(account: AccountArgument = None) -> None:
+    """Unmount it; what is not on the server yet goes up after the next start."""
+    from cloudfs.cli.service import stop
+
+    stop(account)
+
+
+def service_status(account: AccountArgument = None, as_json: JsonOption = False) -> None:
+    """Tell how the unit is; exit code 4 if it does not run."""
+    from cloudfs.cli.service import show
+
+    show(account, as_json=as_json)
+
+
+def service_logs(
+    account: AccountArgument = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes; Ctrl-C ends it.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="NUMBER", min=0, help="So many of the last lines.")
+    ] = 50,
+) -> None:
+    """Show what it has written to the journal."""
+    from cloudfs.cli.service import logs
+
+    logs(account, lines=lines, follow=follow)
+
+
+def service_uninstall(account: AccountArgument = None) -> None:
+    """Stop it and remove the unit; the account stays."""
+    from cloudfs.cli.service import uninstall
+
+    uninstall(account)
+
+
+def completion(
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
+    ],
+) -> None:
+    """Print what makes a shell complete commands, options, accounts and paths."""
+    from cloudfs.cli.completion import show
+
+    show(shell)

@@ -1,0 +1,45 @@
+"""What the commands print: colours and a moving line on a terminal, plain text elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal, TextIO
+
+import msgspec
+
+__all__ = ["Colour", "clear_line", "is_screen", "one_line", "paint", "print_json"]
+
+Colour = Literal["red", "yellow", "green", "dim", "bold"]
+_CODES: dict[Colour, str] = {"red": "31", "yellow": "33", "green": "32", "dim": "2", "bold": "1"}
+_CLEAR = "\r\033[K"
+
+
+def is_screen(stream: TextIO) -> bool:
+    """Tell whether a person looks at it, on a terminal that understands control sequences."""
+    return stream.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def paint(text: str, colour: Colour) -> str:
+    """Colour a piece of standard output where that is wanted (https://no-color.org: NO_COLOR says no)."""
+    if os.environ.get("NO_COLOR") or not is_screen(sys.stdout):
+        return text
+    return f"\033[{_CODES[colour]}m{text}\033[0m"
+
+
+def print_json(answer: object) -> None:
+    """Print it for programs: indented, and at once."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
+    sys.stdout.flush()
+
+
+def one_line(text: str) -> None:
+    """Show a line that the next one replaces, on standard error, where a person looks at it."""
+    if is_screen(sys.stderr):
+        sys.stderr.write(_CLEAR + text)
+        sys.stderr.flush()
+
+
+def clear_line() -> None:
+    """Take such a line away."""
+    one_line("")

@@ -1,0 +1,153 @@
+"""What an account has on this machine: its file, its password, its database, its cache, its disk."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloudfs import config
+from cloudfs.blocks.health import check_cache
+from cloudfs.config import Account, Folders
+from cloudfs.doctor.report import Finding, fine, note, problem, skipped
+from cloudfs.errors import UserError
+from cloudfs.remote.tls import make_context
+from cloudfs.store.health import check_database
+
+__all__ = ["check_account", "check_folders"]
+
+_LITTLE_BYTES = 1 << 30
+_AGAIN = (
+    "Move it away (keep it: changes that were not sent are in there), mount again, and look into `recovered`."
+)
+
+
+def check_folders(folders: Folders) -> Iterator[Finding]:
+    """Look at the folders of all accounts."""
+    for folder in (folders.config, folders.accounts, folders.state, folders.cache, folders.runtime):
+        finding = _folder(folder)
+        if finding is not None:
+            yield finding
+            return
+    yield fine("folders", f"{folders.config}, {folders.state}, {folders.cache}, {folders.runtime}")
+
+
+def _folder(folder: Path) -> Finding | None:
+    def make() -> None:
+        config.private_folder(folder)
+
+    if not folder.is_symlink() and not folder.exists():
+        return None  # made when it is needed
+    try:
+        found = folder.stat(follow_symlinks=False)
+    except OSError as error:
+        return problem(
+            "folders", f"{folder} cannot be looked at: {error.strerror}", "Make it a folder of yours."
+        )
+    if not folder.is_dir() or folder.is_symlink() or found.st_uid != os.geteuid():
+        return problem("folders", f"{folder} is no folder of yours", "Remove it, or set CLOUDFS_HOME.")
+    if found.st_mode & 0o077:
+        return problem("folders", f"{folder} is open to others", f"`chmod 0700 {folder}`", fix=make)
+    return None
+
+
+def check_account(folders: Folders, name: str) -> Iterator[Finding]:
+    """Look at one account, as far as it is on this machine."""
+    try:
+        account = config.load_account(folders, name)
+    except UserError as error:
+        yield problem("config", error.message, error.hint, name)
+        return
+    yield fine("config", str(folders.account_file(name)), name)
+    yield _secret(folders, name)
+    yield _certificates(account, name)
+    yield _database(folders, name)
+    yield _cache(folders, name)
+    yield _disk(folders, name, account)
+    yield from _rescued(folders, name)
+
+
+def _secret(folders: Folders, name: str) -> Finding:
+    try:
+        config.read_secret(folders, name)
+    except UserError as error:
+        return problem("password", error.message, error.hint, name)
+    return fine("password", f"kept in {folders.secret_file(name)}, readable by you alone", name)
+
+
+def _certificates(account: Account, name: str) -> Finding:
+    if not account.url.startswith("https:"):
+        return note(
+            "TLS", "the address is http: password and files go over the network as they are", "", name
+        )
+    try:
+        context = make_context(Path(account.ca_file) if account.ca_file else None)
+    except UserError as error:
+        return problem("TLS", error.message, error.hint, name)
+    if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
+        return problem("TLS", "the system trusts nobody", "Install the package ca-certificates.", name)
+    return fine(
+        "TLS",
+        f"trusted: the system's authorities{f' and {account.ca_file}' if account.ca_file else ''}",
+        name,
+    )
+
+
+def _database(folders: Folders, name: str) -> Finding:
+    path = folders.state / name / "state.sqlite"
+    if not path.exists():
+        return skipped("database", "it was never mounted", name)
+    wrong = check_database(path)
+    if wrong:
+        return problem("database", f"{path}: {wrong}", _AGAIN, name)
+    return fine("database", "in order", name)
+
+
+def _cache(folders: Folders, name: str) -> Finding:
+    folder = folders.cache / name / "blocks"
+    if not folder.exists():
+        return skipped("cache", "there is none yet", name)
+    wrong = check_cache(folder)
+    if wrong:
+        return note("cache", f"{wrong}: it begins anew by itself at the next mount", "", name)
+    return fine("cache", "in order; `cloudfs cache verify` reads all of it", name)
+
+
+def _disk(folders: Folders, name: str, account: Account) -> Finding:
+    state = _free_bytes(folders.state)
+    if state is not None and state < _LITTLE_BYTES:
+        reason = f"only {state / 1e6:,.0f} MB are free for changed files in {folders.state}"
+        return problem("disk", reason, "Free some space: a program's write fails when there is none.", name)
+    free, keep_free = _free_bytes(folders.cache), _keep_free_bytes(folders.cache, account)
+    if free is not None and free < keep_free:
+        reason = f"of {free / 1e9:,.1f} GB {keep_free / 1e9:,.1f} are left alone: nothing more is kept of what is read"
+        return note(
+            "disk", reason, "Free some space, or lower cache_keep_free_bytes in the account's file.", name
+        )
+    return fine("disk", f"{(state or 0) / 1e9:,.1f} GB free", name)
+
+
+def _free_bytes(folder: Path) -> int | None:
+    nearest = next((it for it in (folder, *folder.parents) if it.exists()), None)
+    if nearest is None:
+        return None
+    disk = os.statvfs(nearest)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _keep_free_bytes(folder: Path, account: Account) -> int:
+    told = account.settings.cache_keep_free_bytes
+    nearest = next((it for it in (folder, *folder.parents) if it.exists()), Path("/"))
+    disk = os.statvfs(nearest)
+    return max(disk.f_blocks * disk.f_frsize // 20, 10**9) if told is None else told
+
+
+def _rescued(folders: Folders, name: str) -> Iterator[Finding]:
+    folder = folders.state / name / "recovered"
+    count = sum(path.is_file() for path in folder.rglob("*")) if folder.exists() else 0
+    if count:
+        reason = f"{count} rescued files wait in {folder}"
+        yield note(
+            "rescued", reason, "Look at them, copy what you want to keep, and delete the others.", name
+        )

@@ -1,0 +1,1 @@
+"""The parts of `scripts/bench peers`: cloudfs beside other mounts of the same server."""

@@ -1,0 +1,177 @@
+"""Every command with a wrong account or path, and with a daemon that is away, hangs, or is another: one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cloudfs.config import Folders
+from cloudfs.control import client
+from cloudfs.control.instance import Holder, hold
+from cloudfs.errors import ExitCode
+from tests.cli.conftest import Result, Run, add_account
+
+ASKING = [
+    ("status",),
+    ("status", "--watch"),
+    ("pause",),
+    ("resume",),
+    ("sync", "--wait"),
+    ("conflicts",),
+    ("deletions", "accept"),
+    ("cache", "info"),
+    ("cache", "clear"),
+    ("cache", "verify"),
+    ("unmount",),
+]
+"""Commands that need a daemon, and no path."""
+WITH_PATH = [("ls",), ("info",), ("conflicts", "keep-mine"), ("sync", "--wait")]
+TAKE_ACCOUNT = [
+    *(words for words in ASKING if words != ("sync", "--wait")),
+    ("log",),
+    ("doctor", "--offline"),
+    ("logout",),
+    ("service", "status"),
+]
+
+
+def is_one_sentence(result: Result) -> bool:
+    return bool(result.said) and result.said[0].endswith(".") and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("words", [*ASKING, ("log",), ("logout",), ("service", "install")], ids=" ".join)
+def test_without_an_account(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert (result.code, result.said[0]) == (ExitCode.NO_ACCOUNT, "There is no account yet.")
+
+
+@pytest.mark.parametrize("words", TAKE_ACCOUNT, ids=" ".join)
+def test_a_wrong_account(run: Run, folders: Folders, words: tuple[str, ...]) -> None:
+    add_account(folders)
+    result = run(*words, "wrok")
+    assert result.code in {ExitCode.NO_ACCOUNT, ExitCode.NOT_MOUNTED}
+    assert is_one_sentence(result)
+    assert "wrok" in result.said[0]
+
+
+@pytest.mark.parametrize("words", ASKING, ids=" ".join)
+def test_nothing_is_mounted(run: Run, folders: Folders, words: tuple[str, ...]) -> None:
+    add_account(folders)
+    result = run(*words)
+    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, "The account work is not mounted.")
+
+
+@pytest.mark.parametrize("words", WITH_PATH, ids=" ".join)
+@pytest.mark.parametrize("path", ["outside", "absent/file", "\n", "x" * 5000])
+def test_a_wrong_path(run: Run, folders: Folders, tmp_path: Path, words: tuple[str, ...], path: str) -> None:
+    add_account(folders)
+    (tmp_path / "outside").mkdir()
+    result = run(*words, tmp_path / path)
+    assert result.code in {ExitCode.NOT_MOUNTED, ExitCode.USAGE}
+    assert "is in no mounted account." in result.err or is_one_sentence(result)
+    assert "unexpected" not in result.err
+
+
+@contextmanager
+def daemon_that(folders: Folders, answer: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Have the account held by this process, and its clients answered in that way."""
+    add_account(folders)
+    stop = threading.Event()
+    with (
+        hold(folders.account_state("work"), "work") as held,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        held.note(Holder(os.getpid(), "/m", str(folders.runtime)))
+        listener.bind(str(folders.runtime / "work.sock"))
+        listener.listen()
+        listener.settimeout(0.05)
+
+        def serve() -> None:
+            while not stop.is_set():
+                try:
+                    peer, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with peer:
+                    peer.settimeout(5)
+                    answer(peer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def says(text: bytes) -> Callable[[socket.socket], None]:
+    def answer(peer: socket.socket) -> None:
+        if peer.recv(100_000):
+            peer.sendall(text)
+
+    return answer
+
+
+@pytest.mark.parametrize("words", ASKING, ids=" ".join)
+def test_a_daemon_that_hangs(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(client, "PATIENCE_S", 0.2)
+
+    def hang(peer: socket.socket) -> None:
+        while peer.recv(100_000):
+            pass
+
+    with daemon_that(folders, hang):
+        result = run(*words)
+    assert result.code == ExitCode.NOT_MOUNTED
+    assert result.said[0] == "The daemon of this account cannot be asked: it does not answer."
+    assert len(result.said) == 2
+
+
+OLDER = json.dumps({"v": 1, "id": 1, "error": {"code": 2, "message": "The daemon knows no method 'x'."}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b'{"v": 2, "id": 1, "outcome": {}}\n', "The daemon speaks version 2 of the protocol, not 1."),
+        (OLDER.encode() + b"\n", "The daemon knows no method 'x'."),
+        (b"HTTP/1.1 400 Bad Request\r\n", "The daemon of this account cannot be asked: its answer is not"),
+        (
+            b'{"v": 1, "id": 1, "result": 5}\n',
+            "The daemon of this account cannot be asked: its answer is not",
+        ),
+        (b'{"v": 1, "id": 9, "result": {}}\n', "The daemon of this account cannot be asked: it answered"),
+        (b'{"v": 1, "id": 1, "res', "The daemon of this account cannot be asked: it ended."),
+        (b"", "The daemon of this account cannot be asked: it ended."),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [("status",), ("pause",), ("cache", "verify"), ("conflicts",)], ids=" ".join
+)
+def test_a_daemon_that_is_another(
+    run: Run, folders: Folders, words: tuple[str, ...], answer: bytes, sentence: str
+) -> None:
+    with daemon_that(folders, says(answer)):
+        result = run(*words)
+    assert result.code in {ExitCode.NOT_MOUNTED, ExitCode.USAGE}
+    assert result.said[0].startswith(sentence)
+    assert is_one_sentence(result)
+
+
+def test_a_socket_that_nobody_serves(run: Run, folders: Folders) -> None:
+    add_account(folders)
+    with hold(folders.account_state("work"), "work") as held:
+        held.note(Holder(os.getpid(), "/m", str(folders.runtime)))
+        result = run("status")
+        assert result.code == ExitCode.NOT_MOUNTED
+        assert result.said[0].startswith("The daemon of this account cannot be asked: ")

@@ -1,0 +1,62 @@
+"""What docs/CONTROL.md states as fact is compared with the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from cloudfs import answers, daemon
+from cloudfs.control import records
+from cloudfs.control.protocol import MAX_LINE_BYTES, ConflictPair, Decided, Method, Status, Unmounted
+from cloudfs.control.server import ALIVE_S, IDLE_S, MAX_CLIENTS
+
+TEXT = (Path(__file__).parents[2] / "docs/CONTROL.md").read_text()
+ROWS = {
+    name: row
+    for names, row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.*) \|$", TEXT, re.MULTILINE)
+    for name in re.findall(r"`(\w+)`", names)
+}
+
+
+def methods() -> set[str]:
+    source = inspect.getsource(answers.Answers) + inspect.getsource(daemon._Handlers)
+    return {*get_args(Method), *re.findall(r'"(\w+)": method\(', source)}
+
+
+def test_every_request_is_listed() -> None:
+    assert ROWS.keys() == methods()
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("list", records.FileState),
+        ("info", records.FileInfo),
+        ("cache", records.CacheInfo),
+        ("cache_clear", records.Cleared),
+        ("cache_verify", records.Checked),
+        ("pause", records.Paused),
+        ("resume", records.Paused),
+        ("conflicts", ConflictPair),
+        ("deletions", Decided),
+        ("unmount", Unmounted),
+    ],
+)
+def test_every_field_is_named(name: str, record: type[msgspec.Struct]) -> None:
+    assert {field.name for field in msgspec.structs.fields(record)} <= set(re.findall(r"`(\w+)`", ROWS[name]))
+
+
+def test_its_numbers() -> None:
+    assert f"at most {MAX_LINE_BYTES // 1024} KiB" in TEXT
+    assert (MAX_CLIENTS, IDLE_S, ALIVE_S) == (16, 60.0, 10.0)
+
+
+def test_every_state_is_named() -> None:
+    for state in (*get_args(records.State), *get_args(records.Here)):
+        assert f"`{state}`" in TEXT
+    assert "needs-login" in (inspect.getdoc(Status) or "") + TEXT
