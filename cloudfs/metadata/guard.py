@@ -135,23 +135,26 @@ class VanishGuard:
     async def sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
         """Return the changes of a whole listing of a folder without the absences that are not believed."""
         drops = [change for change in changes if isinstance(change, Drop)]
-        # What changes while it is counted changes the count of no more than that.
-        counts = {drop.node.ino: await self._count(drop.node) for drop in drops if drop.node.folder}
-        doubted: list[Ino] = []
-        for part in slices(drops, _AT_ONCE):
-            doubted += [drop.node.ino for drop in part if not self._is_believed(drop)]
-            await trio.lowlevel.checkpoint()
-        known, most = 0, sum(counts.get(ino, 1) for ino in doubted)
-        if most + self._lately() > self._limit > 0:
-            known = await self._count_known()  # whether it is more than half
-        # NO CHECKPOINT from here on: what is held is decided at one moment.
+        with self._nodes.watched() as changed:
+            # What changes while it is counted changes the count of no more than that.
+            counts = {drop.node.ino: await self._count(drop.node) for drop in drops if drop.node.folder}
+            doubted: list[Node] = []
+            for part in slices(drops, _AT_ONCE):
+                doubted += [drop.node for drop in part if not self._is_believed(drop)]
+                await trio.lowlevel.checkpoint()
+            most = sum(counts.get(node.ino, 1) for node in doubted)
+            known = 0
+            if most + self._lately() > self._limit > 0:
+                known = await self._count_known()  # whether it is more than half
+            # NO CHECKPOINT from here on: what is held is decided at one moment.
+            left = [it.ino for it in doubted if it.ino not in changed or self._is_as_it_was(it)]
         gone, before = {drop.node.ino for drop in drops}, set(self._held)
         back = [ino for ino, held in self._held.items() if held.folder == folder and ino not in gone]
-        if doubted or back:
+        if left or back:
             for ino in back:
                 del self._held[ino]
                 self._recent.pop(ino, None)
-            new = {ino: counts.get(ino, 1) for ino in doubted if ino not in self._held}
+            new = {ino: counts.get(ino, 1) for ino in left if ino not in self._held}
             self._hold(folder, gone, new, known)
         if not before <= self._held.keys():
             self._released()
@@ -160,6 +163,11 @@ class VanishGuard:
             for it in changes
             if not (isinstance(it, Drop) and it.node.linked and it.node.ino in self._held)
         ]
+
+    def _is_as_it_was(self, node: Node) -> bool:
+        """Tell whether a node can still be dropped; whether it was seen whole is no matter there (`Takeover`)."""
+        current = self._nodes.get(node.ino)
+        return current is not None and msgspec.structs.replace(current, listed_etag=node.listed_etag) == node
 
     async def _count(self, node: Node) -> int:
         """Count a folder and everything that the server is known to have below it."""

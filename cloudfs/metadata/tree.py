@@ -260,7 +260,8 @@ class Tree:
     def _place(self, node: Node, folder: Node, name: str, now: int) -> None:
         local_only = stays_local(name, folder)
         self._nodes.update(node.ino, parent=folder.ino, name=name, ctime_ns=now, local_only=int(local_only))
-        if node.folder and local_only != bool(node.local_only):
+        # While something is being marked, the members of one that has the right mark may not have it yet.
+        if node.folder and (local_only != bool(node.local_only) or self.spreading.pending):
             self.spreading.begin(node.ino)
 
     def set_attributes(self, ino: Ino, *, mode: int | None = None, mtime_ns: int | None = None) -> None:

@@ -232,38 +232,41 @@ class Remover:
     async def commit(self, node: Node) -> None:
         """The server has it no more, nor what was in it: what the mount shows of that is new from now on.
 
-        The node itself goes last: if this breaks off, it is still to be removed, and found to be gone.
+        Of a folder that is shown nowhere, nor anything of it, the members go first, in batches: if this breaks off, it
+        is still to be removed, and found to be gone. Nobody gets into it meanwhile, and no listing adds anything to it.
+        All else goes in one piece: between two a listing might bring something whose bytes nobody has kept.
         """
-        if node.folder:
-            folders = [node.ino]
-            with self._store.db.snapshot() as rows:
-                for page in rows.synced_below(node.ino):
-                    folders += [ino for ino, is_folder in page if is_folder]
-                    await trio.lowlevel.checkpoint()
-            for folder in reversed(folders):
-                for members in (self._nodes.placed_after, self._nodes.moved_after):
-                    await self._forget_members(node.ino, folder, members)
+        if node.folder and not self._shows_any_of(node.ino):
+            await self._forget_hidden(node.ino)
         self._doubts.settle(node.ino)
         with self._store.transaction():
-            # What came into it meanwhile is little.
             below = self._nodes.synced_descendants(node.ino) if node.folder else []
             for gone in (*reversed(below), node):
                 self._forget(gone.ino)
 
-    async def _forget_members(
-        self, top: Ino, folder: Ino, members: Callable[[Ino, str, int], list[Node]]
-    ) -> None:
-        last = ""
-        while page := members(folder, last, _BATCH):
-            # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
-            if top not in (folder, *self._nodes.synced_ancestors(folder)):
-                return
-            last = page[-1].s_name or ""
-            with self._store.transaction():
-                for gone in page:
-                    self._forget(gone.ino)
-            reached("batch forgotten")
-            await trio.lowlevel.checkpoint()
+    def _shows_any_of(self, folder: Ino) -> bool:
+        current = self._nodes.get(folder)
+        return current is None or current.linked or self._nodes.is_shown_in_part(folder)
+
+    async def _forget_hidden(self, top: Ino) -> None:
+        folders = [top]
+        with self._store.db.snapshot() as rows:
+            for known in rows.synced_below(top):
+                folders += [ino for ino, is_folder in known if is_folder]
+                await trio.lowlevel.checkpoint()
+        for folder in reversed(folders):
+            last = ""
+            while page := self._nodes.moved_after(folder, last, _BATCH):
+                # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
+                if top not in (folder, *self._nodes.synced_ancestors(folder)):
+                    break
+                last = page[-1].s_name or ""
+                with self._store.transaction():
+                    for gone in page:
+                        if not gone.linked:
+                            self._forget(gone.ino)
+                reached("batch forgotten")
+                await trio.lowlevel.checkpoint()
 
     def _forget(self, ino: Ino) -> None:
         current = self._nodes.get(ino)

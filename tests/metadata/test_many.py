@@ -120,6 +120,26 @@ async def test_what_is_gone_is_counted_for_the_guard(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("columns", "held"), [({"s_name": "elsewhere", "name": "elsewhere"}, 0), ({"listed_etag": None}, 1)]
+)
+async def test_what_is_no_longer_there_to_be_dropped_is_not_held(
+    tmp_path: Path, columns: dict[str, Any], held: int
+) -> None:
+    """While it is counted the server may show it elsewhere; but not where it is dropped all the same."""
+    async with open_metadata(tmp_path) as room:
+        big = await filled(room)
+        guard = VanishGuard(room.store, limit=100)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guard.sift, ROOT, [Drop(room.node(big))])
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            assert guard.held() == [], "it is being counted"
+            room.nodes.update(big, **columns)
+        assert len(guard.held()) == held
+
+
+@pytest.mark.usefixtures("clock")
 async def test_each_of_many_files_that_are_gone_is_looked_for_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +312,28 @@ async def test_what_was_not_marked_before_the_end_is_marked_at_the_next_start(tm
         assert all(node.local_only for node in room.nodes.descendants(big))
         assert room.node(made.ino).local_only
         assert not Spreading(room.store, room.changed.append).pending
+
+
+@pytest.mark.usefixtures("clock")
+async def test_what_leaves_a_folder_that_is_being_marked_is_marked_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Moved from `big~` to `other~` its own mark is right all the time, and that of what is in it is not."""
+    async with open_metadata(tmp_path) as room:
+        big = await filled(room)
+        inner = room.create("0", parent=big, is_folder=True)
+        for number in range(600):
+            room.create(f"{number}", parent=inner)
+        await room.tree.rename(ROOT, b"big", ROOT, b"big~", replace=True, exchange=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.tree.spreading.run)
+            while not room.node(inner).local_only:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert not any(node.local_only for node in room.shown(inner).values())
+        await room.tree.rename(big, b"0", ROOT, b"other~", replace=True, exchange=False)
+        await see_through(Spreading(room.store, room.changed.append))
+        assert all(node.local_only for node in room.shown(inner).values())
 
 
 def made_ino(room: Metadata, above: Ino) -> Ino:

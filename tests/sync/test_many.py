@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import assert_no_checkpoints
 
 from cloudfs.errors import Changed
 from cloudfs.paths import ROOT_PATH
@@ -89,6 +90,54 @@ def test_what_is_shown_again_while_a_folder_is_looked_through_is_not_removed(
         nodes.update(first.ino, parent=None)
         assert not await remover._holds_shown(node)
         assert await world.drain() == []
+
+    tell(tmp_path, story, server())
+
+
+def test_what_is_shown_of_a_folder_goes_with_it_in_one_piece(tmp_path: Path) -> None:
+    """Between two a listing could bring something into it that nobody has kept, and that would be given up then."""
+
+    async def story(world: World) -> None:
+        remover, nodes = world.engine.worker._executor._hands.remover, world.engine.store.nodes
+        big = await world.lookup("big")
+        await world.engine.lister.refresh(big.ino)
+        await world.fs.mkdir(ROOT, b"aside~", 0o755)
+        aside = (await world.lookup("aside~")).ino
+        inner = nodes.synced_child(big.ino, "inner")
+        assert inner is not None
+        await world.engine.lister.refresh(inner.ino)
+        await world.fs.rename(big.ino, b"inner", aside, b"inner", RenameMode.REPLACE)
+        node = await removed(world)
+        assert nodes.is_shown_in_part(node.ino)
+        with assert_no_checkpoints():
+            await remover.commit(node)
+        left = nodes.get(node.ino)
+        assert left is None or not left.synced
+        shown = [nodes.get(inner.ino), *nodes.children(inner.ino)]
+        assert len(shown) == 2
+        assert not any(it is None or it.synced for it in shown)
+
+    remote = server()
+    remote.other.mkdir("/big/inner")
+    remote.other.write("/big/inner/file", b"")
+    tell(tmp_path, story, remote)
+
+
+def test_a_folder_that_is_shown_goes_in_one_piece(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        remover, nodes = world.engine.worker._executor._hands.remover, world.engine.store.nodes
+        big = (await world.lookup("big")).ino
+        await world.engine.lister.refresh(big)
+        await world.fs.rename(ROOT, b"big", ROOT, b"big~", RenameMode.REPLACE)
+        while world.engine.tree.spreading.pending:
+            await trio.sleep(0.01)
+        node = nodes.get(big)
+        assert node is not None
+        with assert_no_checkpoints():
+            await remover.commit(node)
+        shown = [nodes.get(big), *nodes.children(big)]
+        assert len(shown) == MANY + 1
+        assert not any(it is None or it.synced for it in shown)
 
     tell(tmp_path, story, server())
 
