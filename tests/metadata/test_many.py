@@ -195,7 +195,13 @@ def test_what_is_new_stays_what_it_is_however_it_is_cut(
         store = Store(tmp_path / "state.sqlite")
         room = Metadata(store, None)
         known = [file(f"/{name}", file_id=name) for name in "abcdefg"]
-        await room.merge(*known, folder("/k", file_id="k"))
+        folders = ("k", "left", "replaced", "same", "removed", "again", "taken", "without")
+        await room.merge(*known, *(folder(f"/{name}", file_id=name) for name in folders))
+        for name in ("removed", "again"):
+            room.unlink(room.shown()[name].ino)
+        for name in ("left", "replaced", "same", "taken", "without"):
+            room.nodes.update(room.shown()[name].ino, name=f"{name} elsewhere")
+        room.create("taken", is_folder=True)
         room.create("mine")
         room.create("met", is_folder=True)
         room.nodes.update(room.shown()["e"].ino, name="moved here")
@@ -209,6 +215,12 @@ def test_what_is_new_stays_what_it_is_however_it_is_cut(
             file("/e", "other", file_id="e", size=11),
             file("/f", file_id="f"),
             file("/k", file_id="k2"),
+            folder("/replaced", file_id="another"),
+            folder("/same", file_id="same"),
+            folder("/removed", file_id="one more"),
+            folder("/again", file_id="again"),
+            folder("/taken", file_id="and one"),
+            folder("/without"),
             file("/mine", file_id="theirs"),
             folder("/met", file_id="met"),
             file("/new", file_id="new"),
