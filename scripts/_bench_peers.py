@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,11 +143,12 @@ def _facts(options: argparse.Namespace) -> str:
         text=True,
     )
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release()}, Python {platform.python_version()},",
-        f"{rclone.stdout.splitlines()[0] if rclone.stdout else 'rclone'}, {options.repeats} runs each.",
+        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().partition('-')[0]},",
+        f"Python {platform.python_version()},",
+        f"{rclone.stdout.splitlines()[0] if rclone.stdout else 'rclone'}.",
         options.note,
     ]
-    return " ".join(filter(None, lines))
+    return textwrap.fill(" ".join(filter(None, lines)), 118)
 
 
 def _options() -> argparse.Namespace:

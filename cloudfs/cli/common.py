@@ -93,8 +93,9 @@ def resolved(path: str) -> str:
 
 def which_mount(folders: Folders, path: str) -> tuple[str, str]:
     """Return the account that `path` is mounted from, and the path within the mount, beginning with /."""
-    place = resolved(path)
     holders = [(account, holder_of(folders, account)) for account in account_names(folders)]
+    _require_answer(folders, path, holders)
+    place = resolved(path)
     above = [(it.mount_point, account) for account, it in holders if it and is_below(place, it.mount_point)]
     if above:
         # One account may be mounted in another one's folder: the nearest is meant.
@@ -108,6 +109,18 @@ def which_mount(folders: Folders, path: str) -> tuple[str, str]:
         hint="`cloudfs status` tells what is mounted where.",
         code=ExitCode.NOT_MOUNTED if account_names(folders) else ExitCode.NO_ACCOUNT,
     )
+
+
+def _require_answer(folders: Folders, path: str, holders: list[tuple[str, Holder | None]]) -> None:
+    """Raise UserError where the daemon does not answer that a path leads to.
+
+    To look at what is in its mount would be to wait in the kernel, where nothing ends that.
+    """
+    place = os.path.normpath(absolute(path))
+    for account, holder in holders:
+        if holder is not None and is_below(place, holder.mount_point):
+            with client_of(folders, account, holder) as client:
+                client.status()
 
 
 def account_at(folders: Folders, what: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cloudfs.cli.common import account_at, connect
+from cloudfs.cli.output import print_json
 from cloudfs.config import Folders
 from cloudfs.control.protocol import Decide, HeldDeletions, Side
 from cloudfs.errors import ExitCode, UserError
@@ -54,7 +55,9 @@ def next_steps(held: HeldDeletions) -> list[str]:
     ]
 
 
-def answer(decision: Literal["accept", "restore"], what: str | None, side: Side | None) -> None:
+def answer(
+    decision: Literal["accept", "restore"], what: str | None, side: Side | None, *, as_json: bool
+) -> None:
     """Hand the user's answer to the daemon and say what came of it."""
     folders = Folders.from_environment()
     with connect(folders, account_at(folders, what)) as client:
@@ -70,7 +73,10 @@ def answer(decision: Literal["accept", "restore"], what: str | None, side: Side 
         set_back = any(held.set_back and held.side == asked for held in waiting)
         decided = client.decide_deletions(Decide(asked, decision))
     done = _SET_BACK[decision] if set_back else _DONE[asked, decision]
-    print(f"{decided.done:,} files and folders {done}.")
+    if as_json:
+        print_json(decided)
+    else:
+        print(f"{decided.done:,} files and folders {done}.")
     if decided.left:
         raise UserError(f"{decided.left:,} are left.", hint=_LEFT[asked, decision], code=ExitCode.NOT_DONE)
 

@@ -39,6 +39,7 @@ MountArgument = Annotated[
         help="An account, or a path in its mount; may be left out if there is only one.",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
 AccountOption = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Name of the account.")]
 TimeoutOption = Annotated[
     float | None,
@@ -155,6 +156,7 @@ def unmount(
         typer.Option("--wait", help="First wait until everything is on the server; Ctrl-C stays mounted."),
     ] = False,
     timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Unmount; changes that are not on the server yet stay safe here and go up after the next mount."""
     from cloudfs.cli.unmount import unmount_account
@@ -165,7 +167,7 @@ def unmount(
             hint="Without --wait, unmounting never waits for the server.",
             code=ExitCode.USAGE,
         )
-    unmount_account(what, lazy=lazy, wait=wait, timeout_s=timeout)
+    unmount_account(what, lazy=lazy, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()
@@ -178,6 +180,7 @@ def sync(
     ] = False,
     timeout: TimeoutOption = None,
     account: AccountOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Send everything below PATH to the server now."""
     from cloudfs.cli.sync import sync_path
@@ -188,7 +191,7 @@ def sync(
             hint="Use `cloudfs sync --wait` to wait until everything is on the server.",
             code=ExitCode.USAGE,
         )
-    sync_path(path, account=account, timeout_s=timeout)
+    sync_path(path, account=account, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()
@@ -206,22 +209,22 @@ def status(
 
 
 @app.command()
-def pause(what: MountArgument = None) -> None:
+def pause(what: MountArgument = None, as_json: JsonOption = False) -> None:
     """Send nothing, and fetch nothing ahead, until `cloudfs resume`; also after the next mount.
 
     Programs go on reading and writing; what they change is kept here.
     """
     from cloudfs.cli.pause import pause as pause_account
 
-    pause_account(what)
+    pause_account(what, as_json=as_json)
 
 
 @app.command()
-def resume(what: MountArgument = None) -> None:
+def resume(what: MountArgument = None, as_json: JsonOption = False) -> None:
     """Go on after `cloudfs pause`."""
     from cloudfs.cli.pause import resume as resume_account
 
-    resume_account(what)
+    resume_account(what, as_json=as_json)
 
 
 class _ListByDefault(typer.core.TyperGroup):
@@ -299,19 +302,23 @@ SideOption = Annotated[
 
 
 @deletions.command("accept")
-def deletions_accept(what: WhereArgument = None, side: SideOption = None) -> None:
+def deletions_accept(
+    what: WhereArgument = None, side: SideOption = None, as_json: JsonOption = False
+) -> None:
     """They are meant: delete on the other side, too. What was changed here stays."""
     from cloudfs.cli.deletions import answer
 
-    answer("accept", what, side)
+    answer("accept", what, side, as_json=as_json)
 
 
 @deletions.command("restore")
-def deletions_restore(what: WhereArgument = None, side: SideOption = None) -> None:
+def deletions_restore(
+    what: WhereArgument = None, side: SideOption = None, as_json: JsonOption = False
+) -> None:
     """They are not meant: bring it back where it was deleted."""
     from cloudfs.cli.deletions import answer
 
-    answer("restore", what, side)
+    answer("restore", what, side, as_json=as_json)
 
 
 looking.add_to(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cloudfs.cli.common import connect, pick, which_mount
-from cloudfs.cli.output import clear_line, one_line
+from cloudfs.cli.output import clear_line, one_line, print_json
 from cloudfs.config import Folders
 from cloudfs.control.client import Client
 from cloudfs.control.protocol import Progress, SyncOutcome
@@ -14,7 +14,9 @@ from cloudfs.errors import ExitCode, UserError
 __all__ = ["drain", "sync_path"]
 
 
-def sync_path(path: str | None, *, account: str | None, timeout_s: float | None) -> None:
+def sync_path(
+    path: str | None, *, account: str | None, timeout_s: float | None, as_json: bool = False
+) -> None:
     """Return when everything below `path` is on the server; UserError PENDING when it does not get there."""
     folders = Folders.from_environment()
     name, inside = (pick(folders, account), "/") if path is None else which_mount(folders, path)
@@ -27,15 +29,17 @@ def sync_path(path: str | None, *, account: str | None, timeout_s: float | None)
     if path is not None and not os.path.lexists(path):
         raise UserError(f"{path} does not exist.", hint="Check the path.", code=ExitCode.USAGE)
     with connect(folders, name) as client:
-        drain(client, inside, timeout_s)
+        drain(client, inside, timeout_s, as_json=as_json)
 
 
-def drain(client: Client, path: str = "/", timeout_s: float | None = None) -> None:
+def drain(client: Client, path: str = "/", timeout_s: float | None = None, *, as_json: bool = False) -> None:
     """Wait until everything below a path in the mount is on the server, showing progress; UserError PENDING."""
     try:
         outcome = client.sync_wait(path, timeout_s, report=_show)
     finally:
         clear_line()
+    if as_json:
+        print_json(outcome)
     if outcome.pending or outcome.blocked:
         raise UserError(_sentence(outcome), hint=_hint(outcome), code=ExitCode.PENDING)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
+
 from cloudfs.cli.common import connect, holder_of, in_units, not_mounted, pick, resolved
+from cloudfs.cli.output import print_json
 from cloudfs.cli.sync import drain
 from cloudfs.config import Folders, account_names
 from cloudfs.control.client import Client
@@ -20,7 +23,19 @@ END_S = 30.0
 """How long a daemon may take to end after it has unmounted."""
 
 
-def unmount_account(what: str | None, *, lazy: bool, wait: bool, timeout_s: float | None) -> None:
+class Gone(msgspec.Struct, frozen=True):
+    """What was unmounted, as `--json` prints it."""
+
+    account: str
+    mount_point: str
+    pending: int | None
+    """Changes that go up after the next mount; null: its daemon was dead, nobody knows."""
+    pending_bytes: int | None
+
+
+def unmount_account(
+    what: str | None, *, lazy: bool, wait: bool, timeout_s: float | None, as_json: bool = False
+) -> None:
     """Unmount an account, named or by its mount point; says in one line what still has to be sent.
 
     With `wait` everything is sent first, or UserError PENDING says what was not; then, and after Ctrl-C, it stays
@@ -30,14 +45,17 @@ def unmount_account(what: str | None, *, lazy: bool, wait: bool, timeout_s: floa
     account = _account_of(folders, what)
     holder = holder_of(folders, account) if account else None
     if account is None or holder is None:
-        _clear_dead(account, what)
+        _clear_dead(account, what, as_json=as_json)
         return
     with connect(folders, account) as client:
         if wait:
             _drain(client, timeout_s)
         left = client.unmount(lazy=lazy)
     _wait_for_end(folders, account)
-    print(f"Unmounted {account} from {holder.mount_point}{_remaining(left)}")
+    if as_json:
+        print_json(Gone(account, holder.mount_point, left.pending, left.pending_bytes))
+    else:
+        print(f"Unmounted {account} from {holder.mount_point}{_remaining(left)}")
 
 
 def _drain(client: Client, timeout_s: float | None) -> None:
@@ -55,16 +73,19 @@ def _account_of(folders: Folders, what: str | None) -> str | None:
     if what is None or what in account_names(folders):
         return pick(folders, what)
     place = locate(what)
-    for name in account_names(folders):
-        holder = holder_of(folders, name)
-        if holder and holder.mount_point in {place, resolved(what)}:
+    holders = [(name, holder) for name in account_names(folders) if (holder := holder_of(folders, name))]
+    for name, holder in holders:
+        if holder.mount_point == place:
+            return name  # without a look at it: it may hang
+    for name, holder in holders:
+        if holder.mount_point == resolved(what):
             return name
     if "/" in what or mounts_at(place) or os.path.isdir(what):  # noqa: PTH112  # Path's fails on a dead mount
         return None
     return pick(folders, what)  # a mistyped name: say which there are
 
 
-def _clear_dead(account: str | None, what: str | None) -> None:
+def _clear_dead(account: str | None, what: str | None, *, as_json: bool) -> None:
     """There is no daemon: take away what a killed one left, if anything."""
     if account is not None:
         dead = [entry for entry in dead_mounts() if entry.account == account]
@@ -74,6 +95,9 @@ def _clear_dead(account: str | None, what: str | None) -> None:
         raise not_mounted(account) if account else _no_mount(what or "")
     for entry in dead:
         _detach(entry)
+    if as_json:
+        print_json(Gone(dead[-1].account or "", dead[-1].path, None, None))
+        return
     names = ", ".join(sorted({entry.account or "" for entry in dead}))
     print(f"Cleared the dead mount of {names}; what was not sent yet goes up after the next mount.")
 

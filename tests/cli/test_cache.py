@@ -33,7 +33,7 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn) -> Iterator[MountStage]:
-    made = MountStage(tmp_path / "home", server, settings="cache_keep_free_bytes = 0")
+    made = MountStage(tmp_path / "home", server)
     yield made
     made.close()
 

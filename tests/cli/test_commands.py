@@ -215,6 +215,7 @@ def test_the_nearest_mount_is_meant(
     monkeypatch.setattr(
         "cloudfs.cli.common.holder_of", lambda _folders, name: Holder(1, str(places[name]), "")
     )
+    monkeypatch.setattr("cloudfs.cli.common._require_answer", lambda *_: None)  # there are no daemons
     assert which_mount(folders, str(tmp_path / "a")) == ("outer", "/a")
     assert which_mount(folders, str(tmp_path / "in")) == ("another", "/")
     assert which_mount(folders, str(tmp_path / "in" / "inner" / "b" / "c")) == ("inner", "/b/c")

@@ -34,7 +34,7 @@ def server() -> Iterator[StandIn]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, server: StandIn) -> Iterator[MountStage]:
     home = tmp_path_factory.mktemp("files") / "home"
-    made = MountStage(home, server, settings="cache_keep_free_bytes = 0")
+    made = MountStage(home, server)
     yield made
     made.close()
 

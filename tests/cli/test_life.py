@@ -247,3 +247,21 @@ def test_a_path_and_another_account(run: Run, folders: Folders, mounted: Mount, 
     result = run("sync", "--wait", mount_point, "--account", "other")
     assert result.code == ExitCode.USAGE
     assert "is in the account work, not in other" in result.said[0]
+
+
+def test_what_is_printed_for_programs(mounted: Mount, run: Run, mount_point: Path, folders: Folders) -> None:
+    mounted(pending=2, blocked=True)
+    result = run("sync", "--wait", "--json")
+    told = json.loads(result.out)
+    assert (result.code, told["pending"], told["blocked"][0]["path"]) == (ExitCode.PENDING, 1, "/a.txt")
+    told = json.loads(run("unmount", "--json").out)
+    assert told == {
+        "account": "work",
+        "mount_point": str(mount_point),
+        "pending": 1,
+        "pending_bytes": 0,
+    }
+    os.kill(mounted(), signal.SIGKILL)
+    wait_for(lambda: find_holder(folders.state / "work") is None)
+    told = json.loads(run("unmount", "work", "--json").out)
+    assert (told["mount_point"], told["pending"]) == (str(mount_point), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -166,6 +167,31 @@ def test_a_daemon_that_is_another(
     assert result.code in {ExitCode.NOT_MOUNTED, ExitCode.USAGE}
     assert result.said[0].startswith(sentence)
     assert is_one_sentence(result)
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("words", [*WITH_PATH, ("pause",), ("unmount",)], ids=" ".join)
+def test_a_path_in_a_mount_that_hangs(
+    run: Run,
+    mounted: Callable[..., int],
+    mount_point: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    """What is in such a mount must not even be looked at: the kernel would wait with us."""
+    monkeypatch.setattr(client, "PATIENCE_S", 0.2)
+    pid = mounted()
+    os.kill(pid, signal.SIGSTOP)
+    # Who does look waits in the kernel, where nothing reaches it: then this ends it.
+    rescue = threading.Timer(20, os.kill, (pid, signal.SIGCONT))
+    rescue.start()
+    try:
+        result = run(*words, mount_point if words == ("unmount",) else mount_point / "hello.txt")
+    finally:
+        rescue.cancel()
+        os.kill(pid, signal.SIGCONT)
+    assert result.code == ExitCode.NOT_MOUNTED
+    assert result.said[0] == "The daemon of this account cannot be asked: it does not answer."
 
 
 def test_a_socket_that_nobody_serves(run: Run, folders: Folders) -> None:

@@ -43,6 +43,7 @@ def test_paused_until_resumed(stage: MountStage, server: StandIn) -> None:
         done = stage.cloudfs(*words, check=False)
         assert done.returncode == ExitCode.PENDING
         assert done.stderr.startswith("1 change is not on the server: sending is paused.")
+    assert json.loads(stage.cloudfs("pause", "--json").stdout)["pending"] == 1
     assert "1 change waits" in stage.cloudfs("pause", str(stage.mount_point / "mine")).stdout
     assert there.tree() == {"theirs": b"theirs"}
     assert "1 change goes up now." in stage.cloudfs("resume").stdout

@@ -40,7 +40,7 @@ def test_what_it_starts_is_a_command_of_ours() -> None:
     commands = typer.main.get_command(app)
     assert isinstance(commands, typer.core.TyperGroup)
     with commands.commands[name].make_context(name, words) as context:
-        assert context.params["places"] == ["work", "/home/jo/Cloud/work"]
+        assert [*context.params["places"]] == ["work", "/home/jo/Cloud/work"]
         assert context.params["foreground"]
 
 
