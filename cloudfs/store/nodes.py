@@ -175,15 +175,19 @@ class Nodes:
         return self._folders_above(elsewhere, "s_parent")
 
     def is_shown_in_part(self, folder: Ino) -> bool:
-        """Tell whether the mount shows anything elsewhere that the server has below a folder.
+        """Tell whether the mount shows anything elsewhere that the server has in a folder which was removed here.
 
-        50 µs for each folder that something shown elsewhere has yet to leave on the server.
+        0.2 µs for each node in it, where anything at all has yet to leave its place on the server.
         """
+        elsewhere = "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL"
+        if self._db.execute(f"SELECT 1 FROM {elsewhere} LIMIT 1").fetchone() is None:
+            return False
         sql = (
-            "SELECT DISTINCT s_parent FROM nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL"
+            "WITH RECURSIVE there(ino) AS (VALUES (?) UNION SELECT nodes.ino FROM there"
+            " CROSS JOIN nodes INDEXED BY nodes_moved ON s_parent = there.ino WHERE moved AND folder)"
+            f" SELECT 1 FROM there WHERE EXISTS (SELECT 1 FROM {elsewhere} AND s_parent = there.ino) LIMIT 1"
         )
-        left = [Ino(ino) for (ino,) in self._db.execute(sql)]
-        return any(folder in (ino, *self.synced_ancestors(ino)) for ino in left)
+        return self._db.execute(sql, (folder,)).fetchone() is not None
 
     def _folders_above(self, nearest: str, parent: str) -> set[Ino]:
         rows = self._db.execute(
