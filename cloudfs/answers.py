@@ -66,8 +66,9 @@ class Answers:
 
     async def _resume(self, _: Nothing, _tell: Tell) -> Paused:
         self._engine.pause.end()
+        paused = self._paused()  # before the first of what waits has gone up
         await self._engine.store.make_durable()
-        return self._paused()
+        return paused
 
     def _paused(self) -> Paused:
         engine = self._engine

@@ -37,7 +37,7 @@ class CacheWork:
         """Drop every block but those that changed files need, and those that are to stay in any case."""
         self._engine.fetcher.forget()
         async for ino, version, _ in self._versions():
-            if not self._engine.store.staged_of(ino) and not self._blocks.is_exempt(ino):
+            if not self._engine.store.staged_of(ino) and not self._blocks.is_exempt(ino, version):
                 await self._blocks.drop(ino, version)
 
     async def verify(self, tell: Callable[[object], Awaitable[None]]) -> Checked:
@@ -48,6 +48,7 @@ class CacheWork:
             if trio.current_time() - told_s >= _TELL_S:
                 await tell(self._checked())
                 told_s = trio.current_time()
+        self._engine.hydrator.wake()  # what was dropped and is always to be here comes again
         return self._checked()
 
     def _checked(self) -> Checked:

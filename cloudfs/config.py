@@ -25,6 +25,7 @@ import msgspec
 from platformdirs import PlatformDirs
 
 from cloudfs.errors import ExitCode, UserError
+from cloudfs.paths import mount_path
 
 __all__ = [
     "Account",
@@ -67,6 +68,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """More files and folders than this, and more than half of all, vanishing on the server at once: ask; 0: never."""
     delete_guard_server: Annotated[int, msgspec.Meta(ge=0)] = 1000
     """More deletions than this, or of more than half of all, wait to be confirmed before they go up; 0: never."""
+    keep: list[str] = []
+    """Folders and files, by their paths in the mount, that are always kept here where nobody said anything else."""
+    keep_max_bytes: Bytes | None = None
+    """Of what is in them, no file that is larger; None: all."""
     request_deadline_s: Annotated[float, msgspec.Meta(ge=1, le=19)] = 15.0
     """Every request of a program is answered within it; suspend fails after 20 s."""
 
@@ -250,7 +255,16 @@ def load_account(folders: Folders, name: str) -> Account:
         _check_url(_at(path, text, "base_url"), "base_url", account.base_url)
     if not account.user:
         raise _bad(f"{_at(path, text, 'user')}: user: is empty.", "Log in again.")
+    for kept in account.settings.keep:
+        _check_kept(_at(path, text, "settings.keep"), kept)
     return account
+
+
+def _check_kept(place: str, kept: str) -> None:
+    try:
+        mount_path(kept)
+    except ValueError as error:
+        raise _bad(f"{place}: settings.keep: {error}.", 'Write it as in "/Documents/Letters".') from error
 
 
 def save_account(folders: Folders, name: str, account: Account) -> None:

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 
 import msgspec
@@ -29,8 +30,9 @@ from cloudfs import log as logs
 from cloudfs.blocks.trouble import NoRoom
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
-from cloudfs.control.methods import Method, Tell, method
+from cloudfs.control.methods import Method, Tell, beside, method
 from cloudfs.control.protocol import (
+    Blocked,
     ConflictPair,
     Decide,
     Decided,
@@ -141,22 +143,14 @@ class _Handlers:
         )
 
     async def sync_wait(self, path: str, timeout_s: float | None, report: server.Report) -> SyncOutcome:
-        outcome: SyncOutcome | None = None
-        refused: UserError | None = None
+        blocked: list[Blocked] | None = None
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._report_progress, path, report)
-                try:
-                    blocked = await self._works.wait_synced(path)
-                    outcome = SyncOutcome(await self._works.pending_below(path), blocked)
-                except UserError as error:
-                    refused = error  # raised below: the nursery would wrap it in a group
-                nursery.cancel_scope.cancel()
-        if refused is not None:
-            raise refused
-        if outcome is not None:
-            return outcome
+            blocked = await beside(
+                partial(self._report_progress, path, report), partial(self._works.wait_synced, path)
+            )
         left = await self._works.pending_below(path)
+        if blocked is not None:
+            return SyncOutcome(left, blocked)
         return SyncOutcome(left, self._works.facts().blocked, timed_out=True)
 
     async def _report_progress(self, path: str, report: server.Report) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -28,10 +29,11 @@ from cloudfs.content.powercut import after_power_cut, boot_id
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.source import Locate, Source, Whereabouts
 from cloudfs.errors import Changed, RemoteError
-from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.changes import ChangeSink, Overheard
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.listing import Lister
+from cloudfs.metadata.pinning import Defaults
 from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.quota import Quota
 from cloudfs.metadata.residents import Residents
@@ -56,12 +58,15 @@ from cloudfs.sync.execute import Executor, Hands
 from cloudfs.sync.finding import Finder
 from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.gate import GatedRemote
+from cloudfs.sync.hydrating import Hydrator, Members
 from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.kept import KeptWalker
 from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents, Packer
 from cloudfs.sync.pausing import Pause
+from cloudfs.sync.pinned import PinKeeper
 from cloudfs.sync.pushing import Pusher
 from cloudfs.sync.removal import Remover
 from cloudfs.sync.resolve import Resolver
@@ -103,6 +108,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """So many nodes may be deleted on the server at once without anybody being asked; 0: any number."""
     append_bytes: int = FROM_BYTES
     """Of a file that was at least so large and only grew at its end, the tail alone is sent."""
+    keep: Defaults = Defaults()
+    """What is always kept here of all that nobody said anything else about."""
     worker: WorkerConfig = WorkerConfig()
 
 
@@ -128,6 +135,8 @@ class Engine:
     """None: the server tells nothing without a login."""
     watcher: Watcher
     pusher: Pusher
+    keeper: PinKeeper
+    hydrator: Hydrator
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
     pause: Pause
@@ -136,6 +145,14 @@ class Engine:
     uploads: Uploads
     quota: Quota
     sink: ChangeSink
+
+
+class _Disk(NamedTuple):
+    """Where bytes are on this machine, and which of them stay."""
+
+    staging: Staging
+    blocks: BlockStore
+    keeper: PinKeeper
 
 
 @asynccontextmanager
@@ -158,15 +175,20 @@ async def open_engine(
     store = _open_store(config)
     try:
         staging = _staging(config, store)
+        keeper = PinKeeper(store, config.state / "pins.json", config.keep)
         blocks = await BlockStore.open(
             config.cache / "blocks",
             store.store_id,
             limit_bytes=config.cache_bytes,
             keep_free_bytes=config.cache_keep_free_bytes,
+            exempt=keeper.is_exempt,
+            exempt_bytes=lambda: keeper.cached_bytes,
         )
         try:
             async with trio.open_nursery() as nursery:
-                engine = await _compose(config, remote, sink, store, staging, blocks, nursery, told)
+                engine = await _compose(
+                    config, remote, sink, store, _Disk(staging, blocks, keeper), nursery, told
+                )
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
                 )
@@ -193,23 +215,26 @@ async def _compose(
     remote: Remote,
     sink: ChangeSink,
     store: Store,
-    staging: Staging,
-    blocks: BlockStore,
+    disk: _Disk,
     nursery: trio.Nursery,
     told: Callable[[bool], None],
 ) -> Engine:
+    staging, blocks, keeper = disk
     inbox, residents, touches, echoes = Inbox(), Residents(), TouchLog(), Echoes()
+    sink = Overheard(sink, lambda: hydrator.wake())  # noqa: PLW0108  # it is made below
+
+    def resumed() -> None:
+        inbox.ring()
+        hydrator.wake()
 
     def returned() -> None:
-        inbox.ring()
+        resumed()
         watcher.wake()
 
     connectivity = Connectivity(returned, lambda: watcher.wake())  # noqa: PLW0108  # it is made below
     outspoken = remote if isinstance(remote, Outspoken) else None
-    pause = Pause(store, inbox.ring)
-    remote = gate = _gate(store, remote, connectivity, pause)
-    quota = Quota(gate, nursery)
-    gate.spent, gate.freed = quota.spent, quota.freed
+    pause = Pause(store, resumed)
+    remote, quota = _gate(remote, store, connectivity, pause, nursery)
     displaced = Displaced(store, residents, sink)
     fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
@@ -222,7 +247,9 @@ async def _compose(
         outdated=lambda ino: lister.outdated(ino),  # noqa: PLW0108  # it is made below
         make_room=blocks.give_way,
     )
-    outgoing = Outgoing(store, staging, blocks, fetcher, files, import_limit=config.cache_bytes // 4)
+    outgoing = Outgoing(
+        store, staging, blocks, fetcher, files, import_limit=config.cache_bytes // 4, keeps=keeper.keeps
+    )
     guard, restraint, setback = _guards(config, store, inbox)
     takeover = Takeover(
         store,
@@ -249,6 +276,7 @@ async def _compose(
     def changed(ino: Ino) -> None:
         inbox.notify(ino)
         files.hardening.moved(ino)
+        hydrator.wake()
 
     tree = Tree(
         store,
@@ -260,9 +288,9 @@ async def _compose(
         discard=files.disposal.discard,
         spreading=Spreading(store, changed, inbox.ring),
     )
+    hydrator = _hydrator(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
-    executor = Executor(store, remote, lister, touches, hands, echoes)
     obstacles = Obstacles(
         store,
         residents,
@@ -276,7 +304,7 @@ async def _compose(
     worker = Worker(
         store,
         inbox,
-        executor,
+        Executor(store, remote, lister, touches, hands, echoes),
         connectivity,
         config.worker,
         written_at=files.written_at,
@@ -294,8 +322,6 @@ async def _compose(
         space=lambda: _space(quota, remote.features.name_rules.new_file_bytes),
         may_be_free=lambda: store.nodes.bytes_to_leave() if quota.is_sure() else _UNKNOWN_SPACE,
     )
-    for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
-        _log.error("%s", complaint)
     deletions = Deletions(
         store,
         guard,
@@ -307,25 +333,28 @@ async def _compose(
         changed=inbox.notify,
         reserved=worker.reserved,
     )
-    tree.collect_orphans()
-    await _put_right(files)
+    await _put_right(config, store, staging, tree, files)
     greet = partial(_introduce, remote, lister, watcher, quota)
     outages = None if outspoken is None else Outages(connectivity, outspoken, greet)
-    workers = [
-        ("write-back", worker.run),
-        ("cache upkeep", blocks.run),
-        ("memory upkeep", fetcher.run),
-        ("verification", fetcher.verifier.run),
-        ("database upkeep", store.run),
-        ("staging upkeep", files.disposal.run),
-        ("hardening", files.hardening.run),
-        ("deletion guard", deletions.run),
-        ("marking", tree.spreading.run),
-        ("changes of others", watcher.run),
-        ("messages of the server", pusher.run),
-        *([("outages", outages.run)] if outages else []),
-    ]
-    _keep(nursery, workers)
+    _keep(
+        nursery,
+        [
+            ("write-back", worker.run),
+            ("cache upkeep", blocks.run),
+            ("memory upkeep", fetcher.run),
+            ("verification", fetcher.verifier.run),
+            ("database upkeep", store.run),
+            ("staging upkeep", files.disposal.run),
+            ("hardening", files.hardening.run),
+            ("bases of edits", partial(files.bases.run, lambda: connectivity.online and not pause.is_on)),
+            ("deletion guard", deletions.run),
+            ("marking", tree.spreading.run),
+            ("hydration", hydrator.run),
+            ("changes of others", watcher.run),
+            ("messages of the server", pusher.run),
+            *([("outages", outages.run)] if outages else []),
+        ],
+    )
     nursery.start_soon(attempt, "the first request", greet)
     return Engine(
         config,
@@ -345,23 +374,29 @@ async def _compose(
         outages,
         watcher,
         pusher,
+        keeper,
+        hydrator,
         greet,
         pause,
         remote,
         residents,
-        gate.uploads,
+        remote.uploads,
         quota,
         sink,
     )
 
 
-def _gate(store: Store, remote: Remote, connectivity: Connectivity, pause: Pause) -> GatedRemote:
-    """Make the one door to the server."""
+def _gate(
+    remote: Remote, store: Store, connectivity: Connectivity, pause: Pause, nursery: trio.Nursery
+) -> tuple[GatedRemote, Quota]:
+    """Make the one door to the server, and what counts the space there."""
     if isinstance(remote, Spelling):
         remote.spell_by(store.nodes.spelled)
     gate = GatedRemote(remote, connectivity)
     gate.pause = pause
-    return gate
+    quota = Quota(gate, nursery)
+    gate.spent, gate.freed = quota.spent, quota.freed
+    return gate, quota
 
 
 def _reading(
@@ -443,8 +478,21 @@ def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGua
     return guard, restraint, setback
 
 
-async def _put_right(files: Files) -> None:
+def _hydrator(
+    store: Store, disk: _Disk, fetcher: Fetcher, tree: Tree, lister: Lister, watcher: Watcher, pause: Pause
+) -> Hydrator:
+    """Make what brings here what is always to be here."""
+    walker = KeptWalker(store, disk.keeper, fetcher, is_another_there=store.is_observed)
+    first = partial(lister.ensure_listed, reading=True)  # as programs that walk do: whole trees come then
+    members = Members(tree.lookup, first, lister.refresh, lister.outdated)
+    return Hydrator(store, disk.keeper, walker, fetcher, disk.blocks, members, pause, watched=watcher.covers)
+
+
+async def _put_right(config: EngineConfig, store: Store, staging: Staging, tree: Tree, files: Files) -> None:
     """Bring rows and staging files together as they are after whatever ended the last life."""
+    for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
+        _log.error("%s", complaint)
+    tree.collect_orphans()
     for complaint in await files.disposal.repair():
         _log.error("%s", complaint)
     files.hardening.note_all()

@@ -28,6 +28,7 @@ __all__ = [
     "is_local_only",
     "join",
     "lookup_name",
+    "mount_path",
     "original_name",
     "parent_of",
 ]
@@ -133,6 +134,14 @@ def _breaks_listings(char: str) -> bool:
 def is_local_only(name: str) -> bool:
     """Tell whether a name stays in the mount and is never sent to the server; 1 µs."""
     return _LOCAL_ONLY.match(name) is not None
+
+
+def mount_path(text: str) -> RemotePath:
+    """Return a path in the mount as a person may write it, with or without slashes around; ValueError for none."""
+    names = [unicodedata.normalize("NFC", name) for name in text.split("/") if name]
+    if any(name in {".", ".."} or "\0" in name or len(name.encode()) > NAME_MAX_BYTES for name in names):
+        raise ValueError(f"{text!r} is no path in the mount")
+    return RemotePath("/" + "/".join(names))
 
 
 def join(parent: RemotePath, name: str) -> RemotePath:

@@ -13,6 +13,7 @@ __all__ = [
     "ContentVersion",
     "Ino",
     "Kind",
+    "Pin",
     "RemoteEntry",
     "RemotePath",
     "RemoteVersion",
@@ -43,6 +44,15 @@ class Kind(Enum):
 
     FILE = "file"
     FOLDER = "folder"
+
+
+class Pin(Enum):
+    """What somebody said about a file's bytes, or those of all files in a folder."""
+
+    ALWAYS_LOCAL = "always-local"
+    """They are brought here, kept up to date, and never evicted."""
+    ONLINE_ONLY = "online-only"
+    """They stay on the server until a program reads them; then they may be evicted again."""
 
 
 class RemoteVersion(msgspec.Struct, frozen=True, gc=False):

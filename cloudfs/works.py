@@ -23,6 +23,7 @@ from cloudfs.answers import Answers
 from cloudfs.concurrency.links import watch_addresses
 from cloudfs.concurrency.supervise import supervise
 from cloudfs.control.methods import Method
+from cloudfs.control.pinning import KeptState
 from cloudfs.control.protocol import (
     Blocked,
     ConflictPair,
@@ -41,6 +42,9 @@ from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.pinning import Defaults
+from cloudfs.paths import mount_path
+from cloudfs.pinning import Pinning
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features
@@ -102,6 +106,7 @@ class Facts(msgspec.Struct, frozen=True):
     space: Space | None = None
     cache_limit_bytes: int = 0
     server: str = ""
+    kept: KeptState = KeptState()
 
 
 class Works(Protocol):
@@ -217,6 +222,7 @@ def _engine_config(launch: Launch) -> EngineConfig:
         poll_s=settings.poll_s,
         delete_guard=settings.delete_guard,
         delete_guard_server=settings.delete_guard_server,
+        keep=Defaults(tuple(map(mount_path, settings.keep)), settings.keep_max_bytes),
         worker=WorkerConfig(quiet_s=settings.quiet_s),
     )
 
@@ -288,6 +294,7 @@ class _EngineWorks:
         self._engine = engine
         self._login = login
         self._answers = Answers(engine)
+        self._pinning = Pinning(engine)
 
     @property
     def filesystem(self) -> FileSystem:
@@ -295,7 +302,7 @@ class _EngineWorks:
 
     @property
     def methods(self) -> Mapping[str, Method]:
-        return self._answers.methods
+        return {**self._answers.methods, **self._pinning.methods}
 
     @property
     def names(self) -> Names | None:
@@ -323,6 +330,7 @@ class _EngineWorks:
             space=self._answers.space(),
             cache_limit_bytes=engine.blocks.statistics().limit_bytes,
             server=engine.remote.features.name,
+            kept=self._pinning.state(),
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:

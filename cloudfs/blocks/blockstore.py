@@ -71,8 +71,12 @@ class BlockStatistics(msgspec.Struct, frozen=True):
     misses: int
 
 
-def _nothing_exempt(_ino: Ino) -> bool:
+def _nothing_exempt(_ino: Ino, _version: ContentVersion) -> bool:
     return False
+
+
+def _no_bytes() -> int:
+    return 0
 
 
 class BlockStore:
@@ -88,7 +92,8 @@ class BlockStore:
         *,
         limit_bytes: int,
         keep_free_bytes: int,
-        exempt: Callable[[Ino], bool],
+        exempt: Callable[[Ino, ContentVersion], bool],
+        exempt_bytes: Callable[[], int],
     ) -> None:
         """Not for callers: `open` makes one."""
         self._volume = volume
@@ -96,6 +101,7 @@ class BlockStore:
         self._limit_bytes = limit_bytes
         self._keep_free_bytes = keep_free_bytes
         self._exempt = exempt
+        self._exempt_bytes = exempt_bytes
         self._writing = trio.Lock()
         self._uses = RecentUses(volume.index.last_tick)
         self._wake = trio.Event()
@@ -115,19 +121,28 @@ class BlockStore:
         *,
         limit_bytes: int,
         keep_free_bytes: int,
-        exempt: Callable[[Ino], bool] = _nothing_exempt,
+        exempt: Callable[[Ino, ContentVersion], bool] = _nothing_exempt,
+        exempt_bytes: Callable[[], int] = _no_bytes,
     ) -> BlockStore:
         """Open the cache in the folder `cache`, which belongs to this one account alone.
 
         `store_id` ([A-Za-z0-9_], at most 64) names the metadata database that gives inodes and versions
         their meaning: blocks of another one are deleted. At most `limit_bytes` are kept, and none that would
         leave less than `keep_free_bytes` free on the disk. `exempt` is asked on the loop, often, and must
-        be cheap: blocks of the inodes it names are never evicted, and are kept beyond `limit_bytes` (not
-        beyond the guard).
+        be cheap: blocks of the versions it names are never evicted, and are kept beyond `limit_bytes` (not
+        beyond the guard). `exempt_bytes` says about how much they take: that does not count against the limit, or
+        nothing else could be cached beside much that is exempt.
         A damaged cache is replaced by an empty one. Raises CacheTrouble when the folder cannot be used at all.
         """
         volume = await in_disk_thread(open_volume, cache, store_id)
-        return cls(volume, cache, limit_bytes=limit_bytes, keep_free_bytes=keep_free_bytes, exempt=exempt)
+        return cls(
+            volume,
+            cache,
+            limit_bytes=limit_bytes,
+            keep_free_bytes=keep_free_bytes,
+            exempt=exempt,
+            exempt_bytes=exempt_bytes,
+        )
 
     # Lookups: on the loop, no checkpoint.
 
@@ -159,9 +174,9 @@ class BlockStore:
             self._note(trouble)
             return []
 
-    def is_exempt(self, ino: Ino) -> bool:
-        """Tell whether a file's blocks are to stay, however full it is."""
-        return self._exempt(ino)
+    def is_exempt(self, ino: Ino, version: ContentVersion) -> bool:
+        """Tell whether a version's blocks are to stay, however full it is."""
+        return self._exempt(ino, version)
 
     def statistics(self) -> BlockStatistics:
         """Return size, limit and the counted gets."""
@@ -172,6 +187,19 @@ class BlockStore:
             hits=self._hits,
             misses=self._misses,
         )
+
+    async def room_bytes(self) -> int:
+        """Return how much of exempt blocks there is room for: what the guard leaves, and what can be evicted for them.
+
+        Less than nothing where the disk is fuller than the guard allows already.
+        """
+        try:
+            free_bytes = await in_read_thread(self._volume.free_bytes)
+        except CacheTrouble as trouble:
+            self._note(trouble)
+            return 0
+        evictable = max(0, used_bytes(self._volume) - self._exempt_bytes())
+        return free_bytes - self._keep_free_bytes + evictable
 
     # Blocks.
 
@@ -209,7 +237,7 @@ class BlockStore:
                 return
             for part in await self._put_locked(new):
                 await self._put_locked([part])
-        if used_bytes(self._volume) > self._limit_bytes * _AHEAD_FROM:
+        if self._counted_bytes() > self._limit_bytes * _AHEAD_FROM:
             self._wake.set()
 
     async def drop(self, ino: Ino, version: ContentVersion) -> None:
@@ -318,11 +346,11 @@ class BlockStore:
         """Evict what the limit demands before blocks come in. Raises NoRoom if that is not enough."""
         fresh = [block for block in blocks if not self._expected(block.key)]
         cost_bytes = sum(len(block.data) + OVERHEAD_BYTES for block in fresh)
-        excess = used_bytes(self._volume) + cost_bytes - self._limit_bytes
+        excess = self._counted_bytes() + cost_bytes - self._limit_bytes
         if excess <= 0 or not fresh:
             return
         freed = (await self._evict_locked(excess)).freed_bytes
-        if freed < excess and not all(self._exempt(block.key.ino) for block in fresh):
+        if freed < excess and not all(self._exempt(*block.key[:2]) for block in fresh):
             raise NoRoom(excess - freed)
 
     async def _evict_locked(self, wanted_bytes: int) -> Evicted:
@@ -366,7 +394,7 @@ class BlockStore:
             self._note(trouble)
 
     async def _evict_ahead(self) -> None:
-        used, limit = used_bytes(self._volume), self._limit_bytes
+        used, limit = self._counted_bytes(), self._limit_bytes
         free_bytes = await in_read_thread(self._volume.free_bytes)
         # Counted once and not measured again: space that somebody else takes meanwhile, or that the
         # file system gives back late, must not cost the whole cache.
@@ -409,6 +437,10 @@ class BlockStore:
             self._note(trouble)
 
     # Bookkeeping.
+
+    def _counted_bytes(self) -> int:
+        """Return what counts against the limit."""
+        return used_bytes(self._volume) - self._exempt_bytes()
 
     def _expected(self, key: BlockKey) -> tuple[int, int] | None:
         try:

@@ -11,7 +11,7 @@ from cloudfs.blocks.rawdisk import BlockKey
 from cloudfs.blocks.recency import RecentUses
 from cloudfs.blocks.volume import Volume
 from cloudfs.concurrency.threads import in_disk_thread
-from cloudfs.types import Ino
+from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["OVERHEAD_BYTES", "Evicted", "choose_victims", "evict", "used_bytes"]
 
@@ -42,7 +42,7 @@ async def evict(
     volume: Volume,
     uses: RecentUses,
     wanted_bytes: int,
-    exempt: Callable[[Ino], bool],
+    exempt: Callable[[Ino, ContentVersion], bool],
     last_tick: int,
 ) -> Evicted:
     """Remove least recently used blocks until `wanted_bytes` are freed; the caller holds the write lock.
@@ -71,7 +71,7 @@ async def evict(
 def choose_victims(
     rows: Sequence[BlockRow],
     wanted_bytes: int,
-    exempt: Callable[[Ino], bool],
+    exempt: Callable[[Ino, ContentVersion], bool],
 ) -> tuple[list[BlockKey], list[BlockKey]]:
     """Split rows, oldest first, into the ones to evict for `wanted_bytes` and the exempt ones before them."""
     victims: list[BlockKey] = []
@@ -79,7 +79,7 @@ def choose_victims(
     for row in rows:
         if wanted_bytes <= 0:
             break
-        if exempt(row.key.ino):
+        if exempt(*row.key[:2]):
             spared.append(row.key)
         else:
             victims.append(row.key)

@@ -26,6 +26,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "resume": ("cloudfs resume", "cloudfs resume ~/Cloud"),
     "ls": ("cloudfs ls ~/Cloud", "cloudfs ls --json ~/Cloud/Photos"),
     "info": ("cloudfs info ~/Cloud/report.pdf",),
+    "pin": (
+        "cloudfs pin ~/Cloud/Documents",
+        "cloudfs pin --wait --timeout 600 ~/Cloud/Travel",
+        "cloudfs pin",
+    ),
+    "unpin": ("cloudfs unpin ~/Cloud/Documents",),
+    "free": ("cloudfs free ~/Cloud/Documents/Videos",),
     "log": ("cloudfs log", "cloudfs log --follow", "cloudfs log work -n 200"),
     "conflicts list": ("cloudfs conflicts", "cloudfs conflicts list --json ~/Cloud"),
     "conflicts keep-mine": ("cloudfs conflicts keep-mine ~/Cloud/doc.txt",),

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 import typer.core
 
-from cloudfs.cli import caring, examples, looking
+from cloudfs.cli import caring, examples, looking, pin_commands
 from cloudfs.errors import CloudfsError, ExitCode, UserError
 
 __all__ = ["app", "main"]
@@ -322,6 +322,7 @@ def deletions_restore(
 
 
 looking.add_to(app)
+pin_commands.add_to(app)
 caring.add_to(app)
 examples.show_in_help(app)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from cloudfs.cli.common import in_units
 from cloudfs.cli.deletions import next_steps, sentence
 from cloudfs.cli.output import paint
+from cloudfs.cli.pin import kept_lines
 from cloudfs.control.protocol import Status
 from cloudfs.control.records import Transfer
 
@@ -41,6 +42,7 @@ def screen(status: Status) -> Iterator[str]:
     yield f"  conflicts   {status.conflicts}{' (see `cloudfs conflicts`)' if status.conflicts else ''}"
     limit = f" of {in_units(status.cache_limit_bytes)}" if status.cache_limit_bytes else ""
     yield f"  cache       {in_units(status.cache_bytes)}{limit}"
+    yield from kept_lines(status.kept)
     if status.space is not None:
         used, free = status.space.used, status.space.free
         yield f"  space       {in_units(used)} of {in_units(used + free)} used, {in_units(free)} free"

@@ -15,8 +15,9 @@ pages and blocks are keyed by the version's number.
 from __future__ import annotations
 
 import errno
+import math
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -118,6 +119,8 @@ class Fetcher:
         self._from_memory_bytes = 0
         self._from_disk_bytes = 0
         self._reading = trio.Event()
+        self._waited_at = -math.inf
+        """trio time at which a reader last waited for bytes from the server."""
 
     def pattern(self) -> ReadPattern:
         """Return what recognises sequential reading; one per open file, `release` it on close."""
@@ -171,15 +174,18 @@ class Fetcher:
                 transfer.scope.cancel()
             await transfer.wait_done()
 
-    async def prefetch_whole(self, source: Source) -> None:
+    async def prefetch_whole(self, source: Source, turn: Callable[[], Awaitable[None]] | None = None) -> None:
         """Bring all blocks of a version into the block cache. Gives way to readers.
+
+        `turn`: for what has time. It is waited for before each request, and a request ends, with a whole block, once a
+        reader waits for the server.
 
         Raises as `read` does, and PosixError: ENOSPC when the cache does not keep what it is given, EAGAIN when
         readers leave no memory to complete a block in.
         """
         with self._stores.noting(source) as stored:
             for _ in range(_MOST_SWEEPS):
-                await self._sweep(source)
+                await self._sweep(source, turn)
                 await self._stores.wait_stored(source)
                 missing = self._blocks.missing(source.ino, source.version, blocks_of(0, source.size))
                 if not missing:
@@ -188,7 +194,24 @@ class Fetcher:
                     raise PosixError(
                         errno.ENOSPC, f"block cache, for {source.size} bytes of inode {source.ino}"
                     )
+                self._keep_from_memory(source, missing)
         raise PosixError(errno.EAGAIN, f"prefetch of inode {source.ino}")
+
+    def _keep_from_memory(self, source: Source, missing: Sequence[int]) -> None:
+        """Have blocks kept that are in memory: the cache had no room for them, or they were dropped there since."""
+        for index in missing:
+            page = self._pages.get(BlockKey(source.ino, source.version, index))
+            if page is not None and page.data is not None:
+                self._stores.store_soon(page, page.data)
+
+    def idle_s(self) -> float:
+        """Return for how long no reader has waited for the server; 0: one does."""
+        return 0.0 if self._line.reader_waits else trio.current_time() - self._waited_at
+
+    def missing_bytes(self, source: Source) -> int:
+        """Return how much of a version is not in the block cache. NO CHECKPOINT: 6 ms for 10 GB."""
+        missing = self._blocks.missing(source.ino, source.version, blocks_of(0, source.size))
+        return sum(stop - start for start, stop in (block_span(index, source.size) for index in missing))
 
     def comes(self, source: Source) -> bool:
         """Tell whether the first block of a version is here, or on its way by a request of its own. NO CHECKPOINT."""
@@ -282,6 +305,7 @@ class Fetcher:
                 look_on_disk = data is not None
             elif data is None:
                 data = await self._transfer_for(source, start, pattern).wait_bytes(start, stop)
+                self._waited_at = trio.current_time()
             if data is not None:
                 parts.append(data)
                 start += len(data)
@@ -354,9 +378,9 @@ class Fetcher:
             span = demand_span(missing, source.size, partial(self._presence.next_here, source), self._config)
         return self._fill(source, *span, pattern)
 
-    async def _sweep(self, source: Source) -> None:
+    async def _sweep(self, source: Source, turn: Callable[[], Awaitable[None]] | None) -> None:
         """Go once over the file and fetch what is missing; the position only moves on."""
-        position = 0
+        position, has_turn = 0, turn is None
         while position < source.size:
             block_start = position - position % BLOCK_SIZE
             if self._presence.whole(source, position):
@@ -364,9 +388,15 @@ class Fetcher:
                 continue
             missing = self._presence.first_gap(source, block_start)
             coming = (it for it in self._line.active(source) if it.delivers(missing))
-            transfer = next(coming, None) or self._fill(
-                source, missing, self._gap_end(source, missing, source.size)
+            transfer = next(coming, None)
+            if transfer is None and turn is not None and not has_turn:
+                await turn()
+                has_turn = True
+                continue  # it may be here by now
+            transfer = transfer or self._fill(
+                source, missing, self._gap_end(source, missing, source.size), lowest=turn is not None
             )
+            has_turn = turn is None
             await transfer.wait_done()
             position = max(position, transfer.position)
 
@@ -375,22 +405,39 @@ class Fetcher:
         limit = min(stop, start + self._config.max_window_bytes)
         return min(limit, gap_end(start, limit, source.size, partial(self._presence.next_here, source)))
 
-    def _fill(self, source: Source, start: int, stop: int, pattern: ReadPattern | None = None) -> Transfer:
+    def _fill(
+        self,
+        source: Source,
+        start: int,
+        stop: int,
+        pattern: ReadPattern | None = None,
+        *,
+        lowest: bool = False,
+    ) -> Transfer:
         """Start a transfer into pages and the block cache; with `pattern` for that reader."""
         if checks_first(source):
             sink, start = CheckedFiller(self._room, self._judge), self._presence.first_gap(source, 0)
             transfer = self._launch(source, start, source.size, sink, whole=True)
         else:
             filler = Filler(self._room, self._fill, self._config.pace_bytes)
-            transfer = self._launch(source, start, stop, filler)
+            transfer = self._launch(source, start, stop, filler, lowest=lowest)
         if pattern is not None:
             transfer.reader_offset = lambda: pattern.expected
             pattern.started(transfer)
         return transfer
 
-    def _launch(self, source: Source, start: int, stop: int, sink: Sink, *, whole: bool = False) -> Transfer:
+    def _launch(
+        self,
+        source: Source,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        whole: bool = False,
+        lowest: bool = False,
+    ) -> Transfer:
         self.verifier.note(source)
-        transfer = Transfer(source, start, stop, self._config, self._nudge, whole=whole)
+        transfer = Transfer(source, start, stop, self._config, self._nudge, whole=whole, lowest=lowest)
         self._line.launch(transfer, sink, self._nursery)
         return transfer
 

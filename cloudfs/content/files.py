@@ -18,6 +18,7 @@ import trio
 from cloudfs.blocks.staging import StagedFile, Staging
 from cloudfs.concurrency.keylock import KeyedLock
 from cloudfs.concurrency.killpoints import reached
+from cloudfs.content.bases import Bases
 from cloudfs.content.disposal import Disposal
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
@@ -83,6 +84,7 @@ class Files:
         self._acquiring: KeyedLock[Ino] = KeyedLock()
         self.disposal = Disposal(store, staging, self.live, self._harden)
         self.hardening = Hardening(store, staging, self.live, self.disposal.prune)
+        self.bases = Bases(store, fetcher, self.live)
 
     # Who uses a content
 
@@ -350,6 +352,8 @@ class Files:
             raise
         layer = Layer(content.ino, version, file, size=content.size, base=top, base_limit=content.size)
         content.top = layer
+        if changes:
+            self.bases.note(layer)
         return layer
 
     def _try_take_back(self, content: FileContent) -> None:

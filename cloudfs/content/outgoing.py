@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -41,7 +41,9 @@ class Outgoing:
         files: Files,
         *,
         import_limit: int,
+        keeps: Callable[[Node], bool] = lambda _: False,
     ) -> None:
+        """`keeps` tells whether a file is always to be here."""
         self._store = store
         self._staging = staging
         self._blocks = blocks
@@ -49,6 +51,7 @@ class Outgoing:
         self._files = files
         self._import_limit = import_limit
         """Bytes: a larger file is not copied into the block cache after its upload, it would push all else out."""
+        self._keeps = keeps
 
     async def seal(self, content: FileContent) -> Layer | None:
         """Freeze what the file holds now; later writes go into a new layer. None: the content is clean."""
@@ -175,7 +178,7 @@ class Outgoing:
         Where something was written on top meanwhile, the layer stays as that one's base.
         """
         base, layer.remote = layer.base, remote
-        if layer.size <= self._import_limit and content.top is layer:
+        if content.top is layer and self._is_worth_keeping(layer):
             for index in blocks_of(0, layer.size):
                 data = await self._block(layer, base, *block_span(index, layer.size))
                 if data is not None:
@@ -186,6 +189,12 @@ class Outgoing:
             else:
                 self._name_base(content, layer, remote)
         await self._files.disposal.prune(layer.ino)
+
+    def _is_worth_keeping(self, layer: Layer) -> bool:
+        if layer.size <= self._import_limit:
+            return True
+        node = self._store.nodes.get(layer.ino)
+        return node is not None and self._keeps(node)  # it would be downloaded again
 
     async def _block(self, layer: Layer, base: Layer | Source | None, start: int, stop: int) -> bytes | None:
         """Return a block of a layer that was sent, None where not all of it is here.

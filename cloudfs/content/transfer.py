@@ -90,13 +90,15 @@ class Transfer:
         nudge: Callable[[], None],
         *,
         whole: bool = False,
+        lowest: bool = False,
     ) -> None:
-        """`whole`: nothing is handed out before all of it is here."""
+        """`whole`: nothing is handed out before all of it is here. `lowest`: it stops while readers wait for others."""
         self.source = source
         self.start = start
         self.stop = stop
         self.position = start
         self.whole = whole
+        self.lowest = lowest
         self.error: Exception | None = None
         self.done = trio.Event()
         self.scope = trio.CancelScope()
@@ -269,6 +271,11 @@ class Line:
         """Return all transfers that have not ended."""
         return [transfer for transfers in self._active.values() for transfer in transfers]
 
+    @property
+    def reader_waits(self) -> bool:
+        """A reader waits for bytes from the server, with a slot or without."""
+        return any(it.urgent for transfers in self._active.values() for it in transfers)
+
     def launch(self, transfer: Transfer, sink: Sink, nursery: trio.Nursery) -> None:
         """Start a transfer. From now on `active` lists it and it will call `finish`."""
         nursery.start_soon(self._run, transfer, sink, name=f"fetch of inode {transfer.source.ino}")
@@ -425,6 +432,8 @@ class Line:
             return True
         limit_s = self._config.turn_s if reader_waits else self._config.longest_s
         block_finished = transfer.position % BLOCK_SIZE < latest_bytes
+        if block_finished and transfer.lowest and not transfer.urgent and self.reader_waits:
+            return True
         return block_finished and trio.current_time() - begun_s > limit_s
 
 

@@ -28,7 +28,8 @@ __all__ = ["Verifier", "checks_first"]
 _log = logging.getLogger(__name__)
 
 _QUIET_S = 1.0
-_MOST_WAITING = 1000
+_MOST_WAITING = 10_000
+"""As many as are hydrated without a pause; 3 MB."""
 
 
 def checks_first(source: Source) -> bool:

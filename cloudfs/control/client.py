@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from cloudfs.control.address import short_address
+from cloudfs.control.pinning import Keep, PinMoved, Pinned, Pins
 from cloudfs.control.protocol import (
     OTHER_VERSION,
     VERSION,
@@ -109,6 +110,18 @@ class Client:
     def decide_deletions(self, wanted: Decide) -> Decided:
         """Answer about deletions that wait. May take long."""
         return self._ask("deletions", wanted, Decided)
+
+    def pin(self, wanted: Keep, heard: Callable[[PinMoved], None] = lambda _: None) -> Pinned:
+        """Say that a path is to be kept here, or not. May take long."""
+
+        def take(event: bytes) -> None:
+            heard(decode_line(event, PinMoved))
+
+        return self._ask("pin", wanted, Pinned, heard=take)
+
+    def pins(self) -> Pins:
+        """Ask what was said about that."""
+        return self._ask("pins", Nothing(), Pins)
 
     def log_in(self) -> LoggedIn:
         """Have the daemon go on with the login that is in its secret file now."""

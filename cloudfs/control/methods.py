@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
+import trio
 
 from cloudfs.errors import ExitCode, UserError
 
-__all__ = ["Method", "Tell", "method", "parameters"]
+__all__ = ["Method", "Tell", "beside", "method", "parameters"]
 
 P = TypeVar("P")
 
@@ -39,3 +40,19 @@ def parameters(raw: msgspec.Raw, kind: type[P], name: str = "this request") -> P
         return msgspec.json.decode(bytes(raw), type=kind)
     except msgspec.MsgspecError as error:
         raise UserError(f"The parameters of {name} are wrong: {error}", code=ExitCode.USAGE) from error
+
+
+async def beside(report: Callable[[], Awaitable[None]], work: Callable[[], Awaitable[P]]) -> P:
+    """Do something while somebody is told of progress; a UserError comes as it is, not in the nursery's group."""
+    done: list[P] = []
+    refused: UserError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(report)
+        try:
+            done.append(await work())
+        except UserError as error:
+            refused = error
+        nursery.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+    return done[0]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from cloudfs.control.pinning import KeptState
 from cloudfs.control.records import Space, Transfer
 from cloudfs.errors import ExitCode, UserError
 
@@ -189,6 +190,8 @@ class Status(msgspec.Struct, frozen=True):
     cache_limit_bytes: int = 0
     server: str = ""
     """What the server is, for people."""
+    kept: KeptState = KeptState()
+    """What is always kept here."""
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

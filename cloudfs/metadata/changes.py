@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cloudfs.types import Ino, Kind
 
-__all__ = ["ChangeSink", "NullSink"]
+__all__ = ["ChangeSink", "NullSink", "Overheard"]
 
 
 class ChangeSink(Protocol):
@@ -39,3 +40,26 @@ class NullSink:
 
     def node_changed(self, ino: Ino, *, content: bool) -> None:
         """Ignore."""
+
+
+class Overheard:
+    """Tells another sink everything, and somebody else that there was something."""
+
+    def __init__(self, sink: ChangeSink, heard: Callable[[], None]) -> None:
+        self._sink = sink
+        self._heard = heard
+
+    def entry_changed(self, parent: Ino, name: str) -> None:
+        """Pass it on."""
+        self._sink.entry_changed(parent, name)
+        self._heard()
+
+    def entry_removed(self, parent: Ino, name: str, ino: Ino, kind: Kind = Kind.FILE) -> None:
+        """Pass it on."""
+        self._sink.entry_removed(parent, name, ino, kind)
+        self._heard()
+
+    def node_changed(self, ino: Ino, *, content: bool) -> None:
+        """Pass it on."""
+        self._sink.node_changed(ino, content=content)
+        self._heard()

@@ -382,6 +382,7 @@ class Takeover:
         self._displaced.displace(node)
         successor = self.insert(s_parent or parent, entry, parent=parent, name=name)
         self._displaced.succeed(node.ino, successor)
+        self._store.pins.share(node.ino, successor)
         self._nodes.update(successor, mode=node.mode, local_only=node.local_only)
         return [lambda: self._sink.entry_changed(parent, name)]
 

@@ -228,6 +228,7 @@ class Tree:
         with self._store.transaction():
             if target is not None:
                 self._store.hand_on_conflict(target.ino, source.ino)
+                self._store.pins.hand_on(target.ino, source.ino)
                 self._unlink_row(target, now)
             self._place(source, folder, name, now)
             self._stamp(folder.ino, now)

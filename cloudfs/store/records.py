@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
-from cloudfs.types import ContentVersion, Ino, Kind, RemoteVersion
+from cloudfs.types import ContentVersion, Ino, Kind, Pin, RemoteVersion
 
-__all__ = ["Attempt", "Conflict", "Node", "SafeState", "StagedRow"]
+__all__ = ["Attempt", "Conflict", "Link", "Node", "SafeState", "StagedRow"]
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
@@ -159,3 +161,12 @@ class Conflict(msgspec.Struct, frozen=True):
     ours: Ino
     theirs: Ino
     found_at: float
+
+
+class Link(NamedTuple):
+    """A node, or a folder above one, on the way up to the root."""
+
+    ino: Ino
+    name: str
+    pin: Pin | None
+    """What was said about this very node."""

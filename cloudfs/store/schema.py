@@ -60,7 +60,14 @@ _STEPS: list[str] = [
     ALTER TABLE nodes ADD COLUMN s_spelling TEXT;
     CREATE INDEX nodes_spelled ON nodes(ino) WHERE s_spelling IS NOT NULL;
     """,
-    # 7: what is added up and looked for among very many nodes has indexes of its own.
+    # 7: what is always kept here (pins).
+    """
+    CREATE TABLE pins (
+        ino         INTEGER PRIMARY KEY,
+        keep        INTEGER NOT NULL
+    );
+    """,
+    # 8: what is added up and looked for among very many nodes has indexes of its own.
     """
     CREATE INDEX nodes_to_send ON nodes(size)
         WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version;
@@ -241,6 +248,14 @@ CREATE TABLE conflicts (
     theirs      INTEGER NOT NULL,
     -- Unix s.
     found_at    REAL NOT NULL
+);
+
+CREATE TABLE pins (
+    -- What a person said about a node, and about all below it that nothing nearer was said about. Kept while the node
+    -- is: also while it is unlinked, as another one may take its place.
+    ino         INTEGER PRIMARY KEY,
+    -- 1: the bytes are always here; 0: they stay on the server until they are read.
+    keep        INTEGER NOT NULL
 );
 """
 

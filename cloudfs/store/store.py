@@ -15,6 +15,7 @@ import trio
 from cloudfs.errors import PosixError
 from cloudfs.store.db import Database
 from cloudfs.store.nodes import Nodes
+from cloudfs.store.pins import Pins
 from cloudfs.store.records import Attempt, Conflict, StagedRow
 from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion
 
@@ -32,6 +33,7 @@ class Store:
         """Open or create the database; arguments and errors as `Database`."""
         self.db = Database(path, room_bytes)
         self.nodes = Nodes(self.db)
+        self.pins = Pins(self.db)
         (self.store_id,) = self.db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:

@@ -54,6 +54,7 @@ class Conflicts:
             if self._nodes.child(folder, name) is None and self._nodes.synced_child(folder, name) is None:
                 theirs = self._takeover.insert(folder, entry)
                 self._store.add_conflict(node.ino, theirs)
+                self._store.pins.share(node.ino, theirs)
         ours = self._nodes.get(node.ino)
         _log.info(
             "%s was changed here and on the server; ours is now %s", name, ours.name if ours else "gone"

@@ -414,6 +414,7 @@ class Uploader:
         """The file whose place was taken is nothing to the server any more."""
         if parcel.onto is None:
             return
+        self._store.pins.hand_on(parcel.onto.ino, parcel.node.ino)
         self._nodes.forget_synced(parcel.onto.ino)
         self._collect(parcel.onto.ino)
 

@@ -278,7 +278,7 @@ async def test_exempt_blocks_stay_and_may_exceed_the_limit(
 ) -> None:
     expect_log("no room for a block")
     pinned: set[int] = {1, 2}
-    store = await make_store(limit_bytes=3 * EACH, exempt=pinned.__contains__)
+    store = await make_store(limit_bytes=3 * EACH, exempt=lambda ino, _: ino in pinned)
     await fill(store, 5)
     assert present(store) == [1, 2, 5]
     pinned |= {5, 6, 7}
@@ -290,6 +290,42 @@ async def test_exempt_blocks_stay_and_may_exceed_the_limit(
     assert store.has(Ino(8), VERSION, 0)
 
 
+async def test_of_an_exempt_file_only_the_version_that_counts_stays(make_store: MakeStore) -> None:
+    store = await make_store(limit_bytes=3 * EACH, exempt=lambda _, version: version == 2)
+    for version in (1, 2, 3):
+        await store.put(INO, ContentVersion(version), 0, BIG)
+    await fill(store, 2)
+    assert [version for version in (1, 2, 3) if store.has(INO, ContentVersion(version), 0)] == [2]
+
+
+async def test_what_is_exempt_leaves_all_others_the_room_that_they_had(make_store: MakeStore) -> None:
+    exempt_bytes = 0
+    store = await make_store(
+        limit_bytes=3 * EACH, exempt=lambda ino, _: ino <= 10, exempt_bytes=lambda: exempt_bytes
+    )
+    for ino in range(1, 11):
+        exempt_bytes += EACH
+        await store.put(Ino(ino), VERSION, 0, BIG)
+    for ino in range(11, 20):
+        await store.put(Ino(ino), VERSION, 0, BIG)
+    assert present(store) == [*range(1, 11), 17, 18, 19]
+
+
+async def test_room_is_what_the_guard_leaves_and_what_can_be_evicted(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await make_store(
+        keep_free_bytes=10**6, exempt=lambda ino, _: ino <= 2, exempt_bytes=lambda: 2 * EACH
+    )
+    monkeypatch.setattr("cloudfs.blocks.volume.Volume.free_bytes", lambda _volume: 10**8)
+    await fill(store, 2)
+    assert await store.room_bytes() == 10**8 - 10**6
+    await store.put(Ino(3), VERSION, 0, BIG)
+    assert await store.room_bytes() == 10**8 - 10**6 + EACH
+    monkeypatch.setattr("cloudfs.blocks.volume.Volume.free_bytes", lambda _volume: 0)
+    assert await store.room_bytes() == EACH - 10**6
+
+
 async def test_the_search_for_victims_among_exempt_blocks_is_bounded(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, expect_log: ExpectLog
 ) -> None:
@@ -298,7 +334,7 @@ async def test_the_search_for_victims_among_exempt_blocks_is_bounded(
     monkeypatch.setattr("cloudfs.blocks.evictor._MOST_BATCHES", 2)
     asked: list[int] = []
 
-    def exempt(ino: Ino) -> bool:
+    def exempt(ino: Ino, _version: ContentVersion) -> bool:
         asked.append(ino)
         return ino <= 5
 

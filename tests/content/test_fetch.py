@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import trio
 
 from cloudfs.content.fetch import Fetcher, Source
@@ -260,3 +262,66 @@ async def test_memory_goes_back_once_nobody_reads(world: World, fetching: Fetchi
         assert fetcher.statistics().memory_used_bytes == 0
         assert await fetcher.read(source, 0, MIB) == data[:MIB]
         nursery.cancel_scope.cancel()
+
+
+async def test_what_has_time_stops_at_the_next_block_while_a_reader_waits_and_goes_on_afterwards(
+    world: World, fetching: Fetching
+) -> None:
+    world.remote.bytes_per_s = 4 * MIB
+    slow, quick = world.file(some_bytes(40 * MIB)), world.file(some_bytes(12 * MIB), ino=8)
+    turns: list[float] = []
+
+    async with fetching(world) as fetcher:
+
+        async def turn() -> None:
+            while fetcher.idle_s() < 1.0:
+                await trio.sleep(0.1)
+            turns.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetcher.prefetch_whole, slow, turn)
+            await trio.sleep(2.1)
+            first = world.remote.requests[0]
+            assert (first.path, first.open) == (world.locate(slow).path, True)
+            read_at = trio.current_time()
+            await read_through(fetcher, quick)
+            assert fetcher.idle_s() < 0.1
+            over_at = trio.current_time()
+            assert first.closed_at_s is not None
+            assert first.closed_at_s < read_at + 0.6, "a block of 1 MiB takes a quarter of a second"
+        assert turns[1] >= over_at + 1.0
+        assert len(world.remote.requests) < 12
+        assert fetcher.missing_bytes(slow) == 0
+    spans = sorted(
+        (it.start, it.start + it.sent_bytes) for it in world.remote.requests if it.path == first.path
+    )
+    assert all(stop == start for (_, stop), (start, _) in pairwise(spans)), "nothing came twice"
+
+
+async def test_what_has_time_and_is_read_itself_does_not_stop(world: World, fetching: Fetching) -> None:
+    world.remote.bytes_per_s = 4 * MIB
+    data = some_bytes(12 * MIB)
+    source = world.file(data)
+
+    async def turn() -> None:
+        await trio.sleep(60)
+
+    async with fetching(world) as fetcher, trio.open_nursery() as nursery:
+        nursery.start_soon(fetcher.prefetch_whole, source, turn)
+        await trio.sleep(60.5)
+        assert await read_through(fetcher, source) == data
+    assert len(world.remote.requests) == 1
+
+
+async def test_what_is_in_memory_and_was_dropped_from_the_cache_is_kept_again(
+    world: World, fetching: Fetching
+) -> None:
+    data = some_bytes(3 * MIB + 5)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        await fetcher.prefetch_whole(source)
+        await world.blocks.drop(source.ino, source.version)
+        assert fetcher.missing_bytes(source) == len(data)
+        await fetcher.prefetch_whole(source)
+        assert fetcher.missing_bytes(source) == 0
+    assert len(world.remote.requests) == 1

@@ -10,7 +10,8 @@ from typing import get_args
 import msgspec
 import pytest
 
-from cloudfs import answers, daemon
+from cloudfs import answers, daemon, pinning
+from cloudfs.control import pinning as pins
 from cloudfs.control import records
 from cloudfs.control.protocol import MAX_LINE_BYTES, ConflictPair, Decided, Method, Status, Unmounted
 from cloudfs.control.server import ALIVE_S, IDLE_S, MAX_CLIENTS
@@ -24,7 +25,7 @@ ROWS = {
 
 
 def methods() -> set[str]:
-    source = inspect.getsource(answers.Answers) + inspect.getsource(daemon._Handlers)
+    source = "".join(map(inspect.getsource, (answers.Answers, pinning.Pinning, daemon._Handlers)))
     return {*get_args(Method), *re.findall(r'"(\w+)": method\(', source)}
 
 
@@ -42,6 +43,8 @@ def test_every_request_is_listed() -> None:
         ("cache_verify", records.Checked),
         ("pause", records.Paused),
         ("resume", records.Paused),
+        ("pin", pins.Pinned),
+        ("pins", pins.Pins),
         ("conflicts", ConflictPair),
         ("deletions", Decided),
         ("unmount", Unmounted),

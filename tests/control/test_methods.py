@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from cloudfs.control.client import Client
 from cloudfs.control.methods import Tell, method
+from cloudfs.control.pinning import Keep, PinMoved, Pinned, PinRow, Pins
 from cloudfs.control.protocol import Status
 from cloudfs.control.records import Nothing, Paused, Watch
 from cloudfs.errors import ExitCode, UserError
@@ -38,8 +40,50 @@ async def test_events_come_before_the_result(tmp_path: Path) -> None:
     assert heard == [STATUS, STATUS]
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_who_waits_hears_that_the_daemon_lives(tmp_path: Path) -> None:
+async def test_pins_are_asked_for_and_said(tmp_path: Path) -> None:
+    handlers = Pretender()
+    told: list[PinMoved] = []
+    pins = Pins(pins=[PinRow("/docs", "always-local")], defaults=["/x"], defaults_most_bytes=5)
+
+    async def pin(wanted: Keep, tell: Tell) -> Pinned:
+        await tell(PinMoved(2, 5000))
+        return Pinned(
+            path=wanted.path,
+            pin=wanted.pin,
+            by=None,
+            by_default=False,
+            files=3,
+            bytes=9,
+            missing_files=0,
+            missing_bytes=0,
+            unknown_folders=0,
+        )
+
+    async def all_pins(_: Nothing, _tell: Tell) -> Pins:
+        return pins
+
+    handlers.methods |= {"pin": method(Keep, pin), "pins": method(Nothing, all_pins)}
+
+    def talk() -> None:
+        with Client(tmp_path, "work.sock") as client:
+            assert client.pins() == pins
+            answer = client.pin(Keep("/docs", "online-only", wait=True), told.append)
+            assert (answer.path, answer.pin, answer.files) == ("/docs", "online-only", 3)
+
+    async with serving(tmp_path, handlers):
+        await trio.to_thread.run_sync(talk)
+        async with raw_client(tmp_path) as client:
+            for params in (b'{"path": "/a", "pin": "sometimes"}', b'{"path": "/a"}'):
+                reply = await ask(client, b'{"v": 1, "id": 5, "method": "pin", "params": %s}' % params)
+                assert (reply["error"]["code"], "parameters" in reply["error"]["message"]) == (
+                    ExitCode.USAGE,
+                    True,
+                )
+    assert told == [PinMoved(2, 5000)]
+
+
+async def test_who_waits_hears_that_the_daemon_lives(tmp_path: Path, autojump_clock: MockClock) -> None:
+    del autojump_clock
     handlers = Pretender()
 
     async def pause(_: Nothing, _tell: Tell) -> Paused:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import trio
 
@@ -86,7 +86,7 @@ class VfsStage:
         quiet_s: float = 0.1,
         listing_ttl_s: float = 5.0,
         password: str = PASSWORD,
-        **more: int,
+        **more: Any,
     ) -> None:
         """`more` are fields of EngineConfig."""
         self._password = password
@@ -217,10 +217,12 @@ class MountStage:
         self.cloudfs(
             "login", server.url, "--user", user, "--password-stdin", "--account", "a", *trust, stdin=password
         )
-        # Caching does not depend on how full this machine's disk is.
-        settings = f"[settings]\ncache_keep_free_bytes = 0\n{settings}"
+        if (
+            "cache_keep_free_bytes" not in settings
+        ):  # caching does not depend on how full this machine's disk is
+            settings = f"cache_keep_free_bytes = 0\n{settings}"
         account = home / "config/accounts/a.toml"
-        account.write_text(account.read_text().replace("[settings]", settings))
+        account.write_text(account.read_text().replace("[settings]", f"[settings]\n{settings}"))
         self.mount()
 
     def cloudfs(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -212,6 +212,7 @@ class FakeRemote:
         self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         sent = await self._send("stream", path)
+        await self._happen(sent)
         with self._answering(sent):
             found, data = self._content(path, start, stop, expect)
         with self._reading(found):
@@ -429,12 +430,15 @@ class FakeRemote:
             raise lost_reply(sent.path)
         if self.in_order and sent.method in CHANGES:
             self._catch_up(sent)
-        if (happen := self.before.pop(sent.method, None)) is not None:
-            await happen()
+        await self._happen(sent)
         with self._answering(sent):
             result = act()
         await self._way_back(sent)
         return result
+
+    async def _happen(self, sent: Request) -> None:
+        if (happen := self.before.pop(sent.method, None)) is not None:
+            await happen()
 
     async def _send(self, method: str, path: RemotePath) -> Request:
         sent = self._begin(method, path)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import trio
 
@@ -89,8 +89,11 @@ class World:
         poll_s: float = 30.0,
         append_bytes: int = FROM_BYTES,
         held_from: int | None = None,
+        **more: Any,
     ) -> None:
+        """`more` are fields of EngineConfig."""
         self.folder = folder
+        self._more = more
         self._sink = sink or NullSink()
         self._poll_s = poll_s
         self._append_bytes = append_bytes
@@ -146,18 +149,18 @@ class World:
         """Mount."""
         for name in ("state", "cache"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        more: dict[str, Any] = {"cache_bytes": 64 * 1024 * 1024, "cache_keep_free_bytes": 0}
+        more |= self.guards | self._more
         config = EngineConfig(
             state=self.folder / "state",
             cache=self.folder / "cache",
-            cache_bytes=64 * 1024 * 1024,
-            cache_keep_free_bytes=0,
             listing_ttl_s=self._ttl_s,
             poll_s=self._poll_s,
             append_bytes=self._append_bytes,
-            **self.guards,
             worker=WorkerConfig(
                 quiet_s=self._quiet_s, open_quiet_s=self._quiet_s * 4, together=self._together
             ),
+            **more,
         )
         self._engine = await self._stack.enter_async_context(open_engine(config, self.remote, self._sink))
         self._known.clear()

@@ -218,7 +218,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "tiny"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", "size=576k", "tmpfs", str(folder)],
         check=False,
         capture_output=True,
         timeout=60,

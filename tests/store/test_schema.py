@@ -17,7 +17,7 @@ from cloudfs.store import schema
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
-from cloudfs.types import ROOT, Ino, RemotePath
+from cloudfs.types import ROOT, Ino, Pin, RemotePath
 
 
 def tables(store: Store) -> list[str]:
@@ -365,6 +365,7 @@ def test_an_older_database_becomes_a_current_one_and_keeps_what_it_holds(
         store.put_staged(row)
         store.begin_attempt(store.attempts(new.ino)[0])
         assert store.is_observed(old.ino)
+        assert store.pins.all() == ({Ino(2): Pin.ALWAYS_LOCAL} if int(script.stem) >= 7 else {})
         assert store.db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     Store(tmp_path / "fresh").close()
     assert structure(path) == structure(tmp_path / "fresh")

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -27,11 +28,14 @@ async def mounted(
     sink: ChangeSink | None = None,
     poll_s: float = 30.0,
     append_bytes: int = FROM_BYTES,
-    held_from: int | None = None,
+    **more: Any,
 ) -> AsyncIterator[World]:
-    """Mount; at the end nothing may have been logged as an error, and no checksum may be a lie."""
+    """Mount; at the end nothing may have been logged as an error, and no checksum may be a lie.
+
+    `more` are fields of EngineConfig.
+    """
     async with World(
-        folder / "world", remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes, held_from=held_from
+        folder / "world", remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes, **more
     ) as world:
         yield world
         world.check_log()
@@ -47,15 +51,15 @@ def tell(
     sink: ChangeSink | None = None,
     poll_s: float = 30.0,
     append_bytes: int = FROM_BYTES,
-    held_from: int | None = None,
+    **more: Any,
 ) -> FakeRemote:
-    """Play a story to its end; return the server."""
+    """Play a story to its end; return the server. `more` are fields of EngineConfig."""
     remote = remote or FakeRemote()
 
     async def play() -> None:
         with trio.fail_after(100_000):
             async with mounted(
-                folder, remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes, held_from=held_from
+                folder, remote, sink=sink, poll_s=poll_s, append_bytes=append_bytes, **more
             ) as world:
                 await story(world)
 
