@@ -13,8 +13,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import trio
-
 from cloudfs.content.files import Files
 from cloudfs.content.layers import FileContent
 from cloudfs.content.readahead import ReadPattern
@@ -315,20 +313,8 @@ class FileSystem:
         folder = self._handles.folder(handle)
         if after == 0 or folder.members is None:
             # rewinddir(3) shows the folder as it is now.
-            folder.members = await self._members(folder.ino)
+            folder.members = await self._store.child_inos(folder.ino)
         return self._entries(folder.ino, folder.members, after)
-
-    async def _members(self, folder: Ino) -> array[int]:
-        """Return the inodes in a folder, by name, as they are at one moment."""
-        members = self._store.nodes.child_inos(folder, _AT_ONCE)
-        if len(members) < _AT_ONCE:
-            return members
-        members = array("q")
-        with self._store.db.snapshot() as rows:
-            for page in rows.child_inos(folder):
-                members.extend(page)
-                await trio.lowlevel.checkpoint()
-        return members
 
     def _entries(self, folder: Ino, members: array[int], after: int) -> Iterator[FolderEntry]:
         for start in range(after, len(members), _PAGE):
@@ -354,8 +340,6 @@ class FileSystem:
 
 
 _PAGE = 128
-_AT_ONCE = 2000
-"""So many members of a folder are found without a checkpoint: 1 ms."""
 _EARLIEST_NS, _LATEST_NS = -(2**63), 2**63 - 1
 """What an integer of the database holds; a time that is farther away becomes the nearest of these."""
 

@@ -12,8 +12,9 @@ from cloudfs.errors import Changed
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.sync import restraint
+from cloudfs.sync.hydrating import Freed
 from cloudfs.sync.restraint import Restraint
-from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath
+from cloudfs.types import ROOT, ContentVersion, Ino, Pin, RemotePath
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote
 from tests.store.work import counting
@@ -192,5 +193,28 @@ def test_the_question_whether_much_is_meant_counts_no_more_than_it_has_to(
         assert found.held_since is not None
         assert found.count() == MANY + 1
         assert work.instructions < 20
+
+    tell(tmp_path, story, server())
+
+
+def test_what_is_kept_of_a_large_folder_is_looked_through_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, put in order to be brought, and looked through when it is given back."""
+
+    async def story(world: World) -> None:
+        engine = world.engine
+        big = (await world.lookup("big")).ino
+        await engine.lister.refresh(big)
+        world.remote.faults.unreachable_for(3600)
+        with counting(engine.store, monkeypatch) as work:
+            engine.keeper.say(big, Pin.ALWAYS_LOCAL)
+            await engine.hydrator.wait_pass()
+            assert engine.hydrator.kept.missing_files == MANY
+            engine.keeper.say(big, Pin.ONLINE_ONLY)
+            assert await engine.hydrator.free(big) == Freed(0, 0, 0)
+        assert work.statements < STATEMENTS
+        assert work.instructions < INSTRUCTIONS
+        world.remote.faults.unreachable_for(0)
 
     tell(tmp_path, story, server())

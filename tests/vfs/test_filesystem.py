@@ -14,9 +14,8 @@ import trio
 import trio.testing
 
 from cloudfs.errors import PosixError
-from cloudfs.store import snapshot
+from cloudfs.store import snapshot, store
 from cloudfs.types import ROOT, Ino
-from cloudfs.vfs import filesystem
 from cloudfs.vfs.records import HandleId
 from tests.model.fake_remote import FakeRemote
 from tests.sync.mount import World, opened, tell
@@ -312,7 +311,7 @@ def test_the_roots_time_is_that_of_the_first_mount_until_the_server_tells_its_ow
 def test_a_large_folder_s_members_are_found_in_slices_and_are_those_of_one_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystem, "_AT_ONCE", 5)
+    monkeypatch.setattr(store, "_AT_ONCE", 5)
     monkeypatch.setattr(snapshot, "_SHORT", 2)
 
     async def story(world: World) -> None:
