@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-__all__ = ["slices"]
+import trio
+
+__all__ = ["slices", "turns"]
 
 T = TypeVar("T")
 
@@ -16,3 +18,10 @@ def slices(items: Iterable[T], count: int) -> Iterator[list[T]]:
     left = iter(items)
     while part := list(islice(left, count)):
         yield part
+
+
+async def turns(items: Iterable[T], count: int) -> AsyncIterator[list[T]]:
+    """Do the same, with a checkpoint after each list. To be gone through to the end."""
+    for part in slices(items, count):
+        yield part
+        await trio.lowlevel.checkpoint()

@@ -56,14 +56,11 @@ class Comparison:
         self.entries: dict[str, RemoteEntry] = {}
         self.synced: dict[str, Node] = {}
         self.local: dict[str, Node] = {}
-        self.known_ids: set[str | None] = set()
-        """The file ids of all that the server had before."""
 
     def meet(self, node: Node) -> None:
         """Take a row of what the server had."""
         name = node.s_name or ""
         entry = self.entries.get(name)
-        self.known_ids.add(node.s_file_id)
         if entry is not None and entry.kind is node.kind and not update(node, entry):
             del self.entries[name]
         else:

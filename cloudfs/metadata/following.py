@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import trio
 
+from cloudfs.concurrency.slices import turns
 from cloudfs.errors import RemoteError, Unreachable
 from cloudfs.metadata.merge import Change, Drop
 from cloudfs.metadata.vanished import Vanished, can_follow
@@ -28,12 +29,17 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0
 _MOST = 8
 """So many files and folders are looked for at once; further ones are made anew under their old names."""
+_MANY = 10_000
+"""Changes of which the absences are picked out between two checkpoints: 1 ms."""
 
 
 async def movable(changes: Iterable[Change], store: Store) -> list[Node]:
     """Return what would be dropped and has work for the server, as much of it as is worth looking for."""
     found: list[Node] = []
-    for node in [it.node for it in changes if isinstance(it, Drop) and can_follow(it.node)]:
+    gone: list[Node] = []
+    async for part in turns(changes, _MANY):
+        gone += [it.node for it in part if isinstance(it, Drop) and can_follow(it.node)]
+    for node in gone:
         if node.dirty or await _holds_work(store, node.ino):
             found.append(node)
             if len(found) == _MOST:

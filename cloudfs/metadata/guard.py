@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
 
-from cloudfs.concurrency.slices import slices
+from cloudfs.concurrency.slices import turns
 from cloudfs.metadata.merge import Change, Drop
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -31,6 +31,8 @@ _MOST_NOTED = 10_000
 _OTHERS = Ino(0)
 _AT_ONCE = 256
 """Absences looked at between two checkpoints: 5 ms."""
+_MANY = 10_000
+"""Changes of which only the absences are picked out between two: 1 ms."""
 _KEY = "vanished"
 
 
@@ -132,16 +134,19 @@ class VanishGuard:
         if ino in self._held:
             self.release([ino])
 
-    async def sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
+    async def sift(self, folder: Ino, changes: Sequence[Change]) -> Sequence[Change]:
         """Return the changes of a whole listing of a folder without the absences that are not believed."""
-        drops = [change for change in changes if isinstance(change, Drop)]
+        drops: list[Drop] = []
+        async for some in turns(changes, _MANY):
+            drops += [change for change in some if isinstance(change, Drop)]
         with self._nodes.watched() as changed:
             # What changes while it is counted changes the count of no more than that.
             counts = {drop.node.ino: await self._count(drop.node) for drop in drops if drop.node.folder}
             doubted: list[Node] = []
-            for part in slices(drops, _AT_ONCE):
-                doubted += [drop.node for drop in part if not self._is_believed(drop)]
-                await trio.lowlevel.checkpoint()
+            async for part in turns(drops, _AT_ONCE):
+                doubted += [
+                    it.node for it in part if not self._is_believed(it) and self._is_as_it_was(it.node)
+                ]
             most = sum(counts.get(node.ino, 1) for node in doubted)
             known = 0
             if most + self._lately() > self._limit > 0:
@@ -158,11 +163,15 @@ class VanishGuard:
             self._hold(folder, gone, new, known)
         if not before <= self._held.keys():
             self._released()
-        return [
-            it
-            for it in changes
-            if not (isinstance(it, Drop) and it.node.linked and it.node.ino in self._held)
-        ]
+        kept = {drop.node.ino for drop in drops if drop.node.linked and drop.node.ino in self._held}
+        return changes if not kept else await self._without(changes, kept)
+
+    @staticmethod
+    async def _without(changes: Sequence[Change], kept: Collection[Ino]) -> list[Change]:
+        left: list[Change] = []
+        async for part in turns(changes, _MANY):
+            left += [it for it in part if not (isinstance(it, Drop) and it.node.ino in kept)]
+        return left
 
     def _is_as_it_was(self, node: Node) -> bool:
         """Tell whether a node can still be dropped; whether it was seen whole is no matter there (`Takeover`)."""

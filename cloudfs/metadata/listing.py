@@ -448,13 +448,13 @@ class Lister:
         new: list[str] = []
         origins: set[Ino | None] = set()
         for part in slices(compared.entries.values(), _AT_ONCE):
-            ids = [
-                it.file_id for it in part if it.file_id is not None and it.file_id not in compared.known_ids
-            ]
-            origins |= {node.s_parent for file_id in ids for node in self._store.nodes.by_file_id(file_id)}
-            new += ids
+            for file_id in filter(None, (entry.file_id for entry in part)):
+                places = {node.s_parent for node in self._store.nodes.by_file_id(file_id)}
+                if ino not in places:
+                    origins |= places
+                    new.append(file_id)
             await trio.lowlevel.checkpoint()
-        found = sorted(filter(None, origins - {ino}))[:_MOST_ORIGINS]
+        found = sorted(filter(None, origins))[:_MOST_ORIGINS]
         for origin in found:
             await self._list_alone(origin, frozenset(new))
         return bool(found)

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.concurrency.slices import slices
+from cloudfs.concurrency.slices import slices, turns
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.guard import VanishGuard
@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 100
 """Changes per transaction: about 10 ms on the loop."""
+_MANY = 10_000
+"""Changes of which some are picked out between two checkpoints: 1 ms."""
 _FOLDERS = 32
 """Folders that are looked at and dropped in one: as long."""
 
@@ -97,16 +99,18 @@ class Takeover:
         """
         if self._guard is not None:
             changes = await self._guard.sift(folder, changes)
-        changes = [it for it in changes if not (isinstance(it, Drop) and it.node.ino in kept)]
         if self._setback is not None:
-            others = [it.node.ino for it in changes if isinstance(it, Refresh) and it.content]
+            others: list[Ino] = []
+            async for some in turns(changes, _MANY):
+                others += [it.node.ino for it in some if isinstance(it, Refresh) and it.content]
             self._setback.begin_listing(folder, others)
         fitted = True
-        changes = [await self._thinned(it) if isinstance(it, Drop) else it for it in changes]
-        for start in range(0, len(changes), _BATCH):
+        for part in slices(changes, _BATCH):
+            wanted = [it for it in part if not (isinstance(it, Drop) and it.node.ino in kept)]
+            batch = [await self._thinned(it) if isinstance(it, Drop) else it for it in wanted]
             announcements: list[Callable[[], None]] = []
             with self._store.transaction():
-                for change in changes[start : start + _BATCH]:
+                for change in batch:
                     fitted = fitted and self._fits(change)
                     announcements += self._one(folder, change)
             for announce in announcements:

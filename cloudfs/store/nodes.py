@@ -229,9 +229,10 @@ class Nodes:
         ).fetchone()
         return int(total)
 
-    def count_removed(self, after_ns: int) -> int:
-        """Count the nodes that were removed after a time and that the server still has."""
-        (count,) = self._db.execute(f"SELECT count(*) FROM {_REMOVED}", (after_ns,)).fetchone()
+    def count_removed(self, after_ns: int, most: int = -1) -> int:
+        """Count the nodes that were removed after a time and that the server still has, up to so many (-1: all)."""
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {_REMOVED} LIMIT ?)"
+        (count,) = self._db.execute(sql, (after_ns, most)).fetchone()
         return int(count)
 
     def taken_off(self, after_ns: int) -> list[Node]:

@@ -159,9 +159,9 @@ class Restraint:
         return self._count(_ALL)
 
     def _count(self, most: int) -> int:
-        """The same, but what was taken away is counted up to so many only."""
+        """The same, but counted up to so many only."""
         after_ns = self._word.allowed_ns
-        count = self._nodes.count_removed(after_ns)
+        count = self._nodes.count_removed(after_ns, most)
         for node in self._nodes.taken_off(after_ns):
             # What went to a local-only place (a trash) takes along what is in it.
             if count < most:
