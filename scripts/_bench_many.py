@@ -173,7 +173,7 @@ def _config(folder: Path, *, parallel: int = 4) -> EngineConfig:
         cache_keep_free_bytes=0,
         poll_s=0,
         delete_guard=0,
-        delete_guard_server=1_000_000,
+        delete_guard_server=0,
         worker=WorkerConfig(quiet_s=3600.0, parallel=parallel),
     )
 

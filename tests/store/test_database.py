@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from cloudfs.errors import LocalDamage, PosixError, errno_of
 from cloudfs.store import db as database
@@ -164,6 +165,35 @@ async def test_the_log_of_a_burst_is_given_back(
     add(bursting, "one more")  # begins the log anew
     assert log.stat().st_size <= 128 * 1024
     bursting.close()
+
+
+async def test_the_log_begins_anew_also_where_nobody_stops_writing(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal of 40,000 files made one of 1.5 GB."""
+    monkeypatch.setattr(database, "_CHECKPOINT_BYTES", 0)
+    monkeypatch.setattr(database, "_MOST_BYTES", 64 * 1024)
+    run_sync, log, written = trio.to_thread.run_sync, path.with_name(path.name + "-wal"), list[str]()
+
+    def write() -> None:
+        written.append(f"{len(written):04}")
+        add(store, written[-1])
+
+    async def beside(*args: Any, **more: Any) -> Any:
+        # What is written from here on is not folded in: as what is written after the thread has looked what there is.
+        with store.db.snapshot():
+            write()
+            return await run_sync(*args, **more)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", beside)
+    sizes: list[int] = []
+    for _ in range(40):
+        for _ in range(10):
+            write()
+        await store.db.checkpoint_if_large()
+        sizes.append(log.stat().st_size)
+    assert max(sizes[20:]) <= max(sizes[:20])
+    assert names(store) == written
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
