@@ -21,7 +21,7 @@ def slices(items: Iterable[T], count: int) -> Iterator[list[T]]:
 
 
 async def turns(items: Iterable[T], count: int) -> AsyncIterator[list[T]]:
-    """Do the same, with a checkpoint after each list. To be gone through to the end."""
+    """Do the same, with a checkpoint after each list. For loops that nothing ends before."""
     for part in slices(items, count):
         yield part
         await trio.lowlevel.checkpoint()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import msgspec
 import trio
 
-from cloudfs.concurrency.slices import turns
+from cloudfs.concurrency.slices import slices, turns
 from cloudfs.metadata.merge import Change, Drop
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -143,10 +143,11 @@ class VanishGuard:
             # What changes while it is counted changes the count of no more than that.
             counts = {drop.node.ino: await self._count(drop.node) for drop in drops if drop.node.folder}
             doubted: list[Node] = []
-            async for part in turns(drops, _AT_ONCE):
+            for part in slices(drops, _AT_ONCE):
                 doubted += [
                     it.node for it in part if not self._is_believed(it) and self._is_as_it_was(it.node)
                 ]
+                await trio.lowlevel.checkpoint()
             most = sum(counts.get(node.ino, 1) for node in doubted)
             known = 0
             if most + self._lately() > self._limit > 0:
