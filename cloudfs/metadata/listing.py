@@ -381,10 +381,10 @@ class Lister:
             kept = await self._follow(ino, members, gone, coming)
             compared = await compare(self._store, ino, members)
             changes = await compared.changes(left_out)
-        nothing_left_out = not left_out()
         fitted = await self._takeover.apply(ino, changes, kept=kept)
         self._list_adopted(changes)
-        whole = fitted and not kept and nothing_left_out and await self._has_all(ino, compared)
+        # What a step has begun to touch since may be as it was before, or after it, whatever the listing says.
+        whole = fitted and not kept and await self._has_all(ino, compared) and not left_out()
         listed_at = time.time() - (trio.current_time() - asked_at)
         self._takeover.refresh_folder(asked, own, whole=whole, listed_at=listed_at)
         if self._takeover.vanished and not self._expiring:

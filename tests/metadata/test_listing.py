@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -188,6 +189,30 @@ async def test_an_answer_for_the_path_before_a_move_is_not_believed(
         room.remote.gate = move
         await room.lister.refresh(d)
         assert set(room.shown(d)) == {"x", "y"}
+
+
+def test_a_listing_that_a_step_met_while_it_was_taken_over_was_not_seen_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was compared with is what the step gives up, or replaces."""
+
+    async def story() -> None:
+        async with open_metadata(tmp_path) as room:
+            room.remote.set("/", file("/a"))
+            apply = room.takeover.apply
+
+            async def beside_a_step(*args: Any, **more: Any) -> bool:
+                with room.touches.step([(ROOT, "b")]):
+                    return await apply(*args, **more)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(room.takeover, "apply", beside_a_step)
+                await room.lister.refresh(ROOT)
+            assert room.node(ROOT).listed_etag is None
+            await room.lister.refresh(ROOT)
+            assert room.node(ROOT).listed_etag == "f"
+
+    trio.run(story, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("when", ["under way", "over"])

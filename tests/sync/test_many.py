@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from cloudfs.store.records import Node, StagedRow
 from cloudfs.sync import restraint
 from cloudfs.sync.hydrating import Freed
 from cloudfs.sync.restraint import Restraint
-from cloudfs.types import ROOT, ContentVersion, Ino, Pin, RemotePath
+from cloudfs.types import ROOT, ContentVersion, Ino, Pin, RemoteEntry, RemotePath
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote
 from tests.store.work import counting
@@ -218,3 +219,39 @@ def test_what_is_kept_of_a_large_folder_is_looked_through_in_parts(
         world.remote.faults.unreachable_for(0)
 
     tell(tmp_path, story, server())
+
+
+def test_what_stays_of_a_removed_folder_is_shown_though_an_older_listing_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one leaves out the folder, or saw it before it was given up here: it is asked for once more."""
+
+    async def story(world: World) -> None:
+        remote, list_folder = world.remote, world.remote.list_folder
+        answered, let_through = trio.Event(), trio.Event()
+
+        async def list_late(path: RemotePath) -> tuple[RemoteEntry, Sequence[RemoteEntry]]:
+            answer = await list_folder(path)
+            if path == ROOT_PATH and not answered.is_set():
+                answered.set()
+                await let_through.wait()
+            return answer
+
+        node = await removed(world)
+        remote.other.write("/big/unknown", b"3")
+        monkeypatch.setattr(remote, "list_folder", list_late)
+        world.engine.lister.refresh_later(ROOT)
+        await answered.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.drain)
+            while (it := world.engine.store.nodes.get(node.ino)) is not None and it.synced:
+                await trio.sleep(0.1)
+            let_through.set()
+        assert await world.read_file("big/unknown") == b"3"
+        assert [it.name for it in world.engine.store.nodes.children(ROOT)] == ["big", "other"]
+
+    remote = FakeRemote()
+    remote.other.mkdir("/big")
+    for path in ("/big/1", "/big/2", "/other"):
+        remote.other.write(path, b"1", mtime_s=1_600_000_000)
+    tell(tmp_path, story, remote, poll_s=100_000.0)
