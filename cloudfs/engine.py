@@ -38,6 +38,7 @@ from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.quota import Quota
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
+from cloudfs.metadata.spreading import Spreading
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
@@ -293,12 +294,20 @@ async def _compose(
         rules=lambda: remote.features.name_rules,
         changed=changed,
         discard=files.disposal.discard,
+        spreading=Spreading(store, changed, inbox.ring),
     )
     hydrator = _hydrator(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
     obstacles = Obstacles(
-        store, residents, connectivity, inbox.troubles, restraint=restraint, guard=guard, pause=pause
+        store,
+        residents,
+        connectivity,
+        inbox.troubles,
+        restraint=restraint,
+        guard=guard,
+        spreading=tree.spreading,
+        pause=pause,
     )
     worker = Worker(
         store,
@@ -347,6 +356,7 @@ async def _compose(
             ("hardening", files.hardening.run),
             ("bases of edits", partial(files.bases.run, lambda: connectivity.online and not pause.is_on)),
             ("deletion guard", deletions.run),
+            ("marking", tree.spreading.run),
             ("hydration", hydrator.run),
             ("changes of others", watcher.run),
             ("messages of the server", pusher.run),

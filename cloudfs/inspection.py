@@ -63,7 +63,7 @@ class Inspection:
             next_try_s=None if trouble is None else max(trouble.due - trio.current_time(), 0.0),
             staged_bytes=staged,
             other=None if other is None else self._path(other),
-            members=len(nodes.child_inos(node.ino)) if node.folder else None,
+            members=nodes.count_children(node.ino) if node.folder else None,
             listed_at=node.listed_at or None,
         )
 

@@ -21,14 +21,13 @@ from cloudfs.metadata.changes import NullSink
 from cloudfs.metadata.merge import merge_folder
 from cloudfs.store.store import Store
 from cloudfs.sync.planner import plan, runnable
-from cloudfs.types import ROOT, ContentVersion, Ino, Kind, RemoteEntry, RemotePath, RemoteVersion
+from cloudfs.types import ROOT, Ino, Kind, RemoteEntry, RemotePath, RemoteVersion
+from scripts._bench_trees import FOLDERS, Tree, columns_of, edited, removed, renamed, touched
 from tests.model.account import Account
 from tests.model.fake_remote import FakeRemote
 from tests.model.faults import FaultKind, FaultPlan
 
-_NS = 10**9
 _T0_S = 1_700_000_000
-_FOLDERS = 100
 _PROBES = 3000
 
 
@@ -52,88 +51,16 @@ def _readable(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-# Trees
-
-
-def _columns(name: str, parent: Ino, *, folder: bool, synced: bool, version: int) -> dict[str, object]:
-    columns: dict[str, object] = {
-        "parent": parent,
-        "name": name,
-        "folder": int(folder),
-        "size": 0 if folder else 4096,
-        "mtime_ns": _T0_S * _NS,
-        "ctime_ns": _T0_S * _NS,
-        "version": version,
-    }
-    if synced:
-        columns |= {
-            "s_parent": parent,
-            "s_name": name,
-            "s_version": version,
-            "s_mtime_ns": _T0_S * _NS,
-            "s_etag": f"etag of {name}",
-            "s_size": columns["size"],
-            "s_modified_s": _T0_S,
-            "s_file_id": f"{parent}.{name}",
-            "permissions": "RGDNVCK" if folder else "RGDNVW",
-        }
-    if folder:
-        columns["listed_at"] = time.time()
-    return columns
-
-
-class Tree:
-    """A store with folders and files, as a mount leaves it."""
-
-    def __init__(self, path: Path, files: int, *, synced: bool) -> None:
-        self.store = Store(path)
-        self.files: list[Ino] = []
-        nodes = self.store.nodes
-        with self.store.transaction():
-            nodes.update(ROOT, listed_at=time.time())
-            self.folders = [
-                nodes.insert(**_columns(f"folder {n}", ROOT, folder=True, synced=synced, version=0))
-                for n in range(_FOLDERS)
-            ]
-            for n in range(files):
-                parent = self.folders[n % _FOLDERS]
-                version = nodes.next_version()
-                columns = _columns(f"file {n}", parent, folder=False, synced=synced, version=version)
-                self.files.append(nodes.insert(**columns))
-
-    def change(self, change: Callable[[int, Ino], dict[str, object]]) -> None:
-        """Set columns of every file."""
-        with self.store.transaction():
-            for n, ino in enumerate(self.files):
-                self.store.nodes.update(ino, **change(n, ino))
-
-
-def _edited(_n: int, ino: Ino) -> dict[str, object]:
-    return {"version": ContentVersion(1_000_000 + ino)}
-
-
-def _renamed(n: int, _ino: Ino) -> dict[str, object]:
-    return {"name": f"renamed {n}"}
-
-
-def _removed(_n: int, _ino: Ino) -> dict[str, object]:
-    return {"parent": None}
-
-
-def _touched(_n: int, _ino: Ino) -> dict[str, object]:
-    return {"mtime_ns": (_T0_S + 5) * _NS}
-
-
 # Planning and merging
 
 
 def _planning(folder: Path, count: int) -> Iterator[Row]:
     cases: list[tuple[str, bool, Callable[[int, Ino], dict[str, object]] | None]] = [
         ("new", False, None),
-        ("edited", True, _edited),
-        ("renamed", True, _renamed),
-        ("removed", True, _removed),
-        ("touched", True, _touched),
+        ("edited", True, edited),
+        ("renamed", True, renamed),
+        ("removed", True, removed),
+        ("touched", True, touched),
     ]
     for name, synced, change in cases:
         tree = Tree(folder / f"{name}.sqlite", count, synced=synced)
@@ -152,9 +79,9 @@ def _planning(folder: Path, count: int) -> Iterator[Row]:
 def _merging(folder: Path, count: int) -> Iterator[Row]:
     store = Store(folder / "merge.sqlite")
     with store.transaction():
-        place = store.nodes.insert(**_columns("big", ROOT, folder=True, synced=True, version=0))
+        place = store.nodes.insert(**columns_of("big", ROOT, folder=True, synced=True, version=0))
         for n in range(count):
-            store.nodes.insert(**_columns(f"file {n}", place, folder=False, synced=True, version=n + 1))
+            store.nodes.insert(**columns_of(f"file {n}", place, folder=False, synced=True, version=n + 1))
     entries = [
         RemoteEntry(
             RemotePath(f"/big/file {n}"),
@@ -191,7 +118,7 @@ def _best(call: Callable[[], None], times: int = 3) -> float:
 async def _probe(engine: Engine, parent: Ino, files: int) -> tuple[list[float], list[float]]:
     stats, lookups = [], []
     for n in range(_PROBES):
-        name = f"file {(n * _FOLDERS) % files}".encode()
+        name = f"file {(n * FOLDERS) % files}".encode()
         began = time.perf_counter()
         found = await engine.filesystem.lookup(parent, name)
         looked = time.perf_counter()
@@ -205,7 +132,7 @@ async def _probe(engine: Engine, parent: Ino, files: int) -> tuple[list[float], 
 async def _beside(folder: Path, files: int, *, pending: bool) -> list[tuple[str, float]]:
     tree = Tree(folder / "state.sqlite", files, synced=True)
     if pending:
-        tree.change(_touched)
+        tree.change(touched)
     parent = tree.folders[0]
     tree.store.close()
     config = EngineConfig(

@@ -15,6 +15,7 @@ import trio
 
 from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.killpoints import reached
+from cloudfs.concurrency.slices import slices
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.errors import CloudfsError, PosixError
 from cloudfs.store.records import Node
@@ -25,6 +26,8 @@ __all__ = ["Disposal"]
 
 _log = logging.getLogger(__name__)
 
+_AT_ONCE = 256
+"""Rows looked for between two checkpoints: 3 ms."""
 _BURY_AGAIN_S = 30.0
 _BURY_S = 0.5
 """Deleted staging files are gathered for so long; they share one fsync of the database."""
@@ -78,7 +81,7 @@ class Disposal:
             self._unpruned.discard(ino)
         doomed, self._doomed = self._doomed, []
         try:
-            doomed = [(ino, version) for ino, version in doomed if self._store.staged(ino, version) is None]
+            doomed = await self._without_row(doomed)
             if doomed:
                 await self._harden()
                 await self._store.make_durable()
@@ -88,6 +91,15 @@ class Disposal:
                 doomed.pop()
         finally:
             self._doomed += doomed
+
+    async def _without_row(
+        self, doomed: list[tuple[Ino, ContentVersion]]
+    ) -> list[tuple[Ino, ContentVersion]]:
+        found: list[tuple[Ino, ContentVersion]] = []
+        for part in slices(doomed, _AT_ONCE):
+            found += [it for it in part if self._store.staged(*it) is None]
+            await trio.lowlevel.checkpoint()
+        return found
 
     async def run(self) -> None:
         """Bury for ever, a batch at a time: no program waits for a file to be deleted, nor for an fsync."""

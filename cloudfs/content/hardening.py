@@ -136,9 +136,10 @@ class Hardening:
                 await trio.lowlevel.checkpoint()
         if not everything:
             return
-        rows = self._store.all_staged()
-        for start in range(0, len(rows), _AT_ONCE):
-            self._label(rows[start : start + _AT_ONCE])
+        last = (Ino(0), 0)
+        while rows := self._store.staged_after(*last, _AT_ONCE):
+            self._label(rows)
+            last = rows[-1].ino, rows[-1].version
             await trio.lowlevel.checkpoint()
 
     def _label(self, rows: list[StagedRow]) -> None:

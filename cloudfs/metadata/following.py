@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from itertools import islice
 
 import trio
 
+from cloudfs.concurrency.slices import turns
 from cloudfs.errors import RemoteError, Unreachable
 from cloudfs.metadata.merge import Change, Drop
 from cloudfs.metadata.vanished import Vanished, can_follow
@@ -29,15 +29,32 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0
 _MOST = 8
 """So many files and folders are looked for at once; further ones are made anew under their old names."""
+_MANY = 10_000
+"""Changes of which the absences are picked out between two checkpoints: 1 ms."""
 
 
-def movable(changes: Iterable[Change], holds_work: Callable[[Ino], bool]) -> list[Node]:
-    """Return what would be dropped and has work for the server, as much of it as is worth looking for. Pure.
+async def movable(changes: Iterable[Change], store: Store) -> list[Node]:
+    """Return what would be dropped and has work for the server, as much of it as is worth looking for."""
+    found: list[Node] = []
+    gone: list[Node] = []
+    async for part in turns(changes, _MANY):
+        gone += [it.node for it in part if isinstance(it, Drop) and can_follow(it.node)]
+    for node in gone:
+        if node.dirty or await _holds_work(store, node.ino):
+            found.append(node)
+            if len(found) == _MOST:
+                break
+    return found
 
-    `holds_work` tells whether a folder has anything in it that the server does not have like that.
-    """
-    gone = (it.node for it in changes if isinstance(it, Drop) and can_follow(it.node))
-    return list(islice((node for node in gone if not node.folder or holds_work(node.ino)), _MOST))
+
+async def _holds_work(store: Store, folder: Ino) -> bool:
+    """Tell whether a folder has anything in it that the server does not have like that."""
+    with store.db.snapshot() as rows:
+        for page in rows.work_below(folder):
+            if any(work for _, work in page):
+                return True
+            await trio.lowlevel.checkpoint()
+    return False
 
 
 class Follower:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
 
+from cloudfs.concurrency.slices import slices, turns
 from cloudfs.metadata.merge import Change, Drop
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -28,6 +29,10 @@ _WINDOW_S = 600.0
 _MOST_NOTED = 10_000
 """So many are known one by one, of what vanished within that time."""
 _OTHERS = Ino(0)
+_AT_ONCE = 256
+"""Absences looked at between two checkpoints: 5 ms."""
+_MANY = 10_000
+"""Changes of which only the absences are picked out between two: 1 ms."""
 _KEY = "vanished"
 
 
@@ -138,40 +143,82 @@ class VanishGuard:
         if ino in self._held:
             self.release([ino])
 
-    def sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
+    async def sift(self, folder: Ino, changes: Sequence[Change]) -> Sequence[Change]:
         """Return the changes of a whole listing of a folder without the absences that are not believed."""
-        before = set(self._held)
-        believed = self._sift(folder, changes)
+        drops: list[Drop] = []
+        async for some in turns(changes, _MANY):
+            drops += [change for change in some if isinstance(change, Drop)]
+        with self._nodes.watched() as changed:
+            # What changes while it is counted changes the count of no more than that.
+            counts = {drop.node.ino: await self._count(drop.node) for drop in drops if drop.node.folder}
+            doubted: list[Node] = []
+            for part in slices(drops, _AT_ONCE):
+                doubted += [
+                    it.node for it in part if not self._is_believed(it) and self._is_as_it_was(it.node)
+                ]
+                await trio.lowlevel.checkpoint()
+            most = sum(counts.get(node.ino, 1) for node in doubted)
+            known = 0
+            if most + self._lately() > self._limit > 0:
+                known = await self._count_known()  # whether it is more than half
+            # NO CHECKPOINT from here on: what is held is decided at one moment.
+            left = [it.ino for it in doubted if it.ino not in changed or self._is_as_it_was(it)]
+        gone, before = {drop.node.ino for drop in drops}, set(self._held)
+        back = [ino for ino, held in self._held.items() if held.folder == folder and ino not in gone]
+        if left or back:
+            for ino in back:
+                del self._held[ino]
+                self._recent.pop(ino, None)
+            new = {ino: counts.get(ino, 1) for ino in left if ino not in self._held}
+            self._hold(folder, gone, new, known)
         if not before <= self._held.keys():
             self._released()
-        return believed
+        kept = {drop.node.ino for drop in drops if drop.node.linked and drop.node.ino in self._held}
+        return changes if not kept else await self._without(changes, kept)
 
-    def _sift(self, folder: Ino, changes: Sequence[Change]) -> list[Change]:
-        gone = {change.node.ino for change in changes if isinstance(change, Drop)}
-        back = [ino for ino, held in self._held.items() if held.folder == folder and ino not in gone]
-        drops = [change for change in changes if isinstance(change, Drop) and not self._is_believed(change)]
-        if not drops and not back:
-            return list(changes)
-        for ino in back:
-            del self._held[ino]
-            self._recent.pop(ino, None)
-        new = {
-            it.node.ino: self._nodes.count_synced_from(it.node.ino)
-            for it in drops
-            if it.node.ino not in self._held
-        }
+    @staticmethod
+    async def _without(changes: Sequence[Change], kept: Collection[Ino]) -> list[Change]:
+        left: list[Change] = []
+        async for part in turns(changes, _MANY):
+            left += [it for it in part if not (isinstance(it, Drop) and it.node.ino in kept)]
+        return left
+
+    def _is_as_it_was(self, node: Node) -> bool:
+        """Tell whether a node can still be dropped; whether it was seen whole is no matter there (`Takeover`)."""
+        current = self._nodes.get(node.ino)
+        return current is not None and msgspec.structs.replace(current, listed_etag=node.listed_etag) == node
+
+    async def _count(self, node: Node) -> int:
+        """Count a folder and everything that the server is known to have below it."""
+        count = 1
+        with self._store.db.snapshot() as rows:
+            for page in rows.synced_below(node.ino):
+                count += len(page)
+                await trio.lowlevel.checkpoint()
+        return count
+
+    async def _count_known(self) -> int:
+        """Count what the server is known to have."""
+        known = -1  # not the root
+        with self._store.db.snapshot() as rows:
+            for page in rows.synced():
+                known += sum(page)
+                await trio.lowlevel.checkpoint()
+        return known
+
+    def _hold(self, folder: Ino, gone: set[Ino], new: Mapping[Ino, int], known: int) -> None:
+        """Hold these absences, each of so many nodes, if they are too much."""
         for ino in new:
             self._recent.pop(ino, None)  # counted once, however often it is found to be gone before it goes
-        if self._is_too_much(folder, gone, sum(new.values())):
+        count = sum(new.values())
+        if self._is_too_much(folder, gone, count, known):
             _log.info(
-                "%d nodes that the server does not show any more are kept until somebody answers",
-                sum(new.values()),
+                "%d nodes that the server does not show any more are kept until somebody answers", count
             )
             now = time.time()
-            self._held |= {ino: Holding(ino, folder, count, now) for ino, count in new.items()}
+            self._held |= {ino: Holding(ino, folder, number, now) for ino, number in new.items()}
         self._note(new)
         self._save()
-        return [it for it in changes if not (isinstance(it, Drop) and it.node.ino in self._held)]
 
     def _is_believed(self, drop: Drop) -> bool:
         """Tell whether a node's absence needs no guard: it was accepted, or the server shows it elsewhere."""
@@ -189,30 +236,31 @@ class VanishGuard:
             self._recent.pop(node.ino, None)
         return moved
 
-    def _is_too_much(self, folder: Ino, gone: set[Ino], count: int) -> bool:
-        before = trio.current_time() - _WINDOW_S
-        self._recent = {ino: noted for ino, noted in self._recent.items() if noted[0] >= before}
-        recent = sum(number for _, number in self._recent.values())
-        emptied = 0
+    def _is_too_much(self, folder: Ino, gone: set[Ino], count: int, known: int) -> bool:
+        recent, emptied = self._lately(), 0
         if folder == ROOT and count > _HANDFUL:
-            known = {node.ino for node in self._nodes.synced_children(ROOT)}
-            emptied = count if known <= gone else 0
-        few = not self.distrusted and not emptied and count + recent <= self._limit
-        # Counting all nodes takes 50 ms for a million: only where the answer depends on it.
-        known_count = 0 if few else self._nodes.count_synced() + recent
+            there = {node.ino for node in self._nodes.synced_children(ROOT)}
+            emptied = count if there <= gone else 0
         return vanishes_too_much(
             count + recent if count else 0,
-            known_count,
+            known + recent,
             limit=self._limit,
             emptied=emptied,
             distrusted=self.distrusted,
         )
 
+    def _lately(self) -> int:
+        """Count what vanished in the last minutes."""
+        before = trio.current_time() - _WINDOW_S
+        self._recent = {ino: noted for ino, noted in self._recent.items() if noted[0] >= before}
+        return sum(number for _, number in self._recent.values())
+
     def _note(self, gone: Mapping[Ino, int]) -> None:
+        now = trio.current_time()
         for ino, count in gone.items():
             key = ino if len(self._recent) < _MOST_NOTED else _OTHERS
             _, before = self._recent.pop(key, (0.0, 0))
-            self._recent[key] = trio.current_time(), before + count
+            self._recent[key] = now, before + count
 
     # Across restarts
 

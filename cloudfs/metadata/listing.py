@@ -19,15 +19,18 @@ import msgspec
 import trio
 
 from cloudfs.concurrency.singleflight import SingleFlight
+from cloudfs.concurrency.slices import slices
 from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
+from cloudfs.metadata.comparison import Comparison, compare
 from cloudfs.metadata.following import Follower, movable
 from cloudfs.metadata.freshness import Unwatched, Watch
-from cloudfs.metadata.merge import Adopt, Change, merge_folder
+from cloudfs.metadata.merge import Adopt, Change
 from cloudfs.metadata.permissions import is_mounted
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.vanished import KEEP_S
 from cloudfs.remote.protocol import Remote
+from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, RemoteEntry, RemotePath
@@ -367,18 +370,21 @@ class Lister:
         if self._replaced(folder, own):
             await self._vanished(ino, alone=coming is not None)
             return True
-        self._tell_of_others(ino, members)
-        if coming is None:
-            await self._leave(ino, members)
-        changes = self._merge(ino, members, touched)
+        left_out = _LeftOut(self._store.nodes, ino, touched)
+        compared = await compare(self._store, ino, members)
+        self._tell_of_others(ino, compared, left_out.in_doubt)
+        if coming is None and await self._leave(ino, compared):
+            compared = await compare(self._store, ino, members)
+        changes = await compared.changes(left_out)
         kept: set[Ino] = set()
-        if gone := movable(changes, self._store.nodes.holds_work):
+        if gone := await movable(changes, self._store):
             kept = await self._follow(ino, members, gone, coming)
-            changes = self._merge(ino, members, touched)
-        left_out = self._left_out(ino, touched)
+            compared = await compare(self._store, ino, members)
+            changes = await compared.changes(left_out)
         fitted = await self._takeover.apply(ino, changes, kept=kept)
         self._list_adopted(changes)
-        whole = fitted and not kept and not left_out and self._has_all(ino, members)
+        # What a step has begun to touch since may be as it was before, or after it, whatever the listing says.
+        whole = fitted and not kept and await self._has_all(ino, compared) and not left_out()
         listed_at = time.time() - (trio.current_time() - asked_at)
         self._takeover.refresh_folder(asked, own, whole=whole, listed_at=listed_at)
         if self._takeover.vanished and not self._expiring:
@@ -392,36 +398,25 @@ class Lister:
             if isinstance(change, Adopt):
                 self.refresh_later(change.node.ino)
 
-    def _tell_of_others(self, ino: Ino, members: Sequence[RemoteEntry]) -> None:
+    def _tell_of_others(self, ino: Ino, compared: Comparison, in_doubt: Collection[str]) -> None:
         """Tell where a listing has a name that is neither known nor one that a request of ours may have put there.
 
         Not left out is what a step touches that has sent nothing yet: there it would be in the way.
         """
         if self.sole_use is None or not self.sole_use.covers(ino):
             return
-        nodes = self._store.nodes
-        ours = nodes.synced_names(ino) | nodes.names_in_doubt(ino)
-        if any(entry.name not in ours for entry in members):
+        if any(name not in compared.synced and name not in in_doubt for name in compared.entries):
             self.sole_use.forget(ino)
 
-    def _left_out(self, ino: Ino, touched: Mapping[Ino, set[str]]) -> set[str]:
-        """Return the names of which a listing that is under way says nothing."""
-        return touched.get(ino, set()) | self._store.nodes.names_in_doubt(ino)
-
-    def _has_all(self, ino: Ino, members: Sequence[RemoteEntry]) -> bool:
+    async def _has_all(self, ino: Ino, compared: Comparison) -> bool:
         """Tell whether everything listed has a node now: not so where a name is taken here, or was a moment ago."""
-        return self._store.nodes.synced_names(ino).issuperset(entry.name for entry in members)
-
-    def _merge(
-        self, ino: Ino, members: Sequence[RemoteEntry], touched: Mapping[Ino, set[str]]
-    ) -> list[Change]:
-        nodes = self._store.nodes
-        return merge_folder(
-            members,
-            nodes.synced_children(ino),
-            {child.name: child for child in nodes.unplaced_children(ino)},
-            self._left_out(ino, touched),
-        )
+        missing = set(compared.entries)
+        if missing:
+            with self._store.db.snapshot() as rows:
+                for names in rows.synced_names(ino):
+                    missing.difference_update(names)
+                    await trio.lowlevel.checkpoint()
+        return not missing
 
     async def _follow(
         self,
@@ -445,24 +440,31 @@ class Lister:
             with contextlib.suppress(RemoteError):
                 await self._flight.run(ino, partial(self._refresh, ino, coming))
 
-    async def _leave(self, ino: Ino, members: Sequence[RemoteEntry]) -> None:
-        """List the folders first that members, by their file ids, seem to have come from: they vanish there."""
-        nodes = self._store.nodes
-        known = nodes.synced_file_ids(ino)
-        new = [entry.file_id for entry in members if entry.file_id is not None and entry.file_id not in known]
+    async def _leave(self, ino: Ino, compared: Comparison) -> bool:
+        """List the folders first that members, by their file ids, seem to have come from: they vanish there.
+
+        False where there are none.
+        """
+        new: list[str] = []
         origins: set[Ino | None] = set()
-        for number, file_id in enumerate(new, 1):
-            origins |= {node.s_parent for node in nodes.by_file_id(file_id)}
-            if number % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-        for origin in sorted(filter(None, origins - {ino}))[:_MOST_ORIGINS]:
+        for part in slices(compared.entries.values(), _AT_ONCE):
+            for file_id in filter(None, (entry.file_id for entry in part)):
+                places = {node.s_parent for node in self._store.nodes.by_file_id(file_id)}
+                if ino not in places:
+                    origins |= places
+                    new.append(file_id)
+            await trio.lowlevel.checkpoint()
+        found = sorted(filter(None, origins))[:_MOST_ORIGINS]
+        for origin in found:
             await self._list_alone(origin, frozenset(new))
+        return bool(found)
 
     async def _expire(self) -> None:
         try:
             while self._takeover.vanished:
                 await trio.sleep(KEEP_S / 3)
-                self._takeover.vanished.expire()
+                while self._takeover.vanished.expire():
+                    await trio.lowlevel.checkpoint()
         except Exception:  # noqa: BLE001  # logged
             _log.exception("what vanished on the server is not forgotten yet")
         finally:
@@ -477,3 +479,21 @@ class Lister:
         node = self._store.nodes.get(ino)
         if not alone and node is not None and node.s_parent and ino != ROOT:
             await self.refresh(node.s_parent)
+
+
+class _LeftOut:
+    """The names of which a listing that is under way says nothing, from now on; asked once more, there may be more."""
+
+    def __init__(self, nodes: Nodes, folder: Ino, touched: Mapping[Ino, set[str]]) -> None:
+        self._nodes = nodes
+        self._folder = folder
+        self._touched = touched
+        self._names: set[str] = set()
+        self.in_doubt = nodes.names_in_doubt(folder)
+        """As it was at the beginning."""
+        self()
+
+    def __call__(self) -> Collection[str]:
+        # What was in doubt stays left out: its outcome is newer than the listing.
+        self._names |= self._touched.get(self._folder, set()) | self._nodes.names_in_doubt(self._folder)
+        return self._names

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 import trio
 
 from cloudfs.concurrency.killpoints import reached
+from cloudfs.concurrency.slices import slices, turns
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.guard import VanishGuard
@@ -32,8 +33,12 @@ __all__ = ["Takeover", "synced_columns"]
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 200
+_BATCH = 100
 """Changes per transaction: about 10 ms on the loop."""
+_MANY = 10_000
+"""Changes of which some are picked out between two checkpoints: 1 ms."""
+_FOLDERS = 32
+"""Folders that are looked at and dropped in one: as long."""
 
 NS = 1_000_000_000
 
@@ -99,17 +104,19 @@ class Takeover:
         more, so that only another listing can bring it.
         """
         if self._guard is not None:
-            changes = self._guard.sift(folder, changes)
-        changes = [it for it in changes if not (isinstance(it, Drop) and it.node.ino in kept)]
+            changes = await self._guard.sift(folder, changes)
         if self._setback is not None:
-            others = [it.node.ino for it in changes if isinstance(it, Refresh) and it.content]
+            others: list[Ino] = []
+            async for some in turns(changes, _MANY):
+                others += [it.node.ino for it in some if isinstance(it, Refresh) and it.content]
             self._setback.begin_listing(folder, others)
         fitted = True
-        changes = [await self._thinned(it) if isinstance(it, Drop) else it for it in changes]
-        for start in range(0, len(changes), _BATCH):
+        for part in slices(changes, _BATCH):
+            wanted = [it for it in part if not (isinstance(it, Drop) and it.node.ino in kept)]
+            batch = [await self._thinned(it) if isinstance(it, Drop) else it for it in wanted]
             announcements: list[Callable[[], None]] = []
             with self._store.transaction():
-                for change in changes[start : start + _BATCH]:
+                for change in batch:
                     fitted = fitted and self._fits(change)
                     announcements += self._one(folder, change)
             for announce in announcements:
@@ -119,7 +126,7 @@ class Takeover:
         return fitted
 
     async def _thinned(self, change: Drop) -> Drop:
-        """Drop the clean files of a large folder that is gone, in batches; return what remains to be done at once.
+        """Drop what is clean in a large folder that is gone, in batches; return what remains to be done at once.
 
         Until then the folder is shown with what is left in it, and counts as not seen whole: if this is not brought to
         its end, the next listing of the folder above does that, or its own brings the files back.
@@ -128,16 +135,21 @@ class Takeover:
         if not (top.folder and self._nodes.knows_below(top.ino, more_than=_BATCH)):
             return change
         folders = [top.ino]
-        for folder in folders:
+        for number, folder in enumerate(folders, 1):
             last = ""
+            if number % _BATCH == 0:
+                await trio.lowlevel.checkpoint()  # empty ones
             while page := self._nodes.placed_after(folder, last, _BATCH):
                 # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
                 if self._unlike(top) or top.ino not in (folder, *self._nodes.synced_ancestors(folder)):
                     break
                 last = page[-1].name
                 folders += [node.ino for node in page if node.folder]
-                self._drop_batch(folder, [node for node in page if not (node.folder or node.dirty)])
+                self._drop_batch([node for node in page if not (node.folder or node.dirty)])
                 await trio.lowlevel.checkpoint()
+        for part in slices(reversed(folders[1:]), _FOLDERS):
+            self._drop_batch(self._emptied(top, part))
+            await trio.lowlevel.checkpoint()
         current = self._nodes.get(top.ino)
         return change if current is None or self._unlike(top) else Drop(current)
 
@@ -146,10 +158,24 @@ class Takeover:
         current = self._nodes.get(node.ino)
         return current is None or msgspec.structs.replace(current, listed_etag=node.listed_etag) != node
 
-    def _drop_batch(self, folder: Ino, gone: Sequence[Node]) -> None:
+    def _emptied(self, top: Node, folders: Iterable[Ino]) -> list[Node]:
+        """Return those of the folders in one that is gone in which nothing is left, here or on the server."""
+        if self._unlike(top):
+            return []
+        found = [node for ino in folders if (node := self._nodes.get(ino)) is not None]
+        return [
+            node
+            for node in found
+            if node.placed
+            and not (node.dirty or self._nodes.has_children(node.ino) or self._nodes.has_moved(node.ino))
+            and top.ino in self._nodes.synced_ancestors(node.ino)
+        ]
+
+    def _drop_batch(self, gone: Sequence[Node]) -> None:
         announcements: list[Callable[[], None]] = []
         with self._store.transaction():
-            self._nodes.update(folder, listed_etag=None)
+            for folder in {node.s_parent for node in gone if node.s_parent}:
+                self._nodes.update(folder, listed_etag=None)
             for node in gone:
                 announcements += self._drop_one(node)
         for announce in announcements:

@@ -17,7 +17,8 @@ from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.permissions import require, require_creatable, require_movable
 from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.residents import Residents
-from cloudfs.paths import NameRules, check_name, is_below, is_local_only, lookup_name
+from cloudfs.metadata.spreading import Spreading
+from cloudfs.paths import NameRules, check_name, is_below, lookup_name
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, Kind
@@ -44,6 +45,7 @@ class Tree:
         rules: Callable[[], NameRules],
         changed: Callable[[Ino], None],
         discard: Callable[[Ino], None],
+        spreading: Spreading,
     ) -> None:
         self._store = store
         self._nodes = store.nodes
@@ -53,6 +55,8 @@ class Tree:
         self._changed = changed
         self._discard = discard
         self._displaced = displaced
+        self.spreading = spreading
+        """It marks what is in a folder that becomes one of this machine alone, or no longer is."""
 
     # Looking
 
@@ -257,24 +261,9 @@ class Tree:
     def _place(self, node: Node, folder: Node, name: str, now: int) -> None:
         local_only = stays_local(name, folder)
         self._nodes.update(node.ino, parent=folder.ino, name=name, ctime_ns=now, local_only=int(local_only))
-        if node.folder and local_only != bool(node.local_only):
-            self._spread_local_only(node.ino)
-
-    def _spread_local_only(self, ino: Ino) -> None:
-        """Decide again for everything below a folder whether it goes up."""
-        left = [(ino, bool(self.node(ino).local_only))]
-        while left:
-            folder, above = left.pop()
-            turned: dict[bool, list[Ino]] = {False: [], True: []}
-            for child, name, is_folder, was in self._nodes.members(folder):
-                local_only = above or is_local_only(name)
-                if local_only != bool(was):
-                    turned[local_only].append(child)
-                if is_folder:
-                    left.append((child, local_only))
-                self._changed(child)
-            for value, inos in turned.items():
-                self._nodes.set_local_only(inos, value)
+        # While something is being marked, the members of one that has the right mark may not have it yet.
+        if node.folder and (local_only != bool(node.local_only) or self.spreading.pending):
+            self.spreading.begin(node.ino)
 
     def set_attributes(self, ino: Ino, *, mode: int | None = None, mtime_ns: int | None = None) -> None:
         """chmod (kept here only) and utimens (goes to servers that keep it); ENOENT, EACCES."""

@@ -22,14 +22,17 @@ import trio
 from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.room import Room
 from cloudfs.store.schema import begin_versions, create_or_migrate
+from cloudfs.store.snapshot import Snapshot
 
 __all__ = ["Database", "DatabaseDamaged", "set_aside"]
 
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 """The WAL is folded into the database beyond this size; about 4,000 small transactions."""
+_MOST_BYTES = 8 * _CHECKPOINT_BYTES
+"""A WAL of this size has to begin anew. Giving 1.5 GB back held the loop for two seconds, 0.3 of them CPU."""
 
-_ROWS_PER_LOOK = 128
-"""Rows changed, of up to four pages each, between two looks at how full the disk is."""
+_ROWS_PER_LOOK = 64
+"""Rows changed, of up to eight pages each, between two looks at how full the disk is."""
 
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
@@ -141,6 +144,28 @@ class Database:
                 self._note_damage(error)
                 raise
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give the nodes as they are now, and stay so within the block, whatever is committed meanwhile; 0.2 ms.
+
+        Not inside `transaction`, whose changes it would not show. The block may await; as long as it lasts the WAL
+        only grows.
+        """
+        with self._reading(), contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+            for statement in ("PRAGMA query_only = ON", "PRAGMA cache_size = -1024", "BEGIN"):
+                db.execute(statement)
+            db.execute("SELECT 1 FROM meta").fetchone()  # the first look is what it goes on seeing
+            yield Snapshot(db, self._reading)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with translated():
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                self._note_damage(error)
+                raise
+
     def _cursor(self, connection: sqlite3.Connection) -> _Cursor:
         return _Cursor(connection, self._note_damage)
 
@@ -213,15 +238,20 @@ class Database:
     async def checkpoint_if_large(self) -> None:
         """Fold a grown WAL into the database, in a thread; readers and writers go on meanwhile.
 
-        Raises PosixError(ENOSPC).
+        It begins anew once all of it is folded in, for which somebody has to stop writing. Where nobody does, the last
+        part is folded in on the loop: that waits for the disk twice. Raises PosixError(ENOSPC).
         """
         with contextlib.suppress(FileNotFoundError):
             limit = min(_CHECKPOINT_BYTES, self._room_bytes // 2 or _CHECKPOINT_BYTES)
             changes = self._db.total_changes
             # The file keeps its size: where nothing was written since, there is nothing in it to fold in.
-            if changes != self._folded_at and self._wal.stat().st_size > limit:
-                await trio.to_thread.run_sync(_checkpoint, self._path)
-                self._folded_at = changes
+            if changes == self._folded_at or (size := self._wal.stat().st_size) <= limit:
+                return
+            await trio.to_thread.run_sync(_checkpoint, self._path)
+            self._folded_at = changes
+            if size > _MOST_BYTES and self._db.total_changes != changes:
+                await trio.to_thread.run_sync(_checkpoint, self._path)  # so that little is left
+                self._begin_wal_anew()
 
     def close(self) -> None:
         """Close the connection; SQLite folds the WAL in when it is the last one."""

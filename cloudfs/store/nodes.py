@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import msgspec
 
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.db import Database
@@ -19,6 +22,10 @@ _UNSYNCED = dict.fromkeys(
     "s_parent s_name s_version s_mtime_ns s_etag s_size s_modified_s s_checksum s_file_id permissions"
     " listed_etag s_spelling".split()
 ) | {"mount_root": 0}
+_REMOVED = "nodes INDEXED BY nodes_removed WHERE parent IS NULL AND s_parent IS NOT NULL AND ctime_ns > ?"
+_TAKEN_OFF = (
+    "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND ctime_ns > ?"
+)
 
 
 class Nodes:
@@ -26,6 +33,18 @@ class Nodes:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._watchers: list[set[Ino]] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[set[Ino]]:
+        """Collect the nodes that are added, changed or gone within the block: for whoever reads many rows in slices."""
+        changed = set[Ino]()
+        self._watchers.append(changed)
+        try:
+            yield changed
+        finally:
+            # By identity: another one may hold the same.
+            self._watchers = [it for it in self._watchers if it is not changed]
 
     # Reading
 
@@ -53,10 +72,6 @@ class Nodes:
         """Return what the mount shows in a folder, by name."""
         return self._many("parent = ? ORDER BY name", (parent,))
 
-    def unplaced_children(self, parent: Ino) -> list[Node]:
-        """Return what the mount shows in a folder and the server has elsewhere, under another name, or not at all."""
-        return self._many("parent = ? AND (s_parent IS NOT parent OR s_name IS NOT name)", (parent,))
-
     def children_after(self, parent: Ino, name: str, count: int) -> list[Node]:
         """Return up to so many of what the mount shows in a folder behind a name, by name; 8 µs each."""
         return self._many("parent = ? AND name > ? ORDER BY name LIMIT ?", (parent, name, count))
@@ -75,25 +90,41 @@ class Nodes:
         where = "parent = ? AND name > ? AND s_parent = parent AND s_name = name ORDER BY name LIMIT ?"
         return self._many(where, (parent, name, count))
 
+    def moved_after(self, parent: Ino, name: str, count: int) -> list[Node]:
+        """Return up to so many of what the server alone has in a folder, by its names, from beyond `name` on."""
+        return self._many(
+            "moved AND s_parent = ? AND s_name > ? ORDER BY s_name LIMIT ?", (parent, name, count)
+        )
+
     def knows_below(self, ino: Ino, *, more_than: int) -> bool:
-        """Tell whether the mount shows more nodes than so many in a folder; 2 µs for each of these."""
-        (count,) = self._db.execute(
-            "WITH RECURSIVE below(ino) AS (VALUES (?)"
-            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino LIMIT ?)"
-            " SELECT count(*) - 1 FROM below",
-            (ino, more_than + 2),
-        ).fetchone()
-        return bool(count > more_than)
+        """Tell whether the mount shows more nodes than so many in a folder; 1 µs for each of these."""
+        return self._count_below([ino], more_than + 1, ["parent = ?"]) > more_than
 
-    def members(self, parent: Ino) -> list[tuple[Ino, str, int, int]]:
-        """Return inode, name, `folder` and `local_only` of what the mount shows in a folder; 1 µs each."""
-        sql = "SELECT ino, name, folder, local_only FROM nodes WHERE parent = ?"
-        return self._db.execute(sql, (parent,)).fetchall()
+    def _count_below(self, tops: list[Ino], most: int, members: Sequence[str]) -> int:
+        """Count what is in folders, up to so many, where `members` find what is in one.
 
-    def child_inos(self, parent: Ino) -> array[int]:
-        """Return the inodes that the mount shows in a folder, by name; 8 bytes each."""
-        rows = self._db.execute("SELECT ino FROM nodes WHERE parent = ? ORDER BY name", (parent,))
-        return array("q", (ino for (ino,) in rows))
+        Folder by folder: a recursive statement queues all members of a folder before it counts the second of them.
+        """
+        count, folders = 0, list(tops)
+        for folder in folders:
+            for where in members:
+                sql = f"SELECT ino, folder FROM nodes WHERE {where} LIMIT ?"
+                rows = self._db.execute(sql, (folder, most - count)).fetchall()
+                count += len(rows)
+                folders += [ino for ino, is_folder in rows if is_folder]
+            if count >= most:
+                break
+        return count
+
+    def members_after(self, parent: Ino, name: str, count: int) -> list[tuple[Ino, str, int, int]]:
+        """Return inode, name, `folder` and `local_only` of up to so many behind a name; 1 µs each."""
+        sql = "SELECT ino, name, folder, local_only FROM nodes WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
+        return self._db.execute(sql, (parent, name, count)).fetchall()
+
+    def child_inos(self, parent: Ino, most: int = -1) -> array[int]:
+        """Return the inodes that the mount shows in a folder, by name, up to so many (-1: all); 8 bytes each."""
+        sql = "SELECT ino FROM nodes WHERE parent = ? ORDER BY name LIMIT ?"
+        return array("q", (ino for (ino,) in self._db.execute(sql, (parent, most))))
 
     def get_many(self, inos: Sequence[int]) -> dict[int, Node]:
         """Return those of the nodes that still exist."""
@@ -105,29 +136,15 @@ class Nodes:
         placed = self._many("parent = ? AND s_parent = parent AND s_name = name", (parent,))
         return placed + self._many("moved AND s_parent = ?", (parent,))
 
-    def synced_member_inos(self, parent: Ino) -> list[tuple[Ino, int]]:
-        """Return inode and `folder` of what the server has in a folder, as far as we know."""
-        sql = (
-            "SELECT ino, folder FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name"
-            " UNION ALL SELECT ino, folder FROM nodes WHERE moved AND s_parent = ?"
-        )
-        return self._db.execute(sql, (parent, parent)).fetchall()
+    def has_synced_members(self, parent: Ino) -> bool:
+        """Tell whether the server has anything in a folder, as far as we know."""
+        sql = "SELECT 1 FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name LIMIT 1"
+        return self._db.execute(sql, (parent,)).fetchone() is not None or self.has_moved(parent)
 
-    def synced_file_ids(self, parent: Ino) -> set[str | None]:
-        """Return the file ids of what the server has in a folder, as far as we know."""
-        sql = (
-            "SELECT s_file_id FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name"
-            " UNION ALL SELECT s_file_id FROM nodes WHERE moved AND s_parent = ?"
-        )
-        return {file_id for (file_id,) in self._db.execute(sql, (parent, parent))}
-
-    def synced_names(self, parent: Ino) -> set[str]:
-        """Return the names of what the server has in a folder, as far as we know."""
-        sql = (
-            "SELECT name FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name"
-            " UNION ALL SELECT s_name FROM nodes WHERE moved AND s_parent = ?"
-        )
-        return {name for (name,) in self._db.execute(sql, (parent, parent))}
+    def count_children(self, parent: Ino) -> int:
+        """Count what the mount shows in a folder; 0.02 µs each."""
+        (count,) = self._db.execute("SELECT count(*) FROM nodes WHERE parent = ?", (parent,)).fetchone()
+        return int(count)
 
     def has_children(self, parent: Ino) -> bool:
         """Tell whether the mount shows anything in a folder."""
@@ -149,18 +166,37 @@ class Nodes:
         return self._db.execute(sql, (parent,)).fetchone() is not None
 
     def busy_folders(self) -> set[Ino]:
-        """Return the folders with work for the server below them, here or there; 2 µs per dirty node."""
-        shown = self._folders_above("SELECT parent FROM nodes WHERE dirty AND parent", "parent")
-        return shown | self._folders_above("SELECT s_parent FROM nodes WHERE dirty AND s_parent", "s_parent")
+        """Return the folders with work for the server below them, here or there; 0.1 µs per dirty node."""
+        shown = "SELECT DISTINCT parent FROM nodes INDEXED BY nodes_busy WHERE dirty AND parent IS NOT NULL"
+        there = "SELECT DISTINCT s_parent FROM nodes INDEXED BY nodes_busy_there WHERE dirty AND s_parent IS NOT NULL"
+        return self._folders_above(shown, "parent") | self._folders_above(there, "s_parent")
 
     def left_folders(self) -> set[Ino]:
-        """Return the folders that something shown elsewhere has yet to leave on the server; 2 µs per dirty node."""
-        elsewhere = "SELECT s_parent FROM nodes WHERE dirty AND s_parent AND parent AND moved"
-        return self._folders_above(elsewhere + " AND NOT (local_only AND parent = s_parent)", "s_parent")
+        """Return the folders that something shown elsewhere has yet to leave on the server; 0.1 µs for each such."""
+        elsewhere = (
+            "SELECT DISTINCT s_parent FROM nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL"
+            " AND NOT (local_only AND parent = s_parent)"
+        )
+        return self._folders_above(elsewhere, "s_parent")
+
+    def is_shown_in_part(self, folder: Ino) -> bool:
+        """Tell whether the mount shows anything elsewhere that the server has in a folder which was removed here.
+
+        0.2 µs for each node in it, where anything at all has yet to leave its place on the server.
+        """
+        elsewhere = "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL"
+        if self._db.execute(f"SELECT 1 FROM {elsewhere} LIMIT 1").fetchone() is None:
+            return False
+        sql = (
+            "WITH RECURSIVE there(ino) AS (VALUES (?) UNION SELECT nodes.ino FROM there"
+            " CROSS JOIN nodes INDEXED BY nodes_moved ON s_parent = there.ino WHERE moved AND folder)"
+            f" SELECT 1 FROM there WHERE EXISTS (SELECT 1 FROM {elsewhere} AND s_parent = there.ino) LIMIT 1"
+        )
+        return self._db.execute(sql, (folder,)).fetchone() is not None
 
     def _folders_above(self, nearest: str, parent: str) -> set[Ino]:
         rows = self._db.execute(
-            f"WITH RECURSIVE up(ino) AS ({nearest} UNION"
+            f"WITH RECURSIVE up(ino) AS (SELECT * FROM ({nearest}) WHERE {parent} UNION"
             f" SELECT {parent} FROM nodes JOIN up USING (ino) WHERE {parent}) SELECT ino FROM up"
         )
         return {ino for (ino,) in rows}
@@ -173,7 +209,7 @@ class Nodes:
     def bytes_to_send(self) -> int:
         """Add up the sizes of the files whose content has to go to the server."""
         (total,) = self._db.execute(
-            "SELECT coalesce(sum(size), 0) FROM nodes"
+            "SELECT coalesce(sum(size), 0) FROM nodes INDEXED BY nodes_to_send"
             " WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version"
         ).fetchone()
         return int(total)
@@ -187,16 +223,16 @@ class Nodes:
     def bytes_to_leave(self) -> int:
         """Return how many bytes at most the server will have less of what was removed, taken off it or cut here."""
         (total,) = self._db.execute(
-            "SELECT coalesce(sum(s_size - iif(parent IS NULL OR local_only, 0, size)), 0) FROM nodes"
-            " WHERE dirty AND NOT folder AND s_parent IS NOT NULL"
+            "SELECT coalesce(sum(s_size - iif(parent IS NULL OR local_only, 0, size)), 0)"
+            " FROM nodes INDEXED BY nodes_dirty WHERE dirty AND NOT folder AND s_parent IS NOT NULL"
             " AND (parent IS NULL OR local_only OR size < s_size)"
         ).fetchone()
         return int(total)
 
-    def count_removed(self, after_ns: int) -> int:
-        """Count the nodes that were removed after a time and that the server still has."""
-        sql = "SELECT count(*) FROM nodes WHERE parent IS NULL AND s_parent IS NOT NULL AND ctime_ns > ?"
-        (count,) = self._db.execute(sql, (after_ns,)).fetchone()
+    def count_removed(self, after_ns: int, most: int = -1) -> int:
+        """Count the nodes that were removed after a time and that the server still has, up to so many (-1: all)."""
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {_REMOVED} LIMIT ?)"
+        (count,) = self._db.execute(sql, (after_ns, most)).fetchone()
         return int(count)
 
     def taken_off(self, after_ns: int) -> list[Node]:
@@ -204,19 +240,35 @@ class Nodes:
 
         Only the topmost: those below stand where they stood.
         """
-        return self._many(
-            "dirty AND local_only AND moved AND parent IS NOT NULL AND ctime_ns > ?", (after_ns,)
-        )
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM {_TAKEN_OFF}", (after_ns,))
+        return [Node(*row) for row in rows]
 
     def leaving(self, after_ns: int, most: int) -> list[Node]:
         """Return up to so many of both, in the order of their inodes."""
-        gone = "(parent IS NULL OR (local_only AND moved))"
-        where = f"dirty AND s_parent IS NOT NULL AND ctime_ns > ? AND {gone} ORDER BY ino LIMIT ?"
-        return self._many(where, (after_ns, most))
+        either = f"SELECT ino FROM {_REMOVED} UNION ALL SELECT ino FROM {_TAKEN_OFF}"
+        return self._many(f"ino IN ({either}) ORDER BY ino LIMIT ?", (after_ns, after_ns, most))
 
-    def count_synced(self) -> int:
-        """Count what the server is known to have, the root left out; 50 ms for a million."""
-        (count,) = self._db.execute("SELECT count(*) - 1 FROM nodes WHERE s_parent IS NOT NULL").fetchone()
+    def is_leaving(self, after_ns: int) -> bool:
+        """Tell whether there are any."""
+        sql = f"SELECT 1 FROM {_REMOVED} UNION ALL SELECT 1 FROM {_TAKEN_OFF} LIMIT 1"
+        return self._db.execute(sql, (after_ns, after_ns)).fetchone() is not None
+
+    def are_leaving(self, inos: Iterable[Ino], after_ns: int) -> set[Ino]:
+        """Return those of some nodes that are among them; 2 µs each."""
+        text = msgspec.json.encode(list(inos)).decode()
+        gone = "(parent IS NULL OR (local_only AND moved))"
+        rows = self._db.execute(
+            "SELECT ino FROM nodes WHERE ino IN (SELECT value FROM json_each(?))"
+            f" AND dirty AND s_parent IS NOT NULL AND ctime_ns > ? AND {gone}",
+            (text, after_ns),
+        )
+        return {Ino(ino) for (ino,) in rows}
+
+    def count_synced(self, most: int) -> int:
+        """Count what the server is known to have, the root left out, up to so many; 50 ms for a million."""
+        (count,) = self._db.execute(
+            "SELECT count(*) - 1 FROM (SELECT 1 FROM nodes WHERE s_parent IS NOT NULL LIMIT ?)", (most + 1,)
+        ).fetchone()
         return int(count)
 
     def stale_folders(self) -> list[Ino]:
@@ -241,47 +293,26 @@ class Nodes:
 
     def is_all_listed(self) -> bool:
         """Tell whether the members of all folders that the mount shows and the server has are known."""
-        sql = "SELECT 1 FROM nodes WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL"
-        return self._db.execute(f"{sql} AND NOT ifnull(listed_at, 0) LIMIT 1").fetchone() is None
+        sql = "SELECT 1 FROM nodes INDEXED BY nodes_unlisted WHERE folder AND s_parent IS NOT NULL"
+        sql += " AND parent IS NOT NULL AND NOT ifnull(listed_at, 0) LIMIT 1"
+        return self._db.execute(sql).fetchone() is None
 
     def listed_folders(self) -> list[Ino]:
         """Return the folders of the server whose members are known, in the order of their inodes."""
         sql = "SELECT ino FROM nodes WHERE folder AND s_parent IS NOT NULL AND listed_at IS NOT NULL ORDER BY ino"
         return [Ino(ino) for (ino,) in self._db.execute(sql)]
 
-    def count_synced_from(self, ino: Ino) -> int:
-        """Count a node and everything that the server is known to have below it; 2 µs each."""
-        (count,) = self._db.execute(
-            "WITH RECURSIVE below(ino) AS (VALUES (?)"
-            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino"
-            "  WHERE nodes.s_parent = nodes.parent AND nodes.s_name = nodes.name"
-            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.s_parent = below.ino WHERE nodes.moved)"
-            " SELECT count(*) FROM below",
-            (ino,),
-        ).fetchone()
-        return int(count)
-
-    def holds_work(self, ino: Ino) -> bool:
-        """Tell whether anything in a folder, here or on the server, is to be sent or never will be; 2 µs for each."""
-        row = self._db.execute(
-            "WITH RECURSIVE below(ino) AS (VALUES (?)"
-            " UNION SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino"
-            " UNION SELECT nodes.ino FROM below JOIN nodes ON nodes.s_parent = below.ino WHERE nodes.moved)"
-            " SELECT 1 FROM below JOIN nodes USING (ino) WHERE dirty OR s_parent IS NULL LIMIT 1",
-            (ino,),
-        ).fetchone()
-        return row is not None
+    def count_synced_from(self, ino: Ino, most: int) -> int:
+        """Count a node and everything that the server is known to have below it, up to so many; 1 µs each."""
+        placed = "parent = ? AND s_parent = parent AND s_name = name"
+        return 1 + self._count_below([ino], most - 1, [placed, "moved AND s_parent = ?"])
 
     def knows_in_folders(self, ino: Ino, *, more_than: int) -> bool:
-        """Tell whether more nodes than so many are known in the folders of a folder; 2 µs for each of these."""
-        (count,) = self._db.execute(
-            "WITH RECURSIVE below(ino) AS ("
-            " SELECT ino FROM nodes WHERE parent = ? AND folder AND listed_at IS NOT NULL"
-            " UNION ALL SELECT nodes.ino FROM below JOIN nodes ON nodes.parent = below.ino LIMIT ?)"
-            " SELECT count(*) FROM below",
-            (ino, more_than + 1),
-        ).fetchone()
-        return bool(count > more_than)
+        """Tell whether more nodes than so many are known in the folders of a folder; 1 µs for each of these."""
+        sql = "SELECT ino FROM nodes WHERE parent = ? AND folder AND listed_at IS NOT NULL LIMIT ?"
+        listed = [Ino(it) for (it,) in self._db.execute(sql, (ino, more_than + 1))]
+        count = len(listed)
+        return count + self._count_below(listed, more_than + 1 - count, ["parent = ?"]) > more_than
 
     def mount_roots(self, parent: Ino) -> list[Node]:
         """Return the roots of shares and other storages that the mount shows in a folder."""
@@ -379,7 +410,9 @@ class Nodes:
         names = ", ".join(columns)
         marks = ", ".join(f":{name}" for name in columns)
         cursor = self._db.execute(f"INSERT INTO nodes ({names}) VALUES ({marks})", columns)
-        return Ino(cursor.lastrowid or 0)
+        ino = Ino(cursor.lastrowid or 0)
+        self._tell([ino])
+        return ino
 
     def update(self, ino: Ino, **columns: Any) -> None:  # noqa: ANN401  # column values
         """Set columns of one node."""
@@ -388,6 +421,11 @@ class Nodes:
             raise ValueError(msg)
         assignments = ", ".join(f"{name} = :{name}" for name in columns)
         self._db.execute(f"UPDATE nodes SET {assignments} WHERE ino = :ino", {**columns, "ino": ino})
+        self._tell([ino])
+
+    def _tell(self, inos: Iterable[Ino]) -> None:
+        for changed in self._watchers:
+            changed.update(inos)
 
     def is_in_doubt(self, ino: Ino) -> bool:
         """Tell whether a request of unknown outcome may have moved a node, or a folder above it on the server."""
@@ -421,13 +459,16 @@ class Nodes:
 
     def set_local_only(self, inos: Iterable[Ino], value: bool) -> None:  # noqa: FBT001  # a column's value
         """Set whether nodes never go up."""
+        marked = list(inos)
         self._db.executemany(
-            "UPDATE nodes SET local_only = ? WHERE ino = ?", [(int(value), ino) for ino in inos]
+            "UPDATE nodes SET local_only = ? WHERE ino = ?", [(int(value), ino) for ino in marked]
         )
+        self._tell(marked)
 
     def delete(self, ino: Ino) -> None:
         """Remove a row. The caller made sure that no byte depends on it."""
         self._db.execute("DELETE FROM nodes WHERE ino = ?", (ino,))
+        self._tell([ino])
 
     def _one(self, where: str, parameters: tuple[Any, ...]) -> Node | None:
         row = self._db.execute(f"SELECT {_COLUMNS} FROM nodes WHERE {where}", parameters).fetchone()

@@ -67,6 +67,17 @@ _STEPS: list[str] = [
         keep        INTEGER NOT NULL
     );
     """,
+    # 8: what is added up and looked for among very many nodes has indexes of its own.
+    """
+    CREATE INDEX nodes_to_send ON nodes(size)
+        WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version;
+    CREATE INDEX nodes_busy ON nodes(parent) WHERE dirty AND parent IS NOT NULL;
+    CREATE INDEX nodes_busy_there ON nodes(s_parent) WHERE dirty AND s_parent IS NOT NULL;
+    CREATE INDEX nodes_leaving ON nodes(s_parent, local_only, parent) WHERE moved AND parent IS NOT NULL;
+    CREATE INDEX nodes_removed ON nodes(ctime_ns) WHERE parent IS NULL AND s_parent IS NOT NULL;
+    CREATE INDEX nodes_unlisted ON nodes(ino)
+        WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL AND NOT ifnull(listed_at, 0);
+    """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
 an older database has the very columns that `_TABLES` gives a new one (a column goes last in its table)."""
@@ -175,6 +186,17 @@ CREATE INDEX nodes_tried ON nodes(t_parent, t_name) WHERE t_parent IS NOT NULL;
 CREATE INDEX nodes_stale ON nodes(ino) WHERE folder AND parent IS NOT NULL AND s_parent IS NOT NULL
         AND listed_at IS NOT NULL AND s_etag IS NOT listed_etag;
 CREATE INDEX nodes_spelled ON nodes(ino) WHERE s_spelling IS NOT NULL;
+-- Of a hundred thousand dirty nodes: how many bytes are to be sent, which folders they lie in, here and on the server,
+-- what is shown elsewhere than the server has it, when what is gone was removed.
+CREATE INDEX nodes_to_send ON nodes(size)
+        WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version;
+CREATE INDEX nodes_busy ON nodes(parent) WHERE dirty AND parent IS NOT NULL;
+CREATE INDEX nodes_busy_there ON nodes(s_parent) WHERE dirty AND s_parent IS NOT NULL;
+CREATE INDEX nodes_leaving ON nodes(s_parent, local_only, parent) WHERE moved AND parent IS NOT NULL;
+CREATE INDEX nodes_removed ON nodes(ctime_ns) WHERE parent IS NULL AND s_parent IS NOT NULL;
+-- Folders of the server that were never seen into, or not since they were made here.
+CREATE INDEX nodes_unlisted ON nodes(ino)
+        WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL AND NOT ifnull(listed_at, 0);
 
 CREATE TABLE staged (
     -- One staging file: content version `version` of node `ino`.

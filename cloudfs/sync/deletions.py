@@ -199,7 +199,7 @@ class Deletions:
                     continue
                 if not current.folder and lacks_bytes(self._store, current):
                     continue  # it went up meanwhile, and what was kept of it was given up
-                if current.local_only and current.folder and self._nodes.synced_member_inos(ino):
+                if current.local_only and current.folder and self._nodes.has_synced_members(ino):
                     continue  # nothing makes it anew there, whose listing would tell of the others: they wait with it
                 self._nodes.forget_synced(ino)
                 self._store.clear_observed(ino)

@@ -134,6 +134,8 @@ class Executor:
         for folder, _ in self._places(step):
             with contextlib.suppress(RemoteError):
                 await self._lister.refresh_above(folder)
+                if self._lister.is_under_way(folder):
+                    await self._lister.refresh(folder)  # asked for before the step was over
                 await self._lister.refresh(folder)
 
     def _places(self, step: Step) -> list[tuple[Ino, str]]:

@@ -61,7 +61,7 @@ class Finder:
         late = not lost and self._may_still_come(node.ino)
         if node.removing:
             if entry is None or self._evidence.is_another(node, entry):
-                self._remover.commit(node)
+                await self._remover.commit(node)
                 return entry is None
         elif entry is not None and await self._is_ours(node, node.tried, entry):
             return True

@@ -21,12 +21,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 import trio
 
 from cloudfs.blocks.blockstore import BlockStore
+from cloudfs.concurrency.slices import slices
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.source import Source
 from cloudfs.errors import (
@@ -74,6 +76,8 @@ _PATIENCE_S, _LOOK_S = 60.0, 0.25
 """So long programs go first without a break; then comes one request, or it would never end beside a busy one."""
 _MOST_MISSING = 10_000
 """So many files are noted at once; those beyond come with the next pass."""
+_PART = 128
+"""Files of these that are looked up between two checkpoints: 3 ms."""
 _ARCHIVE_FILES, _FEWEST_FILES = 100, 4
 """As in `content/prefetch`: what one archive brings, and from where on it is worth its second request."""
 _NO_ARCHIVES_S, _FAILED_S = 3600.0, 120.0
@@ -225,7 +229,7 @@ class Hydrator:
             if node is None or not node.linked:
                 continue
             if node.folder:
-                left += map(Ino, self._store.nodes.child_inos(at))
+                left += map(Ino, await self._store.child_inos(at))
             elif node.content_dirty:
                 changed += 1
             elif (source := self._walker.source(node)) is not None and not self._keeper.keeps(node):
@@ -370,7 +374,7 @@ class Hydrator:
         """Bring what is missing; False where something new is to be counted first."""
         now = trio.current_time()
         from_at = max(self._recount_at, now + _LEAST_S)
-        units = self._units([ino for ino in missing if not self._is_put_off(ino, now)])
+        units = iter(await self._units(missing, now))
         with asking_as(lambda: Rank.BACKGROUND):
             async with trio.open_nursery() as nursery:
                 for _ in range(_AT_ONCE):
@@ -380,22 +384,26 @@ class Hydrator:
     def _is_interrupted(self, from_at: float) -> bool:
         return self._bell.is_set() and trio.current_time() >= from_at
 
-    def _is_put_off(self, ino: Ino, now: float) -> bool:
-        known, node = self._obstructions.get(ino), self._store.nodes.get(ino)
-        return known is not None and now < known.until and node is not None and node.version == known.version
+    def _is_put_off(self, node: Node, now: float) -> bool:
+        known = self._obstructions.get(node.ino)
+        return known is not None and now < known.until and node.version == known.version
 
-    def _units(self, wanted: Sequence[Ino]) -> Iterator[list[Ino]]:
-        """Give the small files first, those of one folder together, then the others, the smallest first."""
-        nodes = self._store.nodes
-        known = [node for ino in wanted if (node := nodes.get(ino)) is not None]
-        small = [node for node in known if node.size <= BLOCK_SIZE]
-        for _, members in groupby(small, lambda node: node.parent):
-            inos = [node.ino for node in members]
-            for start in range(0, len(inos), _ARCHIVE_FILES):
-                yield inos[start : start + _ARCHIVE_FILES]
-        large = [node for node in known if node.size > BLOCK_SIZE]
-        for node in sorted(large, key=lambda node: node.size):
-            yield [node.ino]
+    async def _units(self, missing: Sequence[Ino], now: float) -> list[list[Ino]]:
+        """Return the small files first, those of one folder together, then the others, the smallest first."""
+        small: list[tuple[Ino | None, Ino]] = []
+        large: list[tuple[int, Ino]] = []
+        for part in slices(missing, _PART):
+            for node in filter(None, map(self._store.nodes.get, part)):
+                if self._is_put_off(node, now):
+                    continue
+                if node.size <= BLOCK_SIZE:
+                    small.append((node.parent, node.ino))
+                else:
+                    large.append((node.size, node.ino))
+            await trio.lowlevel.checkpoint()
+        folders = ([ino for _, ino in members] for _, members in groupby(small, itemgetter(0)))
+        together = [part for inos in folders for part in slices(inos, _ARCHIVE_FILES)]
+        return together + [[ino] for _, ino in sorted(large)]
 
     async def _bring_some(self, units: Iterator[list[Ino]], from_at: float) -> None:
         for unit in units:

@@ -7,6 +7,7 @@ import trio
 from cloudfs.content.baseless import baseless
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.residents import Residents
+from cloudfs.metadata.spreading import Spreading
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import Connectivity, State
@@ -35,6 +36,7 @@ class Obstacles:
         *,
         restraint: Restraint,
         guard: VanishGuard,
+        spreading: Spreading,
         pause: Pause,
     ) -> None:
         self._store = store
@@ -45,6 +47,7 @@ class Obstacles:
         self._troubles = troubles
         self._restraint = restraint
         self._guard = guard
+        self._spreading = spreading
         self._readers: dict[Ino, set[Ino]] = {}
         """Files found open in a folder that is to be removed."""
 
@@ -55,8 +58,8 @@ class Obstacles:
         return self._pause.sending.is_on
 
     def is_held(self, step: Step) -> bool:
-        """Tell whether a person's word is missing."""
-        if self._guard.covers(step.node) or self._guard.keeps_newer(step.node):
+        """Tell whether a person's word is missing, or it is not marked yet what stays on this machine."""
+        if self._spreading.pending or self._guard.covers(step.node) or self._guard.keeps_newer(step.node):
             return True
         return isinstance(step, Remove) and self._restraint.holds(step.node)
 
@@ -110,14 +113,10 @@ class Obstacles:
     async def find_readers(self, folder: Node) -> bool:
         """Look once for what is open in an unlinked folder. Unlinked itself, nothing in it is opened anew."""
         found: set[Ino] = set()
-        level = [folder.ino]
-        while level:
-            for ino, is_folder in self._nodes.synced_member_inos(level.pop()):
-                if is_folder:
-                    level.append(ino)
-                elif self._residents.is_open(ino):
-                    found.add(ino)
-            await trio.lowlevel.checkpoint()
+        with self._store.db.snapshot() as rows:
+            for page in rows.synced_below(folder.ino):
+                found.update(ino for ino, is_folder in page if not is_folder and self._residents.is_open(ino))
+                await trio.lowlevel.checkpoint()
         if found:
             self._readers[folder.ino] = found
         else:

@@ -10,7 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import chain
+from typing import NamedTuple
 
+import trio
+
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import Changed, Locked, NotFound, ProtocolViolation, Unsupported
@@ -28,6 +33,18 @@ from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 __all__ = ["Remover"]
 
 _log = logging.getLogger(__name__)
+
+_BATCH = 100
+"""Nodes between two checkpoints: 10 ms on the loop."""
+
+
+class _Seen(NamedTuple):
+    """A folder that was looked through."""
+
+    entry: RemoteEntry
+    """From before the folders in it were."""
+    below: bool
+    """There are folders in it."""
 
 
 class Remover:
@@ -80,13 +97,13 @@ class Remover:
         except NotFound:
             pass
         except Changed:
-            if self._holds_shown(node):
+            if await self._holds_shown(node):
                 raise  # what is shown of the server's files is to be kept first, at the next try
             # The server's version was changed since: it wins over our removal.
             _log.info("%s was changed on the server: it is not removed", node.name)
-            self.commit(node)
+            await self.commit(node)
             return False
-        self.commit(node)
+        await self.commit(node)
         return True
 
     async def _remove_file(self, node: Node, path: RemotePath) -> None:
@@ -141,8 +158,8 @@ class Remover:
         except Unsupported as error:
             raise Changed("it is a file on the server by now", subject=path) from error
         if as_known is not None:
-            await self._require_unchanged(node, as_known)
-            self._require_kept(node, path)
+            await self._require_unchanged(as_known)
+            await self._require_kept(node, path)
             await self._delete(node, path)
             return
         for member in reversed(self._nodes.synced_descendants(node.ino)):
@@ -150,28 +167,39 @@ class Remover:
                 await self._remove_if_unchanged(member)
         raise Changed("it holds files that were not known here", subject=path)
 
-    async def _require_unchanged(self, node: Node, looked_at: RemoteEntry) -> None:
+    async def _require_unchanged(self, seen: _Seen) -> None:
         """Raise Locked when anything changed in a folder while those in it were looked through, if its ETag tells."""
-        if not self._remote.features.deep_etags:
-            return
-        if not any(member.folder for member in self._nodes.synced_children(node.ino)):
+        if not self._remote.features.deep_etags or not seen.below:
             return  # one look, just now
-        if (await self._remote.stat(looked_at.path)).version.etag != looked_at.version.etag:
-            raise Locked("another client is changing something in it", subject=looked_at.path)
+        if (await self._remote.stat(seen.entry.path)).version.etag != seen.entry.version.etag:
+            raise Locked("another client is changing something in it", subject=seen.entry.path)
 
-    def _require_kept(self, node: Node, path: RemotePath) -> None:
+    async def _require_kept(self, node: Node, path: RemotePath) -> None:
         """Raise Changed when the mount shows a file whose bytes are in the server's folder alone.
 
         A listing may have brought one since, or one was moved out of the folder since this was planned.
         """
-        if self._holds_shown(node):
+        if await self._holds_shown(node):
             raise Changed("it has files that are not kept here yet", subject=path)
 
-    def _holds_shown(self, node: Node) -> bool:
-        """Tell whether a file that the mount shows, in the folder or moved out of it, has its bytes in it alone."""
-        shown = self._nodes.descendants(node.ino) if node.linked else []
-        there = self._nodes.synced_descendants(node.ino) if node.folder else []
-        return any(self._needs_server(member.ino) for member in (*shown, *there))
+    async def _holds_shown(self, node: Node) -> bool:
+        """Tell whether a file that the mount shows, in the folder or moved out of it, has its bytes in it alone.
+
+        NO CHECKPOINT after its last look. What changes while it reads the rows in slices is looked at by itself.
+        """
+        if not node.folder:
+            return False
+        with self._nodes.watched() as changed:
+            with self._store.db.snapshot() as rows:
+                there, shown = (rows.clean_files_below(node.ino, shown=shown) for shown in (False, True))
+                for page in chain(there, shown if node.linked else ()):
+                    if any(map(self._needs_server, page)):
+                        return True
+                    await trio.lowlevel.checkpoint()
+            return any(self._needs_server(ino) and self._is_below(ino, node.ino) for ino in changed)
+
+    def _is_below(self, ino: Ino, folder: Ino) -> bool:
+        return folder in self._nodes.synced_ancestors(ino) or folder in self._nodes.ancestors(ino)
 
     def _needs_server(self, ino: Ino) -> bool:
         """Tell whether the mount shows a file whose bytes are on the server alone."""
@@ -191,23 +219,27 @@ class Remover:
                 _log.debug("not removed: %s", error)
                 self._doubts.settle(member.ino)
                 return
-        self.commit(member)
+        await self.commit(member)
 
-    async def _is_as_known(self, folder: Node, path: RemotePath) -> RemoteEntry | None:
-        """Return the folder's entry from before the folders in it were looked through, None where anything is news."""
+    async def _is_as_known(self, folder: Node, path: RemotePath) -> _Seen | None:
+        """Look through a folder; None where anything is news."""
         own, members = await self._remote.list_folder(path)
         if own.hidden_members or self._evidence.is_another(folder, own):
             return None  # names that the mount cannot show, or another folder: nobody here has seen what would go
-        for entry in members:
+        below = False
+        for number, entry in enumerate(members, 1):
+            if number % _BATCH == 0:
+                await trio.lowlevel.checkpoint()
             known = self._nodes.synced_child(folder.ino, entry.name)
             if known is None or known.kind is not entry.kind:
                 return None
             if known.folder:
+                below = True
                 if await self._is_as_known(known, entry.path) is None:
                     return None
             elif not await self._is_version(known, entry):
                 return None
-        return own
+        return _Seen(own, below)
 
     async def _is_version(self, known: Node, entry: RemoteEntry) -> bool:
         if known.remote_version.same_content(entry.version):
@@ -219,18 +251,52 @@ class Remover:
         contents = [*self._store.attempts(node.ino), *base_content(node)]
         return await self._evidence.sent(entry, contents) is not None
 
-    def commit(self, node: Node) -> None:
-        """The server has it no more, nor what was in it: what the mount shows of that is new from now on."""
+    async def commit(self, node: Node) -> None:
+        """The server has it no more, nor what was in it: what the mount shows of that is new from now on.
+
+        Of a folder that is shown nowhere, nor anything of it, the members go first, in batches: if this breaks off, it
+        is still to be removed, and found to be gone. Nobody gets into it meanwhile, and no listing adds anything to it.
+        All else goes in one piece: between two a listing might bring something whose bytes nobody has kept.
+        """
+        if node.folder and not self._shows_any_of(node.ino):
+            await self._forget_hidden(node.ino)
         self._doubts.settle(node.ino)
         with self._store.transaction():
             below = self._nodes.synced_descendants(node.ino) if node.folder else []
             for gone in (*reversed(below), node):
-                current = self._nodes.get(gone.ino)
-                if current is None:
-                    continue
-                self._nodes.forget_synced(gone.ino)
-                self._store.clear_observed(gone.ino)
-                self._store.end_attempts(gone.ino)
-                if not current.linked and not self._residents.is_held(gone.ino):
-                    self._files.disposal.discard(gone.ino)
-                    self._nodes.delete(gone.ino)
+                self._forget(gone.ino)
+
+    def _shows_any_of(self, folder: Ino) -> bool:
+        current = self._nodes.get(folder)
+        return current is None or current.linked or self._nodes.is_shown_in_part(folder)
+
+    async def _forget_hidden(self, top: Ino) -> None:
+        folders = [top]
+        with self._store.db.snapshot() as rows:
+            for known in rows.synced_below(top):
+                folders += [ino for ino, is_folder in known if is_folder]
+                await trio.lowlevel.checkpoint()
+        for folder in reversed(folders):
+            last = ""
+            while page := self._nodes.moved_after(folder, last, _BATCH):
+                # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
+                if top not in (folder, *self._nodes.synced_ancestors(folder)):
+                    break
+                last = page[-1].s_name or ""
+                with self._store.transaction():
+                    for gone in page:
+                        if not gone.linked:
+                            self._forget(gone.ino)
+                reached("batch forgotten")
+                await trio.lowlevel.checkpoint()
+
+    def _forget(self, ino: Ino) -> None:
+        current = self._nodes.get(ino)
+        if current is None:
+            return
+        self._nodes.forget_synced(ino)
+        self._store.clear_observed(ino)
+        self._store.end_attempts(ino)
+        if not current.linked and not self._residents.is_held(ino):
+            self._files.disposal.discard(ino)
+            self._nodes.delete(ino)

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _WINDOW_S = 600.0
 _FEW = 100
 _KEY = "removals"
+_ALL = 1 << 60
 
 
 def removes_too_much(count: int, known: int | None, *, limit: int, distrusted: bool = False) -> bool:
@@ -84,19 +85,27 @@ class Restraint:
             # The wall clock was set back: an answer must not stand for what is deleted from now on.
             self._remember(msgspec.structs.replace(self._word, allowed_ns=now_ns))
         if self._word.held_since is not None:
-            if not self._nodes.leaving(self._word.allowed_ns, 1):
+            if not self._nodes.is_leaving(self._word.allowed_ns):
                 self._remember(msgspec.structs.replace(self._word, held_since=None))
             return
-        sent, planned = self._lately_sent(), self.count()
+        sent, planned = self._lately_sent(), self._count(self._enough)
         if sent + planned > min(_FEW, self._limit):
             # What has to be tried again is planned, too.
-            sent -= sum(self._sent.get(node.ino, (0.0, 0))[1] for node in self.leaving())
+            again = self._nodes.are_leaving(self._sent, self._word.allowed_ns)
+            sent -= sum(self._sent[ino][1] for ino in again)
         count = sent + planned
         few = not self.distrusted and count <= min(_FEW, self._limit)
-        known = self._nodes.count_synced() + sent if not few and self._nodes.is_all_listed() else None
+        known = None
+        if not few and self._nodes.is_all_listed():
+            known = self._nodes.count_synced(2 * count) + sent
         if removes_too_much(count, known, limit=self._limit, distrusted=self.distrusted):
-            _log.info("%d deletions wait to be confirmed", count)
+            _log.info("%d deletions, or more, wait to be confirmed", count)
             self._remember(msgspec.structs.replace(self._word, held_since=time.time()))
+
+    @property
+    def _enough(self) -> int:
+        """More need not be counted: as many are too much, or no number is. Counting takes 2 µs each."""
+        return max(self._limit, _FEW) + 1
 
     def holds(self, node: Node) -> bool:
         """Tell whether a node's removal from the server has to wait."""
@@ -106,7 +115,8 @@ class Restraint:
         """A node's removal is started."""
         if node.ctime_ns > self._word.allowed_ns:
             self._sent.pop(node.ino, None)
-            self._sent[node.ino] = (trio.current_time(), self._nodes.count_synced_from(node.ino))
+            count = self._nodes.count_synced_from(node.ino, self._enough)
+            self._sent[node.ino] = trio.current_time(), count
 
     def _lately_sent(self) -> int:
         before = trio.current_time() - _WINDOW_S
@@ -146,12 +156,19 @@ class Restraint:
 
     def count(self) -> int:
         """Count files and folders whose deletion was not answered for, whether it is held or not."""
-        after_ns = self._word.allowed_ns
-        # What went to a local-only place (a trash) takes along what is in it.
-        taken = sum(self._nodes.count_synced_from(node.ino) for node in self._nodes.taken_off(after_ns))
-        return self._nodes.count_removed(after_ns) + taken
+        return self._count(_ALL)
 
-    def leaving(self, most: int = 1 << 60) -> list[Node]:
+    def _count(self, most: int) -> int:
+        """The same, but counted up to so many only."""
+        after_ns = self._word.allowed_ns
+        count = self._nodes.count_removed(after_ns, most)
+        for node in self._nodes.taken_off(after_ns):
+            # What went to a local-only place (a trash) takes along what is in it.
+            if count < most:
+                count += self._nodes.count_synced_from(node.ino, most - count)
+        return count
+
+    def leaving(self, most: int = _ALL) -> list[Node]:
         """Return the nodes whose removal was not answered for; what goes along with a folder taken away is left out."""
         return self._nodes.leaving(self._word.allowed_ns, most)
 

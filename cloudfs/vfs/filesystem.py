@@ -316,7 +316,7 @@ class FileSystem:
         folder = self._handles.folder(handle)
         if after == 0 or folder.members is None:
             # rewinddir(3) shows the folder as it is now.
-            folder.members = self._store.nodes.child_inos(folder.ino)
+            folder.members = await self._store.child_inos(folder.ino)
         return self._entries(folder.ino, folder.members, after)
 
     def _entries(self, folder: Ino, members: array[int], after: int) -> Iterator[FolderEntry]:

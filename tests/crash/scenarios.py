@@ -94,6 +94,10 @@ SCENARIOS: dict[str, Scenario] = {
         [_without("folder") | {"moved": None, "moved/in": b"inside"}],
     ),
     "delete answered": Scenario([lambda driver: driver.unlink("other")], [_without("other")]),
+    "batch forgotten": Scenario(
+        [lambda driver: driver.unlink("folder/in"), lambda driver: driver.rmdir("folder")],
+        [{path: data for path, data in SERVER.items() if path != "folder/in"}, _without("folder")],
+    ),
     "move answered:2": Scenario(
         [lambda driver: driver.rename("old", "other", RenameMode.EXCHANGE)],
         [SERVER | {"old": b"another", "other": OLD}],

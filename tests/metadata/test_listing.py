@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from cloudfs.errors import NotFound, PosixError, Unreachable
-from cloudfs.store import nodes
+from cloudfs.store import nodes, snapshot
 from cloudfs.store.records import Node
 from cloudfs.types import ROOT, Ino
 from tests.metadata.world import file, folder, open_metadata
@@ -190,6 +191,30 @@ async def test_an_answer_for_the_path_before_a_move_is_not_believed(
         assert set(room.shown(d)) == {"x", "y"}
 
 
+def test_a_listing_that_a_step_met_while_it_was_taken_over_was_not_seen_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was compared with is what the step gives up, or replaces."""
+
+    async def story() -> None:
+        async with open_metadata(tmp_path) as room:
+            room.remote.set("/", file("/a"))
+            apply = room.takeover.apply
+
+            async def beside_a_step(*args: Any, **more: Any) -> bool:
+                with room.touches.step([(ROOT, "b")]):
+                    return await apply(*args, **more)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(room.takeover, "apply", beside_a_step)
+                await room.lister.refresh(ROOT)
+            assert room.node(ROOT).listed_etag is None
+            await room.lister.refresh(ROOT)
+            assert room.node(ROOT).listed_etag == "f"
+
+    trio.run(story, clock=MockClock(autojump_threshold=0))
+
+
 @pytest.mark.parametrize("when", ["under way", "over"])
 def test_an_own_step_is_newer_than_a_listing_that_it_met(tmp_path: Path, when: str) -> None:
     async def story() -> None:
@@ -368,6 +393,7 @@ async def test_a_listing_again_reads_each_row_of_its_folder_once(
         members[7] = file("/7", "other", size=11, file_id="7")
         room.remote.set("/", *members)
         monkeypatch.setattr(nodes, "Node", counted)
+        monkeypatch.setattr(snapshot, "Node", counted)
         await room.lister.refresh(ROOT)
         monkeypatch.undo()
         assert room.shown()["7"].size == 11

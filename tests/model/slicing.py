@@ -1,0 +1,47 @@
+"""Has everything that is done in slices be done one by one, so that small histories meet what large folders do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cloudfs.content import disposal, hardening
+from cloudfs.metadata import comparison, following, guard, listing, spreading, takeover, vanished
+from cloudfs.store import snapshot, store
+from cloudfs.sync import hydrating, kept, removal
+
+__all__ = ["sliced"]
+
+_SIZES = [
+    (comparison, "_AT_ONCE"),
+    (disposal, "_AT_ONCE"),
+    (following, "_MANY"),
+    (guard, "_AT_ONCE"),
+    (guard, "_MANY"),
+    (hardening, "_AT_ONCE"),
+    (hydrating, "_PART"),
+    (kept, "_PAGE"),
+    (listing, "_AT_ONCE"),
+    (removal, "_BATCH"),
+    (snapshot, "_NODES"),
+    (snapshot, "_SHORT"),
+    (spreading, "_FEW"),
+    (spreading, "_SLICE"),
+    (store, "_AT_ONCE"),
+    (takeover, "_BATCH"),
+    (takeover, "_FOLDERS"),
+    (takeover, "_MANY"),
+    (vanished, "_AT_ONCE"),
+]
+
+
+@contextmanager
+def sliced(size: int | None) -> Iterator[None]:
+    """Within the block slices have this size; None: as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in _SIZES if size is not None else ():
+            assert isinstance(getattr(module, name), int)
+            patch.setattr(module, name, size)
+        yield
