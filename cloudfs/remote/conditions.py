@@ -25,7 +25,7 @@ from cloudfs.remote.protocol import Condition, Features
 from cloudfs.remote.session import Session
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion
 
-__all__ = ["change", "compare", "conditionally", "look", "matches"]
+__all__ = ["change", "compare", "conditionally", "look", "matches", "refuse_page"]
 
 
 def matches(expect: RemoteVersion, found: RemoteVersion, features: Features) -> bool:
@@ -103,3 +103,11 @@ async def look(session: Session, path: RemotePath) -> RemoteEntry | None:
 
 def _exists(path: RemotePath) -> RemoteError:
     return AlreadyExists("it already exists on the server", subject=path)
+
+
+def refuse_page(reply: WholeReply, method: str, path: RemotePath) -> None:
+    """Refuse 200 with a web page: a captive portal's way to answer anything. wsgidav sends pages with 201 only."""
+    if reply.status == 200 and reply.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise ProtocolViolation(
+            f"a web page came instead of a WebDAV answer to {method}", subject=path, status=200
+        )

@@ -1,8 +1,8 @@
 """`WebdavRemote`: the `Remote` of Nextcloud accounts and of any WebDAV folder.
 
 The work is done by the neighbours: `listings` (what exists), `reading` (bytes of one version), `conditions` (changes
-under a condition), `connect` (what the server is), `chunked` (large uploads), `bulk` (small ones), `archives` (small
-files down), each on the same `Session`.
+under a condition), `connect` (what the server is), `storing` (uploads: `chunked` in pieces, `bulk` many together),
+`archives` (small files down), each on the same `Session`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
-import msgspec
 import trio
 
 from cloudfs.errors import (
@@ -24,7 +23,6 @@ from cloudfs.errors import (
     ProtocolViolation,
     RemoteError,
     ServerFault,
-    TooLarge,
     Unreachable,
     Unsupported,
 )
@@ -33,7 +31,6 @@ from cloudfs.remote import (
     anonymous,
     attached,
     bulk,
-    chunked,
     conditions,
     connect,
     dialect,
@@ -47,28 +44,22 @@ from cloudfs.remote import (
     search,
 )
 from cloudfs.remote.archives import Archives
-from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, WholeReply
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.limiting import Traffic
 from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, Pushed, Space
 from cloudfs.remote.session import Session
+from cloudfs.remote.storing import Storing
 from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport, default_user_agent
-from cloudfs.types import Annotations, Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["WebdavRemote"]
-
-_GIGABYTE = 1024**3
 
 _NEXTCLOUD = Limits(login_s=40.0)
 """A Nextcloud that saw logins fail at our address, be they another's, has each login wait up to 25 s (protocol.md §11).
 Given up earlier, each try would only be the next one to wait, for as long as half a day. Sessions do not wait."""
-
-_OVER_BYTES = 64 * 1024
-"""Over an existing file more goes in pieces, be it one: what does not fit one send can arrive in part, and a plain PUT
-would leave the file cut (protocol.md, rule 6)."""
 
 
 class WebdavRemote:
@@ -96,8 +87,7 @@ class WebdavRemote:
         self._session = Session(transport, Place(site.root_url), site.features)
         self._tell_of_sessions()
         self._archives = Archives(self._session, site)
-        self._keeps_checksums = False
-        """Of what is sent in pieces, as was seen once: all are put together in the account's own storage."""
+        self._storing = Storing(self._session, site, self.stat)
 
     def __repr__(self) -> str:
         return f"WebdavRemote({self._site.root_url!r}, user={self._site.user!r})"
@@ -265,95 +255,20 @@ class WebdavRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """PUT a whole file, or send it in pieces; not repeated, except where the server proved that it did nothing."""
-        if base_bytes and (name is None or self._site.base_url is None or not self.features.appends):
-            raise Unsupported("the server takes no tails of files", subject=path)
-        parcel = None
-        if name is not None and self.features.chunking and self._site.base_url is not None:
-            parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
-        if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
-            try:
-                return await self._put_in_pieces(parcel)
-            except Forbidden as error:
-                # What is put together is created, and in some shares files may be changed, but none created. A PUT is
-                # taken there (measured on 29.0.1); cut on its way it leaves the file cut, until the next try.
-                if condition.absent:
-                    raise
-                if base_bytes:
-                    message = "the server puts no tails together there"
-                    raise Unsupported(message, subject=path, status=error.status) from error
-            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
-        try:
-            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
-        except TooLarge:
-            # A proxy in front of the server takes less in one request (protocol.md §7).
-            if parcel is None or size <= chunked.SMALLEST_PIECE_BYTES:
-                raise
-            return await self._put_in_pieces(parcel)
-
-    async def _put_in_pieces(self, parcel: chunked.Parcel) -> Stored:
-        reply = await chunked.send(self._session, self._site, parcel)
-        stored = await self._stored_file(reply, parcel.path, parcel.size, parcel.mtime_s)
-        if parcel.checksum is None or self._keeps_checksums:
-            return stored
-        try:
-            version = (await self.stat(parcel.path)).version
-        except RemoteError:
-            return stored  # all the same; a listing tells
-        if version.etag != stored.etag:
-            return stored  # and changed since
-        # By version 2 of the protocol it is not kept, and an earlier one stays (29.0.1, by reading).
-        self._keeps_checksums = (version.checksum or "").lower() == parcel.checksum.lower()
-        return msgspec.structs.replace(stored, checksum_kept=self._keeps_checksums, checksum=version.checksum)
-
-    async def _put_whole(
-        self,
-        path: RemotePath,
-        body: Body,
-        size: int,
-        condition: Condition,
-        mtime_s: int | None,
-        checksum: str | None,
-    ) -> Stored:
-        limits = self._session.transport.limits
-        request = self._session.request(
-            "PUT",
+        return await self._storing.put(
             path,
-            {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            | dialect.upload_headers(self.features, mtime_s, checksum),
-            lambda: Upload(body, size),
-            lane=Lane.UPLOADS,
-            silence_s=limits.change_s * (1 + size / _GIGABYTE),
-            # A part of a new file comes to nothing there; an existing one would be cut (protocol.md §6).
-            severable=self.features.nextcloud and condition.absent,
+            body,
+            size,
+            condition,
+            mtime_s=mtime_s,
+            checksum=checksum,
+            name=name,
+            base_bytes=base_bytes,
         )
-        try:
-            reply = await conditions.conditionally(
-                self._session, request, condition, 200, 201, 204, trusted=self.features.conditional_put
-            )
-        except (ParentMissing, Unsupported) as error:
-            await self._reject_folder(path, condition, error)
-            raise
-        _refuse_page(reply, "PUT", path)
-        return await self._stored_file(reply, path, size, mtime_s)
 
     async def have_hashed(self, path: RemotePath, expect: RemoteVersion) -> str | None:
-        """PATCH with X-Recalculate-Hash (protocol.md §9).
-
-        It keeps the ETag, and If-Match holds (measured on 29.0.1). 64 MiB take 0.2 s.
-        """
-        limits = self._session.transport.limits
-        headers = {"X-Recalculate-Hash": "sha1", "If-Match": etags.if_match(expect.etag)}
-        silence_s = limits.change_s * (1 + expect.size / _GIGABYTE)
-        request = self._session.request("PATCH", path, headers, silence_s=silence_s)
-        try:
-            reply = await self._session.fetch(request, 204)
-        except Unsupported:
-            return None
-        checksum = reply.headers.get("OC-Checksum", "")
-        return checksum if checksum.upper().startswith("SHA1:") else None
-
-    def _goes_in_pieces(self, size: int, condition: Condition) -> bool:
-        return not chunked.fits_whole(self._session, size) if condition.absent else size > _OVER_BYTES
+        """PATCH with X-Recalculate-Hash."""
+        return await self._storing.have_hashed(path, expect)
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
         """POST to the bulk endpoint; not repeated."""
@@ -381,7 +296,7 @@ class WebdavRemote:
             raise AlreadyExists(
                 "it already exists on the server", subject=path, status=error.status
             ) from error
-        _refuse_page(reply, "MKCOL", path)
+        conditions.refuse_page(reply, "MKCOL", path)
         kept = bool(content) and mtime_s == dialect.clamp_mtime(mtime_s or 0)
         return Stored(
             etag="",
@@ -416,7 +331,7 @@ class WebdavRemote:
             reply = await conditions.conditionally(
                 self._session, request, Condition(expect), 200, 202, 204, trusted=self.features.nextcloud
             )
-        _refuse_page(reply, "DELETE", path)
+        conditions.refuse_page(reply, "DELETE", path)
 
     async def set_mtime(
         self, path: RemotePath, mtime_s: int, *, expect: RemoteVersion | None = None
@@ -481,7 +396,7 @@ class WebdavRemote:
             if self.features.nextcloud:
                 raise
             raise await self._why_not_moved(source, target, error) from error
-        _refuse_page(reply, method, source)
+        conditions.refuse_page(reply, method, source)
         return reply
 
     async def _why_not_moved(self, source: RemotePath, target: RemotePath, error: RemoteError) -> RemoteError:
@@ -493,38 +408,6 @@ class WebdavRemote:
                 "its folder does not exist on the server", subject=target, status=error.status
             )
         return error
-
-    async def _reject_folder(self, path: RemotePath, condition: Condition, cause: RemoteError) -> None:
-        """Raise what a folder in the way of a file means: 409 and 405 stand for it as for a missing parent."""
-        if cause.status not in {405, 409}:
-            return
-        entry = await conditions.look(self._session, path)
-        if entry is None or entry.kind is Kind.FILE:
-            return
-        kind = AlreadyExists if condition.absent else Changed
-        raise kind("it is a folder on the server", subject=path, status=cause.status) from cause
-
-    async def _stored_file(
-        self, reply: WholeReply, path: RemotePath, size: int, mtime_s: int | None
-    ) -> Stored:
-        etag = etags.of_headers(reply.headers)
-        if etag and self.features.nextcloud:
-            accepted = mtime_s is not None and dialect.mtime_accepted(reply.headers)
-            stored_s = dialect.clamp_mtime(mtime_s or 0) if accepted else None
-            kept = accepted and stored_s == mtime_s
-            return Stored(etag, dialect.file_id(reply.headers, self.features), stored_s, kept)
-        if self.features.nextcloud:
-            # Nextcloud always names the ETag: something on the way answered in its place.
-            raise ProtocolViolation("the answer to the upload does not come from the server", subject=path)
-        # Apache and SabreDAV do not say what they made of it, and rclone names the ETag that the file had before its
-        # modification time was set (measured on 1.75.2).
-        entry = await self.stat(path)
-        if entry.kind is not Kind.FILE or entry.version.size != size:
-            raise ProtocolViolation(f"stored with {entry.version.size} of {size} bytes", subject=path)
-        version = entry.version
-        return Stored(
-            version.etag, entry.file_id, version.modified_s, mtime_kept=version.modified_s == mtime_s
-        )
 
     async def _stored_copy(self, reply: WholeReply, target: RemotePath) -> Stored:
         etag = etags.of_headers(reply.headers)
@@ -543,14 +426,6 @@ class WebdavRemote:
 
 def _auth(site: Site, password: str) -> httpx.Auth | None:
     return httpx.BasicAuth(site.user, password) if site.user else None
-
-
-def _refuse_page(reply: WholeReply, method: str, path: RemotePath) -> None:
-    """Refuse 200 with a web page: a captive portal's way to answer anything. wsgidav sends pages with 201 only."""
-    if reply.status == 200 and reply.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise ProtocolViolation(
-            f"a web page came instead of a WebDAV answer to {method}", subject=path, status=200
-        )
 
 
 class _Nothing:
