@@ -200,6 +200,7 @@ def login_to(options: argparse.Namespace, folder: Path) -> contextlib.AbstractCo
         raise Failed(
             "no password came; call it in a terminal, or pass the password on standard input", 2
         ) from None
+    say("demo: logging in …")
     return contextlib.nullcontext(Login(options.url, options.user, password, real=True))
 
 

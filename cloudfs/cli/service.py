@@ -43,7 +43,10 @@ def install(account: str | None, at: str | None) -> None:
     """Put the unit in place; `at` is the folder to mount on, else ~/Cloud/ACCOUNT."""
     folders = Folders.from_environment()
     name = pick(folders, account)
-    _write(_units() / _TEMPLATE, _template())
+    if _packaged():
+        (_units() / _TEMPLATE).unlink(missing_ok=True)  # it would hide the package's, also from its updates
+    else:
+        _write(_units() / _TEMPLATE, _template())
     settings = _settings(at)
     drop_in = _drop_in(name)
     if settings:
@@ -141,6 +144,15 @@ def _drop_in(name: str) -> Path:
     return _units() / f"{_unit(name)}.d" / "place.conf"
 
 
+def _packaged() -> bool:
+    """Tell whether this cloudfs came as a package with the unit: /usr/lib/systemd beside /usr/lib/cloudfs."""
+    return Path(sys.prefix).with_name("systemd").joinpath("user", _TEMPLATE).exists()
+
+
+def _is_in_place() -> bool:
+    return _packaged() or (_units() / _TEMPLATE).exists()
+
+
 def _template() -> str:
     beside = Path(__file__).with_name(_TEMPLATE)
     path = beside if beside.exists() else Path(__file__).parents[2] / "systemd" / _TEMPLATE
@@ -193,7 +205,7 @@ def _write(path: Path, text: str) -> None:
 
 def _installed(account: str | None) -> str:
     name = pick(Folders.from_environment(), account)
-    if not (_units() / _TEMPLATE).exists():
+    if not _is_in_place():
         raise UserError(
             "The unit is not installed.", hint=f"`cloudfs service install {name}`", code=ExitCode.NOT_DONE
         )
@@ -210,7 +222,7 @@ def _look(name: str) -> Unit:
     return Unit(
         account=name,
         unit=_unit(name),
-        installed=(_units() / _TEMPLATE).exists(),
+        installed=_is_in_place(),
         enabled=facts.get("UnitFileState") == "enabled",
         active=facts.get("ActiveState", "unknown"),
         text=facts.get("StatusText", ""),

@@ -19,7 +19,7 @@ DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 """What a mount answers whose daemon is gone: "Transport endpoint is not connected"."""
 
 
-def check_fuse(device: str = "/dev/fuse") -> None:
+def check_fuse(device: str = "/dev/fuse", table: str = "/etc/mtab") -> None:
     """Raise UserError NO_FUSE where this machine or user cannot make FUSE mounts."""
     fusermount()
     if not Path(device).exists():
@@ -32,6 +32,13 @@ def check_fuse(device: str = "/dev/fuse") -> None:
         raise UserError(
             "This user may not open /dev/fuse.",
             hint="Ask the administrator to make /dev/fuse readable and writable for you (mode 0666).",
+            code=ExitCode.NO_FUSE,
+        )
+    # fusermount3 mounts without it, but unmounts for others than root only what is in it.
+    if os.geteuid() != 0 and not Path(table).exists():
+        raise UserError(
+            f"This system has no {table}: nobody but root could unmount what is mounted.",
+            hint=f"Ask the administrator: `sudo ln -s ../proc/self/mounts {table}`.",
             code=ExitCode.NO_FUSE,
         )
 

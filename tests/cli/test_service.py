@@ -194,6 +194,28 @@ def test_a_life_of_a_unit(run: Run, folders: Folders, systemctl: Path, tmp_path:
     assert list(units.iterdir()) == []
 
 
+def test_the_package_s_own_unit_is_used_where_it_came_by_one(
+    run: Run, folders: Folders, systemctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(folders)
+    units = tmp_path / "config/systemd/user"
+    assert run("service", "install").code == ExitCode.OK
+    assert (units / UNIT.name).exists()
+
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "lib/cloudfs"))
+    packaged = tmp_path / "lib/systemd/user" / UNIT.name
+    packaged.parent.mkdir(parents=True)
+    shutil.copy(UNIT, packaged)
+    assert run("service", "start").code == ExitCode.OK  # there is nothing to put in place first
+    assert run("service", "install", "--at", tmp_path / "there").code == ExitCode.OK
+    assert not (units / UNIT.name).exists()  # it would hide the package's, also from its updates
+    assert str(tmp_path / "there") in (units / "cloudfs@work.service.d/place.conf").read_text()
+    (systemctl / "shown").write_text("ActiveState=inactive\n")
+    assert json.loads(run("service", "status", "--json").out)["installed"]
+    assert run("service", "uninstall").code == ExitCode.OK
+    assert packaged.exists()
+
+
 @needs_systemd
 def test_systemd_finds_nothing_wrong_with_what_is_installed(
     run: Run, folders: Folders, systemctl: Path, tmp_path: Path

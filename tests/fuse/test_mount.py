@@ -98,6 +98,20 @@ def test_missing_fuse_names_the_next_step(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "apt install fuse3" in caught.value.hint
 
 
+def test_without_the_table_of_mounts_nobody_but_root_could_unmount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a system made by debootstrap, before anything has run in it."""
+    device = tmp_path / "fuse"
+    device.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UserError, match="nobody but root could unmount") as caught:
+        check_fuse(str(device), str(tmp_path / "mtab"))
+    assert caught.value.code is ExitCode.NO_FUSE
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    check_fuse(str(device), str(tmp_path / "mtab"))
+
+
 # --- ends
 
 
