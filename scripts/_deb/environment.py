@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,18 +23,18 @@ _START = """\
 #!{python} -I
 import sys
 
-from cloudfs.cli.main import main
+from {module} import {function}
 
-sys.exit(main())
+sys.exit({function}())
 """
 
 _FROM_AFAR = """\
+import runpy
 import sys
 
 sys.path.insert(0, sys.argv.pop(1))
-from cloudfs.cli.main import main
-
-sys.exit(main())
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 """Before it is installed, the environment's link to the system's Python leads nowhere."""
 
@@ -57,9 +58,16 @@ class Home:
         """Its site-packages, as it lies now."""
         return self.folder / "lib" / self.python / "site-packages"
 
+    @property
+    def start(self) -> Path:
+        """The command, as it lies now."""
+        return self.folder / "bin/cloudfs"
+
     def cloudfs(self, *words: str) -> str:
         """Return what the packed `cloudfs` prints."""
-        return run([f"/usr/bin/{self.python}", "-I", "-B", "-c", _FROM_AFAR, self.packages, *words])
+        return run(
+            [f"/usr/bin/{self.python}", "-I", "-B", "-c", _FROM_AFAR, self.packages, self.start, *words]
+        )
 
 
 def run(command: list[str | Path], environ: dict[str, str] | None = None, folder: Path | None = None) -> str:
@@ -112,9 +120,11 @@ class Tools:
 
 
 def _flags() -> dict[str, str]:
-    """Return the distribution's own flags for compilers: hardening, and no path of this machine."""
+    """Return the distribution's own flags for compilers; no symbols, which name files of the build, nor their sum."""
     shown = run(["dpkg-buildflags"], {"DEB_BUILD_MAINT_OPTIONS": "hardening=+all"})
     flags = dict(line.partition("=")[::2] for line in shown.splitlines())
+    flags["CFLAGS"] += " -g0"
+    flags["LDFLAGS"] += " -s -Wl,--build-id=none"
     return {name: flags[name] for name in ("CFLAGS", "CPPFLAGS", "LDFLAGS")}
 
 
@@ -140,8 +150,9 @@ def fill(tools: Tools, tree: Path, wheels: list[Path]) -> Home:
     ]
     tools.pip(*where, "install", *local, *names)
     _make_movable(home)
+    _write_start(home, tools.root)
     for library in home.packages.rglob("*.so"):
-        run(["strip", "--strip-unneeded", library])
+        run(["strip", "--strip-unneeded", library])  # not every wheel comes so
     return home
 
 
@@ -152,10 +163,18 @@ def _make_movable(home: Home) -> None:
     shutil.rmtree(programs)
     programs.mkdir()
     (programs / "python3").symlink_to(f"../../../bin/{home.python}")
-    start = programs / "cloudfs"
-    start.write_text(_START.format(python=PREFIX / "bin/python3"))
-    start.chmod(0o755)
     for path in home.packages.rglob("*.py"):
         path.chmod(0o644)  # some are programs as well, for a Python that is not there
+    for record in home.packages.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("../")))  # what was taken out
     (home.folder / "lib64").unlink(missing_ok=True)
     shutil.rmtree(home.folder / "include", ignore_errors=True)
+
+
+def _write_start(home: Home, root: Path) -> None:
+    """Write the command as pip would, but for the Python at its place to come."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["cloudfs"].partition(":")
+    home.start.write_text(_START.format(python=PREFIX / "bin/python3", module=module, function=function))
+    home.start.chmod(0o755)

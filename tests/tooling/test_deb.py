@@ -157,10 +157,11 @@ def test_it_runs_on_the_system_s_python(package: Package) -> None:
     """Installed is another matter: here it lies in a folder, which only its Python packages do not mind."""
     python = f"/usr/bin/{package.packages.parent.name}"
     program = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import lxml.etree, msgspec, pyfuse3, xxhash\n"
-        "from cloudfs.cli.main import main; sys.exit(main())"
+        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); import lxml.etree, msgspec, pyfuse3, xxhash\n"
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [python, "-I", "-B", "-c", program, str(package.packages), "--version"]
+    start = package.tree / "usr/lib/cloudfs/bin/cloudfs"
+    command = [python, "-I", "-B", "-c", program, str(package.packages), str(start), "--version"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("cloudfs ")
