@@ -19,6 +19,7 @@ from cloudfs.content.source import Source
 from cloudfs.errors import Changed, Forbidden, NotFound, Unsupported
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.store import Store
+from cloudfs.types import Ino
 
 __all__ = ["Retrieval", "Take"]
 
@@ -35,6 +36,7 @@ class Retrieval:
     """Fetches versions of one account's files from where else the server has them."""
 
     def __init__(self, store: Store, remote: Remote) -> None:
+        self._store = store
         self._nodes = store.nodes
         self._remote = remote
 
@@ -43,18 +45,35 @@ class Retrieval:
 
         They may be given several times, from the start. Raises RemoteError where it may be had later.
         """
+        if not 0 < lost.size <= _MOST_BYTES:
+            return False
+        return await self._bring_moved(lost, take) or await self._bring_replaced(lost, take)
+
+    async def _bring_moved(self, lost: Source, take: Take) -> bool:
         node = self._nodes.get(lost.ino)
-        if node is None or node.s_file_id is None or not 0 < lost.size <= _MOST_BYTES:
+        if node is None or node.s_file_id is None:
             return False
         path = self._nodes.synced_path(lost.ino)
         for other in await self._remote.find(node.s_file_id):
-            if other != path and await self._fits(
-                lost, self._remote.stream(other, 0, lost.size, lost.remote), take
-            ):
+            if other == path:
+                continue  # it was looked for there
+            if await self._fits(lost, self._remote.stream(other, 0, lost.size, lost.remote), take):
                 return True
-        if not checksums.can_check(lost.remote.checksum):
+        return False
+
+    async def _bring_replaced(self, lost: Source, take: Take) -> bool:
+        file_id = self._file_id(lost.ino)
+        if file_id is None or not checksums.can_check(lost.remote.checksum):
             return False
-        return await self._fits(lost, self._remote.stream_old(node.s_file_id, lost.remote), take)
+        return await self._fits(lost, self._remote.stream_old(file_id, lost.remote), take)
+
+    def _file_id(self, ino: Ino) -> str | None:
+        """Return the file id of what a file was edited from: a conflicted copy's other version has it."""
+        theirs = [it.theirs for it in self._store.conflicts() if it.ours == ino]
+        nodes = map(self._nodes.get, [ino, *theirs])
+        return next(
+            (node.s_file_id for node in nodes if node is not None and node.s_file_id is not None), None
+        )
 
     async def _fits(
         self, lost: Source, opening: AbstractAsyncContextManager[AsyncIterator[bytes]], take: Take

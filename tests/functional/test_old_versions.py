@@ -17,8 +17,9 @@ from tests.servers import Account, CutResponse, Hold, Spoil, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
-SMALL, LARGE = 500_000, 3_000_000
-"""Of the first the base is fetched soon after the first write, of the second when it is sent."""
+SMALL, LARGE, GROWING = 500_000, 3_000_000, 5_000_000
+"""Of the first the base is fetched soon after the first write, of the second when it is sent; of the third not at all
+where it only grew."""
 AT = 200_000
 OURS = b"ours" * 10
 WRITTEN_S = 1_600_000_000
@@ -52,7 +53,7 @@ def there(server: StandIn) -> Account:
 
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn, there: Account) -> Iterator[VfsStage]:
-    for size in (SMALL, LARGE):
+    for size in (SMALL, LARGE, GROWING):
         data = content(size)
         there.write(f"/{size}", data, mtime=WRITTEN_S, checksum=sha1(data))
     there.write("/plain", content(LARGE), mtime=WRITTEN_S)
@@ -120,6 +121,23 @@ def test_what_was_replaced_before_it_is_sent_becomes_a_whole_conflicted_copy(
     assert there.read(f"/{name}") == b"theirs" * often
     assert copies(there, name) == [edited(LARGE)]
     assert read(here, name) == b"theirs" * often
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["unseen", "seen"])
+def test_what_only_grew_becomes_a_whole_conflicted_copy(
+    stage: VfsStage, here: VfsDriver, there: Account, *, seen: bool
+) -> None:
+    """Its tail alone is sent first, and is refused: what it grew from is looked for by the other's id then."""
+    name = str(GROWING)
+    file = here.open(name, os.O_WRONLY)
+    file.write(GROWING, OURS)
+    file.close()
+    there.write(f"/{name}", b"theirs")
+    if seen:
+        stage.look()
+    assert not send(stage)
+    assert there.read(f"/{name}") == b"theirs"
+    assert copies(there, name) == [content(GROWING) + OURS]
 
 
 def test_a_reply_that_breaks_is_asked_for_once_more(
