@@ -27,6 +27,7 @@ from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.powercut import after_power_cut, boot_id
 from cloudfs.content.prefetch import Prefetcher
+from cloudfs.content.retrieval import Retrieval
 from cloudfs.content.source import Locate, Source, Whereabouts
 from cloudfs.errors import Changed, RemoteError
 from cloudfs.metadata.changes import ChangeSink, Overheard
@@ -255,7 +256,14 @@ async def _compose(
         make_room=blocks.give_way,
     )
     outgoing = Outgoing(
-        store, staging, blocks, fetcher, files, import_limit=config.cache_bytes // 4, keeps=keeper.keeps
+        store,
+        staging,
+        blocks,
+        fetcher,
+        files,
+        Retrieval(store, remote),
+        import_limit=config.cache_bytes // 4,
+        keeps=keeper.keeps,
     )
     guard, restraint, setback = _guards(config, store, inbox)
     takeover = Takeover(

@@ -16,6 +16,7 @@ from cloudfs.content.fetch import Fetcher
 from cloudfs.content.files import Files
 from cloudfs.content.labels import label
 from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.retrieval import Retrieval
 from cloudfs.content.source import Source
 from cloudfs.content.tails import TailProof, is_tail_proof
 from cloudfs.errors import BaseLost, Changed, LocalDamage
@@ -39,6 +40,7 @@ class Outgoing:
         blocks: BlockStore,
         fetcher: Fetcher,
         files: Files,
+        retrieval: Retrieval,
         *,
         import_limit: int,
         keeps: Callable[[Node], bool] = lambda _: False,
@@ -49,6 +51,7 @@ class Outgoing:
         self._blocks = blocks
         self._fetcher = fetcher
         self._files = files
+        self._retrieval = retrieval
         self._import_limit = import_limit
         """Bytes: a larger file is not copied into the block cache after its upload, it would push all else out."""
         self._keeps = keeps
@@ -67,17 +70,19 @@ class Outgoing:
         if content.top is layer:
             layer.sealed = False
 
-    async def make_whole(self, layer: Layer) -> None:
+    async def make_whole(self, layer: Layer, *, retrieving: bool = True) -> None:
         """Copy the bytes that a sealed layer does not hold from its base. Needs the network for uncached ones.
 
-        Raises BaseLost when the base version no longer exists on the server.
+        Raises BaseLost when the base version no longer exists on the server; with `retrieving` it is looked for
+        wherever the server may have it.
         """
         copied = layer.base is not None and not layer.complete
         if copied:
-            for start, stop in layer.present.gaps(0, min(layer.base_limit, layer.size)):
-                try:
+            try:
+                for start, stop in layer.present.gaps(0, min(layer.base_limit, layer.size)):
                     await self._copy_base(layer, start, stop)
-                except Changed as error:
+            except Changed as error:
+                if not retrieving or not await self._retrieve(layer):
                     raise BaseLost(
                         "another client replaced the version that this file was edited from, before its other parts"
                         " were downloaded"
@@ -119,6 +124,23 @@ class Outgoing:
                 layer.present.add(at, at + len(chunk))
                 reached("part of the base copied")
                 at += len(chunk)
+
+    async def _retrieve(self, layer: Layer) -> bool:
+        """Copy what a layer lacks from where else the server has its base; nothing counts before all is proved."""
+        base, limit = layer.below, min(layer.base_limit, layer.size)
+        if not isinstance(base, Source):
+            return False
+
+        async def take(at: int, chunk: bytes) -> None:
+            for start, stop, present in list(layer.present.pieces(at, min(at + len(chunk), limit))):
+                if not present:
+                    await self._files.write_into(layer, start, chunk[start - at : stop - at])
+
+        if not await self._retrieval.bring(base, take):
+            return False
+        for start, stop in layer.present.gaps(0, limit):
+            layer.present.add(start, stop)
+        return True
 
     async def _base_chunks(self, layer: Layer, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         base = layer.below
@@ -265,12 +287,12 @@ class Outgoing:
             if not layer.complete:
                 layer.sealed = True
                 try:
-                    await self.make_whole(layer)
+                    # An unedited one is not brought back: another client's version may simply be taken over.
+                    await self.make_whole(layer, retrieving=not unwritten)
                 except BaseException as error:
                     if isinstance(base, Source) and unwritten:
                         self._files.withdraw(content, layer, base)
                         if isinstance(error, BaseLost):
-                            # No edit: another client's version may simply be taken over.
                             raise Changed("it was changed before it was read", subject=node.name) from error
                     raise
                 self.unseal(content, layer)

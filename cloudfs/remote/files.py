@@ -2,7 +2,7 @@
 
 The work is done by the neighbours: `listings` (what exists), `reading` (bytes of one version), `conditions` (changes
 under a condition), `connect` (what the server is), `storing` (uploads: `chunked` in pieces, `bulk` many together),
-`archives` (small files down), each on the same `Session`.
+`archives` (small files down), `versions` (old contents), each on the same `Session`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from cloudfs.remote import (
     reading,
     retries,
     search,
+    versions,
 )
 from cloudfs.remote.archives import Archives
 from cloudfs.remote.connect import Site
@@ -231,6 +232,12 @@ class WebdavRemote:
         wanted = reading.plan(start, stop, expect.size)
         async with reading.open_window(self._session, path, wanted, expect, Lane.STREAMS) as window:
             yield window
+
+    def stream_old(
+        self, file_id: str, expect: RemoteVersion
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open an old content of a file as a stream."""
+        return versions.open_old(self._session, self._site, file_id, expect)
 
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         """Read small files of one folder from one zip.

@@ -229,6 +229,16 @@ class Remote(Protocol):
         """
         ...
 
+    def stream_old(
+        self, file_id: str, expect: RemoteVersion
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open what the server keeps of a file that was replaced: a content of the size (> 0) and time of `expect`.
+
+        All of it, as `stream` does. **Nothing says that it is that version**, of which only the second is compared:
+        the caller has to prove it by a checksum. Raises NotFound where none is kept, Unsupported.
+        """
+        ...
+
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         """Return whole small files of one folder by name, from one request; `sizes` says how many bytes each has.
 

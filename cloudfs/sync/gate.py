@@ -119,6 +119,12 @@ class GatedRemote:
         """GET a long range in pieces."""
         return self._opened(self._remote.stream(path, start, stop, expect))
 
+    def stream_old(
+        self, file_id: str, expect: RemoteVersion
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """GET an old content of a file."""
+        return self._opened(self._remote.stream_old(file_id, expect))
+
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         """GET a zip of small files."""
         return await self._large(self._remote.read_archive(folder, sizes))

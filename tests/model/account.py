@@ -74,6 +74,8 @@ class Account:
         self._serials = count(0x10000)
         self.contents: dict[ContentKey, bytes] = {}
         """Every content that a file ever had, by all that a listing says of it."""
+        self.written: dict[str, set[ContentKey]] = {}
+        """Contents that a file has had, by its id."""
         self.fingerprint: str | None = None
         """What Nextcloud's administrator changes after a backup was restored."""
         self.root = StoredObject(100, Kind.FOLDER, now_s(), serial="root")
@@ -126,6 +128,7 @@ class Account:
         found.content, found.checksum, found.cut = content, checksum, False
         found.stamp(self.now_s() if mtime_s is None else mtime_s, len(content))
         self.contents[content_key(found.version)] = content
+        self.written.setdefault(found.file_id, set()).add(content_key(found.version))
         self._changed(parent_of(path))
         return found
 

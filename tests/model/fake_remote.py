@@ -220,6 +220,21 @@ class FakeRemote:
             async with aclosing(_chunks(data, sent.fault, self.chance, path)) as chunks:
                 yield chunks
 
+    @asynccontextmanager
+    async def stream_old(self, file_id: str, expect: RemoteVersion) -> AsyncIterator[AsyncIterator[bytes]]:
+        def look() -> bytes:
+            if not self.features.nextcloud:
+                raise Unsupported("the server keeps no old versions", subject=ROOT_PATH)
+            now = [content_key(it.version) for it in self.account.walk() if it.file_id == file_id]
+            key = content_key(expect)
+            if not now or key in now or key not in self.account.written.get(file_id, ()):
+                raise NotFound("the server keeps no such version", subject=ROOT_PATH, status=404)
+            return self.account.contents[key]
+
+        data = await self._ask("stream_old", ROOT_PATH, look)
+        async with aclosing(_chunks(data, None, self.chance, ROOT_PATH)) as chunks:
+            yield chunks
+
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         if not self.features.nextcloud:
             raise Unsupported("the server makes no archives", subject=folder)

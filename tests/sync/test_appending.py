@@ -399,6 +399,7 @@ def test_another_version_of_a_base_that_was_never_read_leaves_the_tail_kept_here
 
     async def story(world: World) -> None:
         await append(world, b"tail")
+        remote.other.delete("/a")  # with its old versions
         remote.other.write("/a", b"theirs")
         (trouble,) = await world.drain()
         assert trouble.blocked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -36,6 +37,27 @@ async def lose_base(world: World, renamed: str, shown: str) -> None:
     await world.drain()
     with pytest.raises(CloudfsError, match=r"another version|not on the server"):
         await world.read_file(shown)
+
+
+@pytest.mark.parametrize(("renamed", "shown"), [("d", "a~/a"), ("d/a", "a~")])
+def test_a_file_of_a_local_name_gets_back_what_the_server_keeps_of_its_base(
+    tmp_path: Path, renamed: str, shown: str
+) -> None:
+    old = b"x" * 1000
+    remote = server()
+    remote.other.write("/d/a", old, checksum=f"SHA1:{hashlib.sha1(old, usedforsecurity=False).hexdigest()}")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        async with opened(world, "d/a", os.O_WRONLY) as handle:
+            await world.write(handle, 1000, b" and more")
+        world.remote.other.write("/d/a", b"theirs")
+        await world.rename(renamed, "a~")
+        assert not await world.drain()
+        assert not told(world)
+        assert await world.read_file(shown) == old + b" and more"
+
+    tell(tmp_path, story, remote, poll_s=0)
 
 
 def told(world: World) -> dict[str | None, Trouble]:

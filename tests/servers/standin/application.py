@@ -13,6 +13,8 @@ from tests.servers.standin.endpoints.ocs import Ocs
 from tests.servers.standin.endpoints.root import Root
 from tests.servers.standin.endpoints.status import Status
 from tests.servers.standin.endpoints.uploads import Uploads
+from tests.servers.standin.endpoints.versions import ROOT as VERSIONS_ROOT
+from tests.servers.standin.endpoints.versions import Versions
 from tests.servers.standin.endpoints.weblogin import WebLogin
 from tests.servers.standin.endpoints.wipe import Wipe
 from tests.servers.standin.errors import DavError, FrontEndError
@@ -48,6 +50,7 @@ class Application:
             "/remote.php/dav/files/": Files(site),
             "/remote.php/webdav/": Files(site, legacy=True),
             "/remote.php/dav/uploads/": Uploads(site),
+            VERSIONS_ROOT: Versions(site),
             "/remote.php/dav/bulk": Bulk(site),
             DOWNLOAD: Download(site),
         }

@@ -16,6 +16,8 @@ OWN_FOLDER_PERMISSIONS = "RGDNVCK"
 OWN_FILE_PERMISSIONS = "RGDNVW"
 _LETTERS = "SRMGDNVWCK"
 """In Nextcloud's order."""
+_MOST_VERSIONS = 5
+"""More than any test looks at; a Nextcloud thins them out by age."""
 _DEVICE = 2049
 """Enters every file ETag, as the device number does on a local storage."""
 
@@ -77,6 +79,8 @@ class Node:
     """Letters set by a test for this node and everything below it that has no own ones."""
     mounted: bool = False
     """The root of a received share: whatever may be done in it, it may be renamed, moved and left."""
+    versions: dict[int, Blob] = field(default_factory=dict)
+    """Contents that were overwritten, by their times; of those of one second only the last (protocol.md §10)."""
     dead_properties: dict[str, str] = field(default_factory=dict)
     """Inner XML by Clark name."""
 
@@ -165,6 +169,7 @@ class Tree:
 
     def overwrite(self, node: Node, blob: Blob, *, upload_time: int = 0, mtime: int | None = None) -> None:
         """New content under the same file id and inode, with mtime now unless another is given."""
+        self._keep_version(node)
         grown = blob.size_bytes - node.size_bytes
         node.blob, node.size_bytes = blob, blob.size_bytes
         node.upload_time, node.checksum, node.broken_at = upload_time, None, None
@@ -174,13 +179,21 @@ class Tree:
 
     def leave_truncated(self, node: Node, blob: Blob) -> None:
         """What a broken in-place overwrite leaves: short content behind an unchanged listing (protocol.md §6)."""
+        self._keep_version(node)
         node.blob, node.broken_at = blob, self.now()
 
     def repair(self, node: Node) -> None:
         """Make the listing of a truncated file true again, as the server does at the next GET (§6)."""
         if node.broken_at is not None:
-            broken_at, node.broken_at = node.broken_at, None
-            self.overwrite(node, node.blob, upload_time=node.upload_time, mtime=broken_at)
+            self.overwrite(node, node.blob, upload_time=node.upload_time, mtime=node.broken_at)
+
+    @staticmethod
+    def _keep_version(node: Node) -> None:
+        """Keep what is about to be overwritten; not what a broken overwrite has left."""
+        if node.blob.size_bytes and node.broken_at is None:
+            node.versions[node.mtime] = node.blob
+            while len(node.versions) > _MOST_VERSIONS:
+                del node.versions[next(iter(node.versions))]
 
     def touch(self, node: Node, mtime: int) -> None:
         """Set the mtime: new ETags up to the root; ancestors' times never go back (§3.1)."""

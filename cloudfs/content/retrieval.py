@@ -1,0 +1,94 @@
+"""Gets back the bytes of a version that is not at its path any more: another client has moved or replaced it.
+
+    by its file id    it was moved, and is still what it was: GET with its ETag at its new path
+    old versions      it was replaced, and the server keeps what it replaced: only with a checksum that fits
+
+An old version is named by a time in seconds, and of several contents of one second only one is kept. So without a
+checksum nothing proves that what comes is what was edited, and it is not taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+from cloudfs.concurrency.threads import in_read_thread
+from cloudfs.content import checksums
+from cloudfs.content.source import Source
+from cloudfs.errors import Changed, Forbidden, NotFound, Unsupported
+from cloudfs.remote.protocol import Remote
+from cloudfs.store.store import Store
+from cloudfs.types import Ino
+
+__all__ = ["Retrieval", "Take"]
+
+_log = logging.getLogger(__name__)
+
+_MOST_BYTES = 64 * 1024 * 1024
+"""All of it is fetched, in one request that begins anew where it breaks."""
+
+Take = Callable[[int, bytes], Awaitable[None]]
+"""Is given bytes of a version, and where in it they begin."""
+
+
+class Retrieval:
+    """Fetches versions of one account's files from where else the server has them."""
+
+    def __init__(self, store: Store, remote: Remote) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._remote = remote
+
+    async def bring(self, lost: Source, take: Take) -> bool:
+        """Give all bytes of a version to `take`; tell whether they are surely that version's: else none may count.
+
+        They may be given several times, from the start. Raises RemoteError where it may be had later.
+        """
+        if not 0 < lost.size <= _MOST_BYTES:
+            return False
+        return await self._bring_moved(lost, take) or await self._bring_replaced(lost, take)
+
+    async def _bring_moved(self, lost: Source, take: Take) -> bool:
+        node = self._nodes.get(lost.ino)
+        if node is None or node.s_file_id is None:
+            return False
+        path = self._nodes.synced_path(lost.ino)
+        for other in await self._remote.find(node.s_file_id):
+            if other == path:
+                continue  # it was looked for there
+            if await self._fits(lost, self._remote.stream(other, 0, lost.size, lost.remote), take):
+                return True
+        return False
+
+    async def _bring_replaced(self, lost: Source, take: Take) -> bool:
+        file_id = self._file_id(lost.ino)
+        if file_id is None or not checksums.can_check(lost.remote.checksum):
+            return False
+        return await self._fits(lost, self._remote.stream_old(file_id, lost.remote), take)
+
+    def _file_id(self, ino: Ino) -> str | None:
+        """Return the file id of what a file was edited from: a conflicted copy's other version has it."""
+        theirs = [it.theirs for it in self._store.conflicts() if it.ours == ino]
+        nodes = map(self._nodes.get, [ino, *theirs])
+        return next(
+            (node.s_file_id for node in nodes if node is not None and node.s_file_id is not None), None
+        )
+
+    async def _fits(
+        self, lost: Source, opening: AbstractAsyncContextManager[AsyncIterator[bytes]], take: Take
+    ) -> bool:
+        said = lost.remote.checksum or ""
+        digest = checksums.begin(said) if checksums.can_check(said) else None
+        at = 0
+        try:
+            async with opening as chunks:
+                async for chunk in chunks:
+                    await take(at, chunk)
+                    at += len(chunk)
+                    if digest is not None:
+                        await in_read_thread(digest.update, chunk)
+        except (NotFound, Changed, Forbidden, Unsupported) as error:
+            _log.debug("inode %d: what it was edited from is not there: %s", lost.ino, error)
+            return False
+        return at == lost.size and (digest is None or checksums.spelled(said, digest).lower() == said.lower())
