@@ -122,7 +122,7 @@ def test_pieces_in_any_order_make_the_block(pieces: list[tuple[int, int]], at: i
 
 
 def test_a_block_in_single_bytes_is_held_in_few_pieces() -> None:
-    data = random.Random(8).randbytes(4000)
+    data = random.Random(8).randbytes(2000)
     page = Page(BlockKey(Ino(1), ContentVersion(1), 0), 0, len(data))
     order = [*range(0, len(data), 2), *range(1, len(data), 2)]
     for count, at in enumerate(order, 1):

@@ -93,6 +93,8 @@ def test_contents_are_removed_from_disk(server: StandIn) -> None:
     account.delete("/f")
     assert account.read("/g") == b"x" * MIB
     account.write("/g", b"small")
+    assert len(list(blobs.iterdir())) == 1  # an old version of it
+    account.delete("/g")
     assert list(blobs.iterdir()) == []
 
 
