@@ -299,6 +299,20 @@ async def test_where_files_may_be_changed_and_none_created(
     assert account.read("/share/file") == NEW
 
 
+async def test_another_refusal_never_makes_it_a_put(
+    pieces: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    """Where files may be created it has another reason, and a PUT that is cut would leave the file cut."""
+    account.populate({"folder/file": OLD})
+    path = RemotePath("/folder/file")
+    found = (await pieces.stat(path)).version
+    server.faults.add(Answer(403), method="MOVE")
+    with pytest.raises(Forbidden):
+        await send(pieces, path, Condition(found))
+    assert server.requests.count("PUT", "/folder/file$") == 0
+    assert account.read("/folder/file") == OLD
+
+
 def takes_a_piece(server: StandIn) -> None:
     """Have a proxy in front of the server refuse bodies larger than a piece."""
     server.faults.add(
