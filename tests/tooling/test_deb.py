@@ -57,7 +57,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(MOMENT)},
+        env={**os.environ, "SOURCE_DATE_EPOCH": str(MOMENT), "DEB_BUILD_OPTIONS": "noopt"},  # quicker by half
         timeout=800,
     )
     assert done.returncode == 0, done.stderr
