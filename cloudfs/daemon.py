@@ -54,6 +54,7 @@ from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
+from cloudfs.wiping import wipe
 from cloudfs.works import Compose, Launch, Works, compose
 
 __all__ = ["Ready", "main"]
@@ -195,9 +196,22 @@ class _Handlers:
         return Unmounted(facts.pending, facts.pending_bytes)
 
 
-async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> None:
+class Condemned:
+    """Whether the account is to be wiped once it has ended."""
+
+    def __init__(self) -> None:
+        self.secret: str | None = None
+        """The app password that the server refuses; None: it is not to be wiped."""
+
+    async def heed(self, works: Works, stop: trio.Event) -> None:
+        """Have it end when the server says so."""
+        self.secret = await works.wait_for_wipe()
+        stop.set()
+
+
+async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> Condemned:
     """Mount and serve until a signal, an unmount or a failure; whatever it is, the mount is gone afterwards."""
-    notifier, caching, stop = Announcer(), KernelCaching(), trio.Event()
+    notifier, caching, stop, condemned = Announcer(), KernelCaching(), trio.Event(), Condemned()
     async with compose(launch, notifier, caching) as works, trio.open_nursery() as helpers:
         helpers.start_soon(_heed_signals, stop, works.reload)
         if works.names is not None:
@@ -214,12 +228,14 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
             log.info("mounted %s at %s", launch.name, place)
             ready.succeed(place)
             helpers.start_soon(manager.report, handlers.sentence, session.answers)
+            helpers.start_soon(condemned.heed, works, stop)
             if (where := launch.account.settings.metrics) is not None:
                 publishing = partial(publish, config.published_at(where), handlers.figures)
                 helpers.start_soon(partial(supervise, "figures", publishing, chance=random.Random()))  # noqa: S311  # jitter
         manager.notify("STOPPING=1")
         helpers.cancel_scope.cancel()
     log.info("unmounted %s", launch.name)
+    return condemned
 
 
 async def _run_then_stop(session: Session, stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
@@ -322,7 +338,9 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         place = claim(arguments.mount_point)
         _note(held, place, folders)
         os.chdir("/")  # hold no folder of the starting process busy
-        trio.run(serve, launch, place, ready, compose)
+        condemned = trio.run(serve, launch, place, ready, compose)
+        if condemned.secret is not None:
+            wipe(folders, name, config.load_account(folders, name), condemned.secret)
 
 
 def _note(held: Hold, place: str, folders: config.Folders) -> None:

@@ -150,6 +150,10 @@ class Works(Protocol):
         """Go on with the password that is kept now; UserError where it cannot be used."""
         ...
 
+    async def wait_for_wipe(self) -> str:
+        """Return once the server wants everything of the account removed from this device: with the app password."""
+        ...
+
     @property
     def traffic(self) -> Traffic:
         """What went over the account's connections."""
@@ -334,7 +338,7 @@ class _EngineWorks:
             deletions=self._held(),
             since=engine.connectivity.since,
             damaged=self._damaged(),
-            wipe_asked=engine.outages is not None and engine.outages.wipe_asked,
+            wipe_asked=engine.outages is not None and engine.outages.wipe.is_set(),
             changes=engine.watcher.channel.value,
             changes_since=engine.watcher.since,
             paused_since=engine.pause.since,
@@ -458,6 +462,13 @@ class _EngineWorks:
         with trio.move_on_after(_GREET_S):
             await self._engine.greet()
         return LoggedIn(connectivity.state.value, connectivity.reason)
+
+    async def wait_for_wipe(self) -> str:
+        if self._engine.outages is None:
+            await trio.sleep_forever()
+        else:
+            await self._engine.outages.wipe.wait()
+        return self._login.secret
 
     @property
     def traffic(self) -> Traffic:

@@ -8,6 +8,7 @@ from cloudfs.cli.common import client_of, holder_of
 from cloudfs.cli.output import paint, print_json
 from cloudfs.config import Folders, account_names, load_account
 from cloudfs.errors import UserError
+from cloudfs.wiped import find_wiped
 
 __all__ = ["list_accounts"]
 
@@ -38,6 +39,8 @@ def list_accounts(*, as_json: bool) -> None:
     width = max((len(line.name) for line in lines), default=0)
     for line in lines:
         print(f"{paint(line.name.ljust(width), 'bold')}  {_sentence(line)}")
+    for name, wiped in find_wiped(folders).items():
+        print(paint(wiped.sentence(name), "yellow"))
     if not lines:
         print("There is no account yet. Begin with `cloudfs login URL`.")
 

@@ -12,6 +12,7 @@ from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, dead_mounts
 from cloudfs.fuse.mounts import MountEntry
 from cloudfs.paths import is_below
+from cloudfs.wiped import find_wiped
 
 __all__ = [
     "account_at",
@@ -21,6 +22,7 @@ __all__ = [
     "in_units",
     "not_mounted",
     "pick",
+    "pick_known",
     "resolved",
     "version",
     "which_mount",
@@ -138,4 +140,19 @@ def pick(folders: Folders, account: str | None) -> str:
         mounted = [name for name in account_names(folders) if holder_of(folders, name)]
         if len(mounted) == 1:
             return mounted[0]
-    return pick_account(folders, account)
+    return pick_known(folders, account)
+
+
+def pick_known(folders: Folders, account: str | None) -> str:
+    """Return the named account, or the only one there is; UserError NO_ACCOUNT, also of one that was wiped."""
+    try:
+        return pick_account(folders, account)
+    except UserError as error:
+        wiped = find_wiped(folders)
+        if error.code is not ExitCode.NO_ACCOUNT or not wiped or (account is None and account_names(folders)):
+            raise
+        name = next(iter(wiped)) if account is None else account
+        if name not in wiped:
+            raise
+        hint = f"`cloudfs login {wiped[name].url} --account {name}` brings it back, where that is wanted."
+        raise UserError(wiped[name].sentence(name), hint=hint, code=ExitCode.NO_ACCOUNT) from error

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from cloudfs import config
-from cloudfs.cli.common import client_of, holder_of, version
+from cloudfs.cli.common import client_of, holder_of, pick_known, version
 from cloudfs.cli.login import explain
 from cloudfs.cli.output import Colour, clear_line, one_line, paint, print_json
 from cloudfs.config import Account, Folders, account_names
@@ -48,7 +48,7 @@ class Line(msgspec.Struct, frozen=True):
 def examine(account: str | None, *, fix: bool, offline: bool, as_json: bool) -> None:
     """Look at everything, mend what is safe where that is asked for; UserError UNWELL where a problem is left."""
     folders = Folders.from_environment()
-    names = account_names(folders) if account is None else [config.pick_account(folders, account)]
+    names = account_names(folders) if account is None else [pick_known(folders, account)]
     found = []
     for finding in _findings(folders, names, offline=offline):
         told = _mend(finding) if fix and finding.fix is not None else finding

@@ -45,6 +45,7 @@ from cloudfs.remote.loginflow import Granted, LoginFlow
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import context_of
 from cloudfs.secrets.stores import store_of
+from cloudfs.wiped import forget_wiped
 
 __all__ = ["explain", "log_in"]
 
@@ -338,6 +339,7 @@ def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str,
     # The secret first: an account that is listed can be mounted.
     keep(folders, name, wanted.store.kind, secret)
     config.save_account(folders, name, account)
+    forget_wiped(folders, name)
     if known is not None and known.secret_store != wanted.store.kind:
         _leave(folders, name, known.secret_store)
     return _Kept(name, site, former)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from cloudfs.config import Folders, pick_account, published_at
+from cloudfs.cli.common import pick_known
+from cloudfs.config import Folders, published_at
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, locate
 
@@ -37,7 +38,7 @@ def mount_account(
 ) -> None:
     """Mount; with `foreground` this process becomes the daemon and never returns."""
     folders = Folders.from_environment()
-    name = pick_account(folders, account)
+    name = pick_known(folders, account)
     options = ["--debug"] if debug else []
     options += [] if metrics is None else ["--metrics", _published(metrics)]
     if foreground:

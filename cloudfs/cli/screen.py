@@ -58,8 +58,7 @@ def _connection(status: Status) -> Iterator[str]:
     if status.state in _MEANING:
         yield f"{_NEXT}{_MEANING[status.state]}"
     if status.wipe_asked:
-        yield "  wipe        the server asks for a remote wipe of this device; nothing was removed. If it is lost or"
-        yield f"{_NEXT}given away: `cloudfs unmount`, then `cloudfs logout --discard-changes --keep-remote`"
+        yield "  wipe        the server asks for a remote wipe of this device: everything of the account goes"
     changes_since = time.strftime("%F %T", time.localtime(status.changes_since))
     yield f"  changes     {_CHANGES.get(status.changes, status.changes)} (since {changes_since})"
 

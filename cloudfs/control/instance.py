@@ -16,7 +16,7 @@ import msgspec
 
 from cloudfs.errors import ExitCode, UserError
 
-__all__ = ["Hold", "Holder", "find_holder", "hold"]
+__all__ = ["LOCK_NAME", "Hold", "Holder", "find_holder", "hold"]
 
 LOCK_NAME = "lock"
 

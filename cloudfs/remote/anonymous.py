@@ -18,7 +18,7 @@ from cloudfs.remote.exchange import Request
 from cloudfs.remote.protocol import Health
 from cloudfs.remote.transport import Limits, Transport
 
-__all__ = ["asks_for_wipe", "health"]
+__all__ = ["asks_for_wipe", "health", "tell_wiped"]
 
 
 class _Wipe(msgspec.Struct, frozen=True):
@@ -41,17 +41,28 @@ async def asks_for_wipe(
     For after a refused login only: the server takes the question for the beginning of the wipe, tells the user so, and
     answers ten of these in five minutes. Raises RemoteError.
     """
-    form = f"token={quote(app_password, safe='')}".encode()
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    request = Request("POST", f"{base_url}index.php/core/wipe/check", "login", headers, form, follow=False)
     async with _asking(base_url, tls, limits) as transport:
-        reply = await transport.fetch(request, 200, 404)
+        reply = await transport.fetch(_about_wipe(base_url, "check", app_password), 200, 404)
     if reply.status == 404:
         return False
     try:
         return msgspec.json.decode(reply.body, type=_Wipe).wipe
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False  # a page of somebody in between
+
+
+async def tell_wiped(
+    base_url: str, app_password: str, tls: ssl.SSLContext, limits: Limits | None = None
+) -> None:
+    """Say that this device was wiped: the server tells the user, and forgets the app password. Raises RemoteError."""
+    async with _asking(base_url, tls, limits) as transport:
+        await transport.fetch(_about_wipe(base_url, "success", app_password), 200, 404)
+
+
+def _about_wipe(base_url: str, what: str, app_password: str) -> Request:
+    form = f"token={quote(app_password, safe='')}".encode()
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    return Request("POST", f"{base_url}index.php/core/wipe/{what}", "login", headers, form, follow=False)
 
 
 @asynccontextmanager

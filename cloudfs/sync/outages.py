@@ -1,7 +1,7 @@
 """Asks the server what can be asked while it refuses everything else: is maintenance over, is this device to be wiped?
 
 SOURCE: protocol.md §11: in maintenance status.php goes on answering, at a tenth of the price of a failing request; and
-a login that is refused may be that of a lost device whose owner wants everything removed. That is only told for now.
+a login that is refused may be that of a lost device whose owner wants everything removed (`wiping` does so).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Outages:
         self._server = server
         self._greet = greet
         self._ended_at = float("-inf")
-        self.wipe_asked = False
+        self.wipe = trio.Event()
         """The server wants everything of this account removed from this device."""
         connectivity.standstill.watched = True
 
@@ -100,20 +100,17 @@ class Outages:
                     nursery.start_soon(self._ask_for_wipe)
                     await login_is_good.wait()
                     scope.cancel()
-            self.wipe_asked = False
 
     async def _ask_for_wipe(self) -> None:
         pause_s = _AGAIN_S
         while True:
             try:
-                self.wipe_asked = await self._server.asks_for_wipe()
+                if await self._server.asks_for_wipe():
+                    _log.warning("the server asks for a remote wipe of this device")
+                    self.wipe.set()
             except RemoteError as error:
                 _log.info("cannot ask whether this device is to be wiped: %s", error)
             else:
-                break
+                return
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LATEST_S)
-        if self.wipe_asked:
-            _log.warning(
-                "the server asks for a remote wipe of this device; nothing was removed, that is for a person"
-            )

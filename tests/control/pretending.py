@@ -64,6 +64,9 @@ class PretendedWorks:
     async def log_in(self) -> LoggedIn:
         return LoggedIn("online")
 
+    async def wait_for_wipe(self) -> str:
+        return await trio.sleep_forever()
+
     @property
     def traffic(self) -> Traffic:
         return Traffic()

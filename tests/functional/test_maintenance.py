@@ -1,4 +1,4 @@
-"""Maintenance of a whole server, and a device that is to be wiped, as the engine meets them over HTTP."""
+"""Maintenance of a whole server, as the engine meets it over HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cloudfs.sync import outages
 from cloudfs.sync.connectivity import State
 from tests.functional.drivers import read, write
-from tests.functional.stages import USER, MountStage, VfsStage
+from tests.functional.stages import USER, VfsStage
 from tests.servers import StandIn
 from tests.servers.standin.faults import Answer
 from tests.servers.standin.log import Record
@@ -83,27 +83,3 @@ def test_throttling_names_the_time(stage: VfsStage, server: StandIn) -> None:
     later = [it.came_at_s - refused.came_at_s for it in server.requests]
     # What was let in before the answer came may arrive right after it.
     assert not [seconds for seconds in later if 0.5 < seconds < 1.9], "nothing at all is sent before"
-
-
-@pytest.mark.mount
-def test_a_remote_wipe_is_told(tmp_path: Path, server: StandIn) -> None:
-    stage = MountStage(tmp_path / "home", server, settings="listing_ttl_s = 0")
-    try:
-        (stage.mount_point / "known").write_bytes(b"known")
-        stage.sync()
-        (secret,) = server.site.users.get(USER).app_passwords  # type: ignore[union-attr]
-        server.account(USER).mark_for_wipe(secret)
-        (stage.mount_point / "pending").write_bytes(b"pending")
-        stage.wait(lambda: stage.status()["wipe_asked"] is True)
-        said = stage.cloudfs("status").stdout
-        assert "the server asks for a remote wipe of this device; nothing was removed" in said
-        assert "needs-login" in said
-        assert (stage.mount_point / "pending").read_bytes() == b"pending"
-        log = (stage.home / "state/a/daemon.log").read_text()
-        assert "remote wipe" in log
-        assert secret not in log
-        asked = [it for it in server.requests if it.path.endswith("/core/wipe/check")]
-        assert len(asked) == 1
-        assert "authorization" not in asked[0].headers
-    finally:
-        stage.close()
