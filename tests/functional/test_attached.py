@@ -1,7 +1,7 @@
 """What people attached to a document is there after it was saved, on a real Nextcloud.
 
-What a save sends is in `test_saves`, and that this keeps the file id; here stands what hangs on that: shares, with a person
-and by a link, tags, comments, the mark of a favourite, and the version history. The stand-in has the id alone.
+What a save sends is in `test_saves`, and that this keeps the file id; here stands what hangs on that: shares, with a
+person and by a link, tags, comments, the mark of a favourite, and the version history. The stand-in has the id alone.
 """
 
 from __future__ import annotations
