@@ -25,10 +25,11 @@ from cloudfs.errors import (
 from cloudfs.paths import ROOT_PATH, NameRules, encode
 from cloudfs.remote import dialect, ocs, push
 from cloudfs.remote.address import Address, parse_address
+from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.hrefs import Place, origin_of
-from cloudfs.remote.multistatus import Listing, parse_members
+from cloudfs.remote.multistatus import parse_members
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context

@@ -10,8 +10,9 @@ import msgspec
 from cloudfs.errors import Forbidden, ProtocolViolation, RemoteError, Unsupported
 from cloudfs.paths import ROOT_PATH, parent_of
 from cloudfs.remote import dialect
+from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import Reply
-from cloudfs.remote.multistatus import Listing, ListingParser
+from cloudfs.remote.multistatus import ListingParser
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 

@@ -10,8 +10,9 @@ from cloudfs.errors import Unsupported
 from cloudfs.paths import ROOT_PATH, UnrepresentableName
 from cloudfs.remote import dialect, queries
 from cloudfs.remote.connect import Site
+from cloudfs.remote.entries import entry_of
 from cloudfs.remote.exchange import Request
-from cloudfs.remote.multistatus import entry_of, parse_members
+from cloudfs.remote.multistatus import parse_members
 from cloudfs.remote.session import Session
 from cloudfs.types import RemoteEntry, RemotePath
 

@@ -9,8 +9,9 @@ import pytest
 
 from cloudfs.errors import ProtocolViolation, ServerFault
 from cloudfs.remote.bodies import Inflater
+from cloudfs.remote.entries import Listing
 from cloudfs.remote.hrefs import Place
-from cloudfs.remote.multistatus import Listing, ListingParser, parse_error, parse_members
+from cloudfs.remote.multistatus import ListingParser, parse_error, parse_members
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
 PLACE = Place("http://h/dav/")
