@@ -2,7 +2,9 @@
 
 A listing is whole or it is nothing: whatever is wrong with one (cut, no XML, an href outside the root, one name
 twice, an object without its kind) raises ProtocolViolation, and nothing of it may be believed. A member whose name
-no file here can have is no such thing: it is left out and counted.
+no file here can have is no such thing: it is left out and counted. Neither is a file of which the server has yet to
+find out the size (-1, in an external storage that it has not looked through): without a size nothing can be read, and
+with a wrong one wrong bytes would be, so it is left out, too, and named.
 """
 
 from __future__ import annotations
@@ -16,16 +18,24 @@ from cloudfs.remote.hrefs import Place
 from cloudfs.remote.multistatus import Member
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
-__all__ = ["Listing", "entry_of"]
+__all__ = ["Listing", "SizeUnknown", "entry_of"]
 
 _MOST_MEMBERS = 500_000
 """Each member takes about 700 bytes until it is in the database: a listing that never ends must not take all memory."""
 
 
+_UNKNOWN = {"-1", "-2"}
+"""Nextcloud's "not computed" and "unknown" (protocol.md §2.1)."""
+
+
+class SizeUnknown(ProtocolViolation):
+    """A file is there, and the server does not say how large it is."""
+
+
 def entry_of(member: Member, place: Place, folder: RemotePath) -> RemoteEntry | None:
     """Turn a member of a listing of `folder` into an entry; None where it vanished meanwhile (404).
 
-    Raises UnrepresentableName for one that no file here can be.
+    Raises UnrepresentableName for one that no file here can be, and SizeUnknown.
     """
     try:
         path = place.path_of(member.href, folder)
@@ -60,7 +70,10 @@ def entry_of(member: Member, place: Place, folder: RemotePath) -> RemoteEntry | 
 
 
 def _size(found: dict[str, str], path: RemotePath) -> int:
-    size = _natural(found.get("d:getcontentlength") or found.get("oc:size"))
+    text = found.get("d:getcontentlength") or found.get("oc:size")
+    if text in _UNKNOWN:
+        raise SizeUnknown("the server does not know the size of a file yet", subject=path)
+    size = _natural(text)
     if size is None:
         raise ProtocolViolation("a file is listed without its size", subject=path)
     return size
@@ -79,6 +92,8 @@ class Listing:
     """Members left out, of a listing with depth 1: their names cannot be had here, or are another's in NFC."""
     first_hidden: str
     """The href of the first of them, as it came."""
+    unsized: list[RemotePath]
+    """Files left out, as their size is not known."""
 
     def __init__(
         self, place: Place, folder: RemotePath, depth: int | None, *, most_members: int = _MOST_MEMBERS
@@ -93,6 +108,7 @@ class Listing:
         """Members spelled in another form than NFC, with their hrefs, by spelling."""
         self.hidden_members = 0
         self.first_hidden = ""
+        self.unsized = []
 
     def admit(self, members: list[Member]) -> Iterator[RemoteEntry]:
         """Yield the entries of these members; ProtocolViolation for what the request cannot have meant.
@@ -118,6 +134,11 @@ class Listing:
     def _entry(self, member: Member) -> RemoteEntry | None:
         try:
             return entry_of(member, self._place, self._folder)
+        except SizeUnknown as error:
+            if self._depth == 0:
+                raise
+            self.unsized.append(RemotePath(error.subject))
+            return None
         except UnrepresentableName as error:
             if self._depth != 1:
                 raise ProtocolViolation(str(error), subject=self._folder) from error
