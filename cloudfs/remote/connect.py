@@ -241,6 +241,7 @@ async def _nextcloud_features(
         checksums=True,
         conditional_put=True,
         chunking=bool(_section(data.capabilities, "dav").get("chunking")),
+        piece_bytes=_largest_piece(_section(data.capabilities, "files")),
         bulk=bool(_section(data.capabilities, "dav").get("bulkupload")),
         depth_infinity=_lists_trees(data.capabilities),
         deep_etags=True,
@@ -255,6 +256,12 @@ def _lists_trees(capabilities: Mapping[str, Any]) -> bool:
     """Tell Nextcloud, always on, from ownCloud 10, off by default and told by a capability (protocol.md §15.2)."""
     propfind = _section(capabilities, "dav").get("propfind")
     return bool(propfind.get("depth_infinity")) if isinstance(propfind, dict) else True
+
+
+def _largest_piece(files: Mapping[str, Any]) -> int:
+    """Return how large pieces of an upload may be (`files.chunked_upload`, from Nextcloud 31), 0 where it is open."""
+    told = _section(files, "chunked_upload").get("max_size")
+    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else 0
 
 
 def _push_url(announced: Mapping[str, Any], base_url: str) -> str:

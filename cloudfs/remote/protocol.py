@@ -61,6 +61,8 @@ class Features(msgspec.Struct, frozen=True):
     """
     chunking: bool = False
     """Takes large files in pieces and puts them together itself: Nextcloud's uploads collection."""
+    piece_bytes: int = 0
+    """So large may one piece, or a file in one request, be at most; 0: nothing is said about that."""
     bulk: bool = False
     """Takes many small new files in one request: see `Remote.put_bulk`."""
     depth_infinity: bool = False
