@@ -246,6 +246,7 @@ async def _nextcloud_features(
         depth_infinity=_lists_trees(data.capabilities),
         deep_etags=True,
         push_url=_push_url(_section(data.capabilities, "notify_push"), base_url),
+        push_token_url=_push_token_url(_section(data.capabilities, "notify_push"), base_url),
         name_rules=dialect.nextcloud_names(_section(data.capabilities, "files")),
     )
     await _check_root(transport, root_url, features)
@@ -271,6 +272,16 @@ def _push_url(announced: Mapping[str, Any], base_url: str) -> str:
         return ""
     try:
         return push.based_on(str(endpoints.get("websocket")), base_url)
+    except ValueError:
+        return ""
+
+
+def _push_token_url(announced: Mapping[str, Any], base_url: str) -> str:
+    """Return where a token for one login to the push server is had, on the origin that was typed (protocol.md §12)."""
+    endpoints = announced.get("endpoints")
+    told = endpoints.get("pre_auth") if isinstance(endpoints, dict) else None
+    try:
+        return push.moved_to(str(told), base_url, {"http", "https"}) if told else ""
     except ValueError:
         return ""
 

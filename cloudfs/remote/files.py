@@ -15,6 +15,7 @@ import httpx
 import trio
 
 from cloudfs.errors import (
+    NotAuthenticated,
     Unreachable,
     Unsupported,
 )
@@ -306,18 +307,20 @@ class WebdavRemote:
         )
 
     async def follow_changes(self, connected: Callable[[], None], heard: Callable[[Pushed], None]) -> None:
-        """Listen to notify_push."""
+        """Listen to notify_push, with a token for the login where one is had."""
         url = self.features.push_url
         if not url or origin_of("http" + url.removeprefix("ws")) != self._session.place.origin:
             raise Unsupported("the server does not tell of changes by itself", subject=ROOT_PATH)
-        await push.follow(
-            url,
-            self._site.user,
-            self._password,
-            push.Ear(connected, heard),
-            tls=self._tls,
-            user_agent=default_user_agent(),
-        )
+        user, password, ear = self._site.user, self._password, push.Ear(connected, heard)
+        login = await push.login_for(self._session, self.features.push_token_url, user, password)
+        agent = default_user_agent()
+        try:
+            await push.follow(url, *login, ear, tls=self._tls, user_agent=agent)
+        except NotAuthenticated:
+            if login == (user, password):
+                raise
+            # The token was too old, or of another server than the one that was asked: by the other way, then.
+            await push.follow(url, user, password, ear, tls=self._tls, user_agent=agent)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -70,6 +70,8 @@ class Features(msgspec.Struct, frozen=True):
     """A folder's ETag changes with everything below it, in the same moment."""
     push_url: str = ""
     """The websocket on which the server tells of changes, on the origin of the account; "" where it has none."""
+    push_token_url: str = ""
+    """Where a word is had that is good for one login there, so that no password goes over it; "" where it is not."""
     name_rules: NameRules = NameRules()
 
     @property
