@@ -105,10 +105,13 @@ class RemoteEntry(msgspec.Struct, frozen=True, gc=False):
     fingerprint: str | None = None
     """Nextcloud's oc:data-fingerprint, one for the whole server: another one means that a backup was restored."""
     hidden_members: int = 0
-    """Of a folder, in its own listing: members left out because no file here can have their names.
+    """Of a folder, in its own listing: members left out because no file here can have their names, and `unsized`.
 
     The members that are listed are then not all there are: what would take the others along must not be done.
     """
+    unsized: tuple[str, ...] = ()
+    """Of a folder, in its own listing: names of files whose size the server does not know yet. They are there, and
+    nothing else can be said of them."""
     spelling: str | None = None
     """The last segment as the server spells it, where that is not our path's NFC. A server that compares bytes knows it
     by that alone."""

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -370,7 +370,7 @@ class Lister:
         if self._replaced(folder, own):
             await self._vanished(ino, alone=coming is not None)
             return True
-        left_out = _LeftOut(self._store.nodes, ino, touched)
+        left_out = _LeftOut(self._store.nodes, ino, touched, own.unsized)
         compared = await compare(self._store, ino, members)
         self._tell_of_others(ino, compared, left_out.in_doubt)
         if coming is None and await self._leave(ino, compared):
@@ -484,11 +484,13 @@ class Lister:
 class _LeftOut:
     """The names of which a listing that is under way says nothing, from now on; asked once more, there may be more."""
 
-    def __init__(self, nodes: Nodes, folder: Ino, touched: Mapping[Ino, set[str]]) -> None:
+    def __init__(
+        self, nodes: Nodes, folder: Ino, touched: Mapping[Ino, set[str]], unsized: Iterable[str]
+    ) -> None:
         self._nodes = nodes
         self._folder = folder
         self._touched = touched
-        self._names: set[str] = set()
+        self._names = set(unsized)
         self.in_doubt = nodes.names_in_doubt(folder)
         """As it was at the beginning."""
         self()

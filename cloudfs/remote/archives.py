@@ -173,6 +173,7 @@ def members(body: bytes, sizes: Mapping[str, int]) -> dict[str, bytes]:
         NotImplementedError,
         RuntimeError,
         ValueError,
+        OverflowError,
         OSError,
     ) as error:
         # What zipfile raises for what is none, or is cut: found with Hypothesis.

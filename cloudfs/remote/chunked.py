@@ -118,8 +118,11 @@ class _Upload:
         limits = session.transport.limits
         first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
         smallest = min(SMALLEST_PIECE_BYTES, limits.piece_bytes)
-        self._piece_bytes = max(first, smallest, -(-parcel.size // _MOST_PIECES))
-        self._largest_bytes = max(_LARGEST_PIECE_BYTES, self._piece_bytes)
+        most = session.features.piece_bytes or _LARGEST_PIECE_BYTES
+        self._least_bytes = -(-parcel.size // _MOST_PIECES)
+        """Below that they would be too many, whatever the server wants."""
+        self._piece_bytes = max(min(max(first, smallest), most), self._least_bytes)
+        self._largest_bytes = max(min(_LARGEST_PIECE_BYTES, most), self._piece_bytes)
         self._pieces: dict[str, int] = {}
         """Name and length of what the server has by now."""
         self._goes_on = False
@@ -309,8 +312,8 @@ class _Upload:
         if took_s < _QUICK_S:
             self._piece_bytes = min(self._piece_bytes * 2, self._largest_bytes)
         elif took_s > _SLOW_S:
-            smallest = max(SMALLEST_PIECE_BYTES, -(-self._parcel.size // _MOST_PIECES))
-            self._piece_bytes = max(self._piece_bytes // 2, smallest)
+            smallest = min(SMALLEST_PIECE_BYTES, self._largest_bytes)
+            self._piece_bytes = max(self._piece_bytes // 2, smallest, self._least_bytes)
 
     async def _forget(self) -> None:
         with suppress(RemoteError):
@@ -336,10 +339,14 @@ class _Upload:
 
 
 def fits_whole(session: Session, size: int) -> bool:
-    """Tell whether a new file is better sent in one request: not where a limit would have that take long."""
+    """Tell whether a new file is better sent in one request: not where a limit would have that take long.
+
+    Nor where the server wants smaller ones: whoever set that had a proxy's limit in mind, or its patience.
+    """
     transport = session.transport
     most = transport.sent_within(_SLOW_S, transport.limits.whole_bytes)
-    return size <= max(most, min(SMALLEST_PIECE_BYTES, transport.limits.whole_bytes))
+    most = max(most, min(SMALLEST_PIECE_BYTES, transport.limits.whole_bytes))
+    return size <= min(most, session.features.piece_bytes or most)
 
 
 def _name(number: int) -> str:

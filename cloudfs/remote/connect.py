@@ -25,10 +25,11 @@ from cloudfs.errors import (
 from cloudfs.paths import ROOT_PATH, NameRules, encode
 from cloudfs.remote import dialect, ocs, push
 from cloudfs.remote.address import Address, parse_address
+from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.hrefs import Place, origin_of
-from cloudfs.remote.multistatus import Listing, parse_members
+from cloudfs.remote.multistatus import parse_members
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context
@@ -240,10 +241,12 @@ async def _nextcloud_features(
         checksums=True,
         conditional_put=True,
         chunking=bool(_section(data.capabilities, "dav").get("chunking")),
+        piece_bytes=_largest_piece(_section(data.capabilities, "files")),
         bulk=bool(_section(data.capabilities, "dav").get("bulkupload")),
         depth_infinity=_lists_trees(data.capabilities),
         deep_etags=True,
         push_url=_push_url(_section(data.capabilities, "notify_push"), base_url),
+        push_token_url=_push_token_url(_section(data.capabilities, "notify_push"), base_url),
         name_rules=dialect.nextcloud_names(_section(data.capabilities, "files")),
     )
     await _check_root(transport, root_url, features)
@@ -256,6 +259,12 @@ def _lists_trees(capabilities: Mapping[str, Any]) -> bool:
     return bool(propfind.get("depth_infinity")) if isinstance(propfind, dict) else True
 
 
+def _largest_piece(files: Mapping[str, Any]) -> int:
+    """Return how large pieces of an upload may be (`files.chunked_upload`, from Nextcloud 31), 0 where it is open."""
+    told = _section(files, "chunked_upload").get("max_size")
+    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else 0
+
+
 def _push_url(announced: Mapping[str, Any], base_url: str) -> str:
     """Return where the server tells of changed files, "" where it does not."""
     endpoints, kinds = announced.get("endpoints"), announced.get("type")
@@ -263,6 +272,16 @@ def _push_url(announced: Mapping[str, Any], base_url: str) -> str:
         return ""
     try:
         return push.based_on(str(endpoints.get("websocket")), base_url)
+    except ValueError:
+        return ""
+
+
+def _push_token_url(announced: Mapping[str, Any], base_url: str) -> str:
+    """Return where a token for one login to the push server is had, on the origin that was typed (protocol.md §12)."""
+    endpoints = announced.get("endpoints")
+    told = endpoints.get("pre_auth") if isinstance(endpoints, dict) else None
+    try:
+        return push.moved_to(str(told), base_url, {"http", "https"}) if told else ""
     except ValueError:
         return ""
 

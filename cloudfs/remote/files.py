@@ -1,7 +1,7 @@
 """`WebdavRemote`: the `Remote` of Nextcloud accounts and of any WebDAV folder.
 
-The work is done by the neighbours: `listings` (what exists), `reading` (bytes of one version), `conditions` (changes
-under a condition), `connect` (what the server is), `storing` (uploads: `chunked` in pieces, `bulk` many together),
+The work is done by the neighbours: `listings` (what exists), `reading` (bytes of one version), `changing` (everything
+but contents), `connect` (what the server is), `storing` (uploads: `chunked` in pieces, `bulk` many together),
 `archives` (small files down), `versions` (old contents), each on the same `Session`.
 """
 
@@ -15,38 +15,28 @@ import httpx
 import trio
 
 from cloudfs.errors import (
-    AlreadyExists,
-    Changed,
-    Forbidden,
-    NotFound,
-    ParentMissing,
-    ProtocolViolation,
-    RemoteError,
-    ServerFault,
+    NotAuthenticated,
     Unreachable,
     Unsupported,
 )
-from cloudfs.paths import ROOT_PATH, parent_of
+from cloudfs.paths import ROOT_PATH
 from cloudfs.remote import (
     anonymous,
     attached,
     bulk,
-    conditions,
     connect,
-    dialect,
-    etags,
     listings,
     ocs,
     push,
-    queries,
     reading,
     retries,
     search,
     versions,
 )
 from cloudfs.remote.archives import Archives
+from cloudfs.remote.changing import Changing
 from cloudfs.remote.connect import Site
-from cloudfs.remote.exchange import Lane, WholeReply
+from cloudfs.remote.exchange import Lane
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.limiting import Traffic
 from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, Pushed, Space
@@ -88,6 +78,7 @@ class WebdavRemote:
         self._session = Session(transport, Place(site.root_url), site.features)
         self._tell_of_sessions()
         self._archives = Archives(self._session, site)
+        self._changing = Changing(self._session, self.stat)
         self._storing = Storing(self._session, site, self.stat)
 
     def __repr__(self) -> str:
@@ -144,7 +135,7 @@ class WebdavRemote:
         )
         self._tell_of_sessions()
         self._archives.forget()
-        self._keeps_checksums = False
+        self._storing.forget()
         return self._session.features
 
     def _tell_of_sessions(self) -> None:
@@ -285,80 +276,27 @@ class WebdavRemote:
 
     async def make_folder(self, path: RemotePath, *, mtime_s: int | None = None) -> Stored:
         """MKCOL; on Nextcloud with the modification time in the same request."""
-        headers: dict[str, str] = {}
-        content = b""
-        if mtime_s is not None and self.features.nextcloud:
-            headers["Content-Type"] = queries.XML_TYPE
-            content = queries.mkcol({"d:lastmodified": str(dialect.clamp_mtime(mtime_s))})
-        if not self.features.conditional_put and await conditions.look(self._session, path):
-            # rclone answers 201 to a MKCOL of what exists (protocol.md §15.2).
-            raise AlreadyExists("it already exists on the server", subject=path)
-        request = self._session.request("MKCOL", path, headers, content, folder=True)
-        try:
-            reply = await conditions.change(self._session, request, 200, 201)
-        except ServerFault as error:
-            # Apache 2.4 answers 400 where a file has the name (measured).
-            if error.temporary or not await conditions.look(self._session, path):
-                raise
-            raise AlreadyExists(
-                "it already exists on the server", subject=path, status=error.status
-            ) from error
-        conditions.refuse_page(reply, "MKCOL", path)
-        kept = bool(content) and mtime_s == dialect.clamp_mtime(mtime_s or 0)
-        return Stored(
-            etag="",
-            file_id=dialect.file_id(reply.headers, self.features),
-            modified_s=dialect.clamp_mtime(mtime_s) if content and mtime_s is not None else None,
-            mtime_kept=kept,
-        )
+        return await self._changing.make_folder(path, mtime_s)
 
     async def move(
         self, source: RemotePath, target: RemotePath, *, expect: RemoteVersion | None = None
     ) -> Stored:
         """MOVE with Overwrite: F."""
-        try:
-            reply = await self._send_to("MOVE", source, target, expect)
-        except AlreadyExists as error:
-            # With two conditions on one request, 412 does not say which of them failed.
-            if expect is None or await conditions.look(self._session, target):
-                raise
-            raise Changed("it was changed on the server", subject=source, status=error.status) from error
-        return await self._stored_copy(reply, target)
+        return await self._changing.move(source, target, expect)
 
     async def copy(self, source: RemotePath, target: RemotePath) -> Stored:
         """COPY with Overwrite: F."""
-        return await self._stored_copy(await self._send_to("COPY", source, target, None), target)
+        return await self._changing.copy(source, target)
 
     async def delete(self, path: RemotePath, *, expect: RemoteVersion | None = None) -> None:
         """DELETE; a file on Nextcloud with If-Match, elsewhere compared right before as well."""
-        request = self._session.request("DELETE", path, silence_s=self._session.transport.limits.change_s)
-        if expect is None:
-            reply = await conditions.change(self._session, request, 200, 202, 204)
-        else:
-            reply = await conditions.conditionally(
-                self._session, request, Condition(expect), 200, 202, 204, trusted=self.features.nextcloud
-            )
-        conditions.refuse_page(reply, "DELETE", path)
+        await self._changing.delete(path, expect)
 
     async def set_mtime(
         self, path: RemotePath, mtime_s: int, *, expect: RemoteVersion | None = None
     ) -> int | None:
-        """PROPPATCH d:lastmodified; nothing is asked of servers that are not known to keep it.
-
-        Apache answers 200 to it and only stores a property of that name (protocol.md §15.2).
-        """
-        if not self.features.sets_mtime:
-            return None
-        wanted = dialect.clamp_mtime(mtime_s)
-        content = queries.proppatch({"d:lastmodified": str(wanted)})
-        request = self._session.request("PROPPATCH", path, {"Content-Type": queries.XML_TYPE}, content)
-        if expect is None:
-            reply = await conditions.change(self._session, request, 207)
-        else:
-            reply = await conditions.conditionally(
-                self._session, request, Condition(expect), 207, trusted=self.features.nextcloud
-            )
-        return wanted if connect.all_kept(reply.body) else None
+        """PROPPATCH d:lastmodified; nothing is asked of servers that are not known to keep it."""
+        return await self._changing.set_mtime(path, mtime_s, expect)
 
     async def identify(self, ids: Sequence[str]) -> Sequence[RemoteEntry]:
         """SEARCH by file ids."""
@@ -369,66 +307,24 @@ class WebdavRemote:
         )
 
     async def follow_changes(self, connected: Callable[[], None], heard: Callable[[Pushed], None]) -> None:
-        """Listen to notify_push."""
+        """Listen to notify_push, with a token for the login where one is had."""
         url = self.features.push_url
         if not url or origin_of("http" + url.removeprefix("ws")) != self._session.place.origin:
             raise Unsupported("the server does not tell of changes by itself", subject=ROOT_PATH)
-        await push.follow(
-            url,
-            self._site.user,
-            self._password,
-            push.Ear(connected, heard),
-            tls=self._tls,
-            user_agent=default_user_agent(),
-        )
+        user, password, ear = self._site.user, self._password, push.Ear(connected, heard)
+        login = await push.login_for(self._session, self.features.push_token_url, user, password)
+        agent = default_user_agent()
+        try:
+            await push.follow(url, *login, ear, tls=self._tls, user_agent=agent)
+        except NotAuthenticated:
+            if login == (user, password):
+                raise
+            # The token was too old, or of another server than the one that was asked: by the other way, then.
+            await push.follow(url, user, password, ear, tls=self._tls, user_agent=agent)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.transport.aclose()
-
-    async def _send_to(
-        self, method: str, source: RemotePath, target: RemotePath, expect: RemoteVersion | None
-    ) -> WholeReply:
-        # The default of Overwrite is T: it would delete a whole folder that has the name (protocol.md, rule 8).
-        headers = {"Destination": self._session.place.url_of(target), "Overwrite": "F"}
-        if expect is not None and self.features.nextcloud and etags.can_match(expect.etag):
-            headers["If-Match"] = etags.if_match(expect.etag)
-        elif expect is not None:
-            await conditions.compare(self._session, source, Condition(expect))
-        silence_s = self._session.transport.limits.change_s
-        request = self._session.request(method, source, headers, silence_s=silence_s)
-        try:
-            reply = await conditions.change(self._session, request, 200, 201, 204)
-        except (Forbidden, ServerFault) as error:
-            if self.features.nextcloud:
-                raise
-            raise await self._why_not_moved(source, target, error) from error
-        conditions.refuse_page(reply, method, source)
-        return reply
-
-    async def _why_not_moved(self, source: RemotePath, target: RemotePath, error: RemoteError) -> RemoteError:
-        """Look what a vague refusal means: for both absences rclone 1.75.2 says 403, Apache 2.4 500 (measured)."""
-        if await conditions.look(self._session, source) is None:
-            return NotFound("it does not exist on the server", subject=source, status=error.status)
-        if await conditions.look(self._session, parent_of(target)) is None:
-            return ParentMissing(
-                "its folder does not exist on the server", subject=target, status=error.status
-            )
-        return error
-
-    async def _stored_copy(self, reply: WholeReply, target: RemotePath) -> Stored:
-        etag = etags.of_headers(reply.headers)
-        file_id = dialect.file_id(reply.headers, self.features)
-        if etag or file_id:
-            return Stored(etag, file_id)
-        try:
-            entry = await self.stat(target)
-        except NotFound as error:
-            # wsgidav 4.4.0 cuts the target's name at `?` or `;` (measured).
-            raise ProtocolViolation("the server put it elsewhere than asked", subject=target) from error
-        except RemoteError:
-            return Stored("", None)  # done all the same: not knowing the ETag is no failure
-        return Stored(entry.version.etag, entry.file_id, entry.version.modified_s)
 
 
 def _auth(site: Site, password: str) -> httpx.Auth | None:

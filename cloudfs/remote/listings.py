@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 import msgspec
@@ -10,12 +11,15 @@ import msgspec
 from cloudfs.errors import Forbidden, ProtocolViolation, RemoteError, Unsupported
 from cloudfs.paths import ROOT_PATH, parent_of
 from cloudfs.remote import dialect
+from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import Reply
-from cloudfs.remote.multistatus import Listing, ListingParser
+from cloudfs.remote.multistatus import ListingParser
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 
 __all__ = ["Branches", "list_folder", "list_tree", "stat"]
+
+_log = logging.getLogger(__name__)
 
 
 async def stat(session: Session, path: RemotePath) -> RemoteEntry:
@@ -48,7 +52,11 @@ async def list_folder(session: Session, path: RemotePath) -> tuple[RemoteEntry, 
         raise Unsupported("it is a file, not a folder", subject=path)
     if listing.hidden_members:
         session.tell_hidden(path, listing.hidden_members, listing.first_hidden)
-        own = msgspec.structs.replace(own, hidden_members=listing.hidden_members)
+    if listing.unsized:
+        _log.info("%s: the server does not know the sizes of %d files yet", path, len(listing.unsized))
+    if hidden := listing.hidden_members + len(listing.unsized):
+        names = tuple(unsized.rpartition("/")[2] for unsized in listing.unsized)
+        own = msgspec.structs.replace(own, hidden_members=hidden, unsized=names)
     return dialect.check_entry(own, session.features), members
 
 
@@ -64,6 +72,7 @@ async def list_tree(
         async with session.open(request, 207) as reply, aclosing(_entries(reply, listing)) as entries:
             async for entry in entries:
                 branches.add(dialect.check_entry(entry, session.features))
+            branches.lack(parent_of(unsized) for unsized in listing.unsized)
     except RemoteError as error:
         raise _refused_tree(error) from error
     return branches.whole()
@@ -88,6 +97,11 @@ class Branches:
         self._folders: dict[RemotePath, RemoteEntry] = {}
         self._members: dict[RemotePath, list[RemoteEntry]] = {}
         self._deepest = 0
+        self._lacking: set[RemotePath] = set()
+
+    def lack(self, folders: Iterable[RemotePath]) -> None:
+        """Not all members of these were listed."""
+        self._lacking.update(folders)
 
     def add(self, entry: RemoteEntry) -> None:
         """Take the next object of the reply; Unsupported where the root is a file."""
@@ -125,7 +139,7 @@ class Branches:
         elsewhere. What is mounted from another storage may be asleep or still be looked through by the server, and is
         not believed at all; nor is the emptiness of a received share.
         """
-        if "M" in (folder.permissions or ""):
+        if "M" in (folder.permissions or "") or folder.path in self._lacking:
             return False
         if self._members.get(folder.path):
             return True

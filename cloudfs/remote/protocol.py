@@ -61,6 +61,8 @@ class Features(msgspec.Struct, frozen=True):
     """
     chunking: bool = False
     """Takes large files in pieces and puts them together itself: Nextcloud's uploads collection."""
+    piece_bytes: int = 0
+    """So large may one piece, or a file in one request, be at most; 0: nothing is said about that."""
     bulk: bool = False
     """Takes many small new files in one request: see `Remote.put_bulk`."""
     depth_infinity: bool = False
@@ -68,6 +70,8 @@ class Features(msgspec.Struct, frozen=True):
     """A folder's ETag changes with everything below it, in the same moment."""
     push_url: str = ""
     """The websocket on which the server tells of changes, on the origin of the account; "" where it has none."""
+    push_token_url: str = ""
+    """Where a word is had that is good for one login there, so that no password goes over it; "" where it is not."""
     name_rules: NameRules = NameRules()
 
     @property

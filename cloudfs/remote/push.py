@@ -11,6 +11,7 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
@@ -31,14 +32,18 @@ from cloudfs.errors import (
     ProtocolViolation,
     RemoteError,
     ServerFault,
+    Unavailable,
     Unreachable,
     Unsupported,
 )
+from cloudfs.paths import ROOT_PATH
+from cloudfs.remote.exchange import Request
 from cloudfs.remote.hrefs import origin_of
 from cloudfs.remote.protocol import Pushed
 from cloudfs.remote.proxies import Proxy, proxy_for
+from cloudfs.remote.session import Session
 
-__all__ = ["Ear", "based_on", "follow", "heard_in"]
+__all__ = ["Ear", "based_on", "follow", "heard_in", "login_for", "moved_to"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ _QUEUE = 16
 _HEAD_BYTES = 16 * 1024
 _Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _SECURE = {"http": "ws", "https": "wss"}
+_TOKEN = re.compile(r"[!-~]{8,512}")
+"""Not empty, and no page of somebody else."""
 _NAMED = re.compile(r"notify_file_id\s+(.*)", re.DOTALL)
 
 _BROKEN = (
@@ -82,11 +89,39 @@ def based_on(announced: str, base_url: str) -> str:
     Behind a proxy servers get scheme, host and port wrong (protocol.md §1); and one on another host would get the
     password.
     """
+    moved = moved_to(announced, base_url, set(_SECURE.values()))
+    return "ws" + moved.removeprefix("http")
+
+
+def moved_to(announced: str, base_url: str, schemes: AbstractSet[str]) -> str:
+    """Return an address that the server made, with the scheme, host and port that the user typed. Pure; ValueError."""
     parts = urlsplit(announced)
-    if parts.scheme not in _SECURE.values() or not parts.hostname:
-        raise ValueError("not the address of a websocket")
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"not an address of {' or '.join(sorted(schemes))} (of a websocket, or of a page)")
     base = urlsplit(base_url)
-    return urlunsplit((_SECURE[base.scheme], base.netloc, parts.path or "/", parts.query, ""))
+    return urlunsplit((base.scheme, base.netloc, parts.path or "/", parts.query, ""))
+
+
+async def login_for(session: Session, url: str, user: str, password: str) -> tuple[str, str]:
+    """Return the two words of one login to the push server: a token in the place of name and password.
+
+    The password itself goes there only where no token is had: what listens there is another program than the one that
+    knows the account, and asks that one. A token is good for 15 s (protocol.md §12).
+
+    Raises what held the question back, or what makes it useless to go on: no connection, a refused login, a server that
+    wants to be left alone.
+    """
+    if not url:
+        return user, password
+    try:
+        reply = await session.fetch(Request("POST", url, ROOT_PATH), 200)
+    except (Unavailable, Unreachable, NotAuthenticated):
+        raise
+    except RemoteError as error:
+        _log.debug("no token for the push server: %s", error)
+        return user, password
+    token = reply.body.decode("ascii", "replace").strip()
+    return ("", token) if _TOKEN.fullmatch(token) else (user, password)
 
 
 def heard_in(message: str | bytes) -> Pushed | None:

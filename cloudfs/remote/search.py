@@ -10,8 +10,9 @@ from cloudfs.errors import Unsupported
 from cloudfs.paths import ROOT_PATH, UnrepresentableName
 from cloudfs.remote import dialect, queries
 from cloudfs.remote.connect import Site
+from cloudfs.remote.entries import SizeUnknown, entry_of
 from cloudfs.remote.exchange import Request
-from cloudfs.remote.multistatus import entry_of, parse_members
+from cloudfs.remote.multistatus import parse_members
 from cloudfs.remote.session import Session
 from cloudfs.types import RemoteEntry, RemotePath
 
@@ -48,7 +49,7 @@ async def identify(session: Session, site: Site, ids: Sequence[str]) -> list[Rem
     reply = await session.fetch(Request("SEARCH", dav, ROOT_PATH, headers, question), 207)
     found: list[RemoteEntry] = []
     for member in parse_members(reply.body):
-        with suppress(UnrepresentableName):
+        with suppress(UnrepresentableName, SizeUnknown):
             entry = entry_of(member, session.place, ROOT_PATH)
             if entry is not None:
                 found.append(dialect.check_entry(entry, session.features))

@@ -46,6 +46,10 @@ class Storing:
         self._keeps_checksums = False
         """Of what is sent in pieces, as was seen once: all are put together in the account's own storage."""
 
+    def forget(self) -> None:
+        """The server may have become another: what was seen of it is seen anew."""
+        self._keeps_checksums = False
+
     async def put(
         self,
         path: RemotePath,
@@ -61,21 +65,16 @@ class Storing:
         """PUT a whole file, or send it in pieces; not repeated, except where the server proved that it did nothing."""
         if base_bytes and (name is None or self._site.base_url is None or not self._session.features.appends):
             raise Unsupported("the server takes no tails of files", subject=path)
+        takes_pieces = self._session.features.chunking and self._site.base_url is not None
         parcel = None
-        if name is not None and self._session.features.chunking and self._site.base_url is not None:
+        if name is not None and takes_pieces:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
         if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
             try:
                 return await self._put_in_pieces(parcel)
             except Forbidden as error:
-                # What is put together is created, and in some shares files may be changed, but none created. A PUT is
-                # taken there (measured on 29.0.1); cut on its way it leaves the file cut, until the next try.
-                if condition.absent or await self._may_create(parent_of(path)):
-                    raise
-                if base_bytes:
-                    message = "the server puts no tails together there"
-                    raise Unsupported(message, subject=path, status=error.status) from error
-            return await self._put_whole(path, body, size, condition, mtime_s, checksum)
+                await self._require_only_changes(parcel, error)
+                parcel = None
         try:
             return await self._put_whole(path, body, size, condition, mtime_s, checksum)
         except TooLarge:
@@ -83,6 +82,18 @@ class Storing:
             if parcel is None or size <= chunked.SMALLEST_PIECE_BYTES:
                 raise
             return await self._put_in_pieces(parcel)
+
+    async def _require_only_changes(self, parcel: chunked.Parcel, error: Forbidden) -> None:
+        """Raise unless pieces were refused because files may be changed there, but none created.
+
+        What is put together is created. A PUT is taken in such shares (measured on 29.0.1); cut on its way it leaves
+        the file cut, until the next try. Of a tail there is none: Unsupported.
+        """
+        if parcel.condition.absent or await self._may_create(parent_of(parcel.path)):
+            raise error
+        if parcel.base_bytes:
+            message = "the server puts no tails together there"
+            raise Unsupported(message, subject=parcel.path, status=error.status) from error
 
     async def _may_create(self, folder: RemotePath) -> bool:
         """Tell whether files may be created in a folder: then it is not for want of that that something was refused."""

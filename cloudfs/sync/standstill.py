@@ -14,6 +14,8 @@ __all__ = ["Standstill"]
 
 _FIRST_S, _LONGEST_S = 60.0, 1800.0
 """Where a throttling server names no time: Nextcloud counts the failed logins of half an hour."""
+_LEAST_S, _MOST_S = 1.0, 60.0
+"""Shortest pause whatever it names, doubled each time that it goes on: a time of 0 must not make a storm."""
 
 
 class Standstill:
@@ -43,11 +45,13 @@ class Standstill:
     def failed(self, error: RemoteError) -> None:
         """A request failed: hold back further ones where that is what the server asked for."""
         if isinstance(error, Throttled):
-            asked_s = error.retry_after_s
-            own_s = min(_FIRST_S * 2.0 ** min(self._throttlings, 10), _LONGEST_S)
+            longer = 2.0 ** min(self._throttlings, 10)
             self._throttlings += 1
-            until = trio.current_time() + (own_s if asked_s is None else asked_s)
-            self._throttled_until = max(self._throttled_until, until)
+            if (asked_s := error.retry_after_s) is None:
+                pause_s = min(_FIRST_S * longer, _LONGEST_S)
+            else:
+                pause_s = max(asked_s, min(_LEAST_S * longer, _MOST_S))
+            self._throttled_until = max(self._throttled_until, trio.current_time() + pause_s)
         elif isinstance(error, Maintenance) and self.watched:
             self._reason = error.message
             if not self.in_maintenance:

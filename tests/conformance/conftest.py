@@ -30,15 +30,11 @@ from tests.servers import (
     WsgidavServer,
 )
 from tests.servers.browser import Browser
-from tests.tooling.needs import ACCOUNT_VARIABLES, missing
+from tests.tooling.needs import ACCOUNT_VARIABLES, SHARER_VARIABLES, missing
 
 USER_AGENT = "cloudfs-conformance/0"
 _OCS = {"OCS-APIRequest": "true"}
 DAV_FILES = "/remote.php/dav/files"
-
-
-SHARER_VARIABLES = ("CLOUDFS_TEST_SHARER", "CLOUDFS_TEST_SHARER_PASSWORD_FILE")
-"""A second account of the real server, which shares with the first."""
 
 
 @dataclass(frozen=True)

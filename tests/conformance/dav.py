@@ -170,7 +170,7 @@ def _error(response: httpx.Response, name: str) -> str:
     return root.findtext("{http://sabredav.org/ns}" + name) or ""
 
 
-def cut_put(dav: Dav, path: str, content: bytes, announced_bytes: int) -> None:
+def cut_put(dav: Dav, path: str, content: bytes, announced_bytes: int, **headers: str) -> None:
     """Begin a PUT of ``announced_bytes``, send only ``content``, and close the connection."""
     request = dav.client.build_request("PUT", dav.url(path))
     auth = dav.client.auth
@@ -179,7 +179,8 @@ def cut_put(dav: Dav, path: str, content: bytes, announced_bytes: int) -> None:
     assert request.url.port, "plain http on an explicit port"
     head = (
         f"PUT {request.url.raw_path.decode()} HTTP/1.1\r\nHost: {request.url.netloc.decode()}\r\n"
-        f"Authorization: {request.headers['Authorization']}\r\nContent-Length: {announced_bytes}\r\n\r\n"
+        f"Authorization: {request.headers['Authorization']}\r\nContent-Length: {announced_bytes}\r\n"
     )
+    head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     with socket.create_connection((request.url.host, request.url.port), timeout=TIMEOUT_S) as connection:
         connection.sendall(head.encode() + content)

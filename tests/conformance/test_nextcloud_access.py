@@ -147,17 +147,6 @@ class TestAuthentication:
         reply = client.get(f"{nextcloud.site_url}/ocs/v2.php/core/getapppassword?format=json", headers=OCS)
         assert reply.status_code == 403
 
-    def test_session_cookie_beats_authorization(self, nextcloud: Target, client: httpx.Client) -> None:
-        client.request("PROPFIND", nextcloud.root_url, headers={"Depth": "0"}).raise_for_status()
-        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-        reply = once(
-            "PROPFIND",
-            nextcloud.root_url,
-            auth=("nobody", "wrong"),
-            headers={"Cookie": cookies, "Depth": "0"},
-        )
-        assert reply.status_code == 207
-
 
 class TestErrorBodies:
     @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-"""How programs save a file, call by call, as traced with strace. `doc.txt` is the file; NEW its new content.
+"""How programs save a file, call by call, as traced with strace. `doc.txt` is the file.
 
-Calls: ("write", path) creates or cuts, writes NEW and closes; ("copy", source, target); ("rename", old, new);
-("unlink", path); ("in place",) cuts and writes the file itself; ("create", path) makes an empty file.
+Calls: ("write", path) creates or cuts, writes the new content and closes; ("copy", source, target);
+("rename", old, new); ("unlink", path); ("in place",) cuts and writes the file itself; ("create", path) makes an empty
+file.
 """
 
 from __future__ import annotations
 
-__all__ = ["SAVES"]
+from tests.functional.drivers import Driver, read, write
+
+__all__ = ["SAVES", "save"]
 
 Call = tuple[str, ...]
 
@@ -54,3 +57,23 @@ SAVES: dict[str, tuple[Call, ...]] = {
     "removed and written anew": (("unlink", "doc.txt"), ("write", "doc.txt")),
     "in place": (("in place",),),
 }
+
+
+def save(driver: Driver, name: str, how: str, content: bytes) -> None:
+    """Save a document as one of the programs does."""
+    for verb, *paths in SAVES[how]:
+        match verb, [path.replace("doc.txt", name) for path in paths]:
+            case "write", [path]:
+                write(driver, path, content)
+            case "in place", []:
+                write(driver, name, content)
+            case "create", [path]:
+                write(driver, path, b"")
+            case "copy", [source, target]:
+                write(driver, target, read(driver, source))
+            case "rename", [old, new]:
+                driver.rename(old, new)
+            case "unlink", [path]:
+                driver.unlink(path)
+            case call:
+                raise AssertionError(call)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from cloudfs.paths import is_local_only
-from tests.functional.drivers import VfsDriver, read, tree, write
-from tests.functional.saves import SAVES
+from tests.functional.drivers import VfsDriver, tree
+from tests.functional.saves import SAVES, save
 from tests.functional.stages import USER, VfsStage
 from tests.servers import Account, StandIn
 
@@ -53,25 +53,6 @@ def here(stage: VfsStage, account: Account) -> VfsDriver:
     return driver
 
 
-def save(driver: VfsDriver, how: str) -> None:
-    for call in SAVES[how]:
-        match call:
-            case ("write", path):
-                write(driver, path, NEW)
-            case ("in place",):
-                write(driver, "doc.txt", NEW)
-            case ("create", path):
-                write(driver, path, b"")
-            case ("copy", source, target):
-                write(driver, target, read(driver, source))
-            case ("rename", old, new):
-                driver.rename(old, new)
-            case ("unlink", path):
-                driver.unlink(path)
-            case _:
-                raise AssertionError(call)
-
-
 def changes(server: StandIn) -> list[str]:
     looks = {"PROPFIND", "GET", "HEAD", "OPTIONS", "REPORT", "SEARCH"}
     return [f"{it.method} {it.path.rpartition('/')[2]}" for it in server.requests if it.method not in looks]
@@ -83,7 +64,7 @@ def test_a_save_is_one_conditional_put_and_keeps_the_file_id(
 ) -> None:
     before = account.node("/doc.txt").file_id, account.node("/doc.txt").etag
     server.requests.reset()
-    save(here, how)
+    save(here, "doc.txt", how, NEW)
     stage.sync()
     assert changes(server) == ["PUT doc.txt"]
     (put,) = server.requests.matching("PUT")
@@ -100,7 +81,7 @@ def test_repeated_saves_are_one_put(
     before = account.node("/doc.txt").file_id
     server.requests.reset()
     for _ in range(3):
-        save(here, how)
+        save(here, "doc.txt", how, NEW)
     stage.sync()
     assert changes(server) == ["PUT doc.txt"]
     assert (account.node("/doc.txt").file_id, account.read("/doc.txt")) == (before, NEW)

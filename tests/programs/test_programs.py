@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,9 @@ import pytest
 from tests.functional.stages import USER
 from tests.programs.conftest import Run, contents
 from tests.servers import StandIn
-from tests.tooling.needs import missing
+from tests.tooling.needs import need
 
 pytestmark = [pytest.mark.mount, pytest.mark.shared_engine]
-
-
-def need(program: str) -> None:
-    """Skip at a desk without the program; scripts/setup installs it for CI."""
-    if shutil.which(program) is None:
-        missing(f"the program {program} (scripts/setup --tests installs it)")
 
 
 @pytest.fixture

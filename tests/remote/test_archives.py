@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cloudfs.errors import (
@@ -287,6 +287,7 @@ class TestMembers:
         ),
         st.booleans(),
     )
+    @example([(249, b"\xff" * 7 + b"\x7f", 8)], True)  # an offset beyond all that there can be
     def test_whatever_comes(self, edits: list[tuple[int, bytes, int]], zip64: bool) -> None:
         """Nothing but a ProtocolViolation, and never another content under a name."""
         body = archive(("a", b"123"), ("ü", b"45"), zip64=zip64)

@@ -119,3 +119,12 @@ def test_what_is_mounted_from_elsewhere_is_not_taken_from_a_tree() -> None:
     asleep = folder("/asleep", "SRGDNVCK", mount_root=True)
     entries = [folder("/"), external, below, file("/ext/a/f"), share, folder("/share/b"), asleep]
     assert whole(*entries) == {"/": ["/ext", "/share", "/asleep"], "/share": ["/share/b"], "/share/b": []}
+
+
+@pytest.mark.parametrize("size", ["-1", "-2"])
+async def test_a_file_of_unknown_size_is_left_out_and_named(size: str) -> None:
+    unsized = response("/dav/b", f"<d:resourcetype/><d:getcontentlength>{size}</d:getcontentlength>")
+    remote = remote_with(response("/dav/a"), unsized)
+    own, members = await remote.list_folder(ROOT)
+    assert (own.unsized, own.hidden_members, [member.name for member in members]) == (("b",), 1, ["a"])
+    await remote.aclose()

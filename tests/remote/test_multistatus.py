@@ -9,8 +9,9 @@ import pytest
 
 from cloudfs.errors import ProtocolViolation, ServerFault
 from cloudfs.remote.bodies import Inflater
+from cloudfs.remote.entries import Listing
 from cloudfs.remote.hrefs import Place
-from cloudfs.remote.multistatus import Listing, ListingParser, parse_error, parse_members
+from cloudfs.remote.multistatus import ListingParser, parse_error, parse_members
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
 PLACE = Place("http://h/dav/")
@@ -120,7 +121,7 @@ def test_an_object_that_cannot_be_listed_spoils_the_listing() -> None:
         [response("")],
         [response("/dav/a", "<d:getcontentlength>1</d:getcontentlength>")],
         [response("/dav/a", "<d:resourcetype/>")],
-        [response("/dav/a", "<d:resourcetype/><d:getcontentlength>-1</d:getcontentlength>")],
+        [response("/dav/a", "<d:resourcetype/><d:getcontentlength>-7</d:getcontentlength>")],
         [response("/dav/a", "<d:resourcetype/><d:getcontentlength>1e3</d:getcontentlength>")],
         [response("/dav/a").replace("HTTP/1.1 200 OK", "fine")],
         [f"<d:folder>{response('/dav/a')}</d:folder>"],

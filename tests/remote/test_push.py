@@ -14,7 +14,7 @@ from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features, Pushed
 from cloudfs.remote.tls import make_context
-from tests.servers import StandIn
+from tests.servers import Answer, StandIn
 
 USER, PASSWORD = "alice", "alice-Pass-123"
 
@@ -152,7 +152,54 @@ async def test_without_the_app_there_is_nothing_to_ask() -> None:
     assert isinstance(listener.error, Unsupported)
 
 
+async def test_a_token_logs_in_and_no_password_goes_over_the_websocket(server: StandIn) -> None:
+    async def story(listener: Listener) -> None:
+        server.push.tell(USER, "notify_file")
+        assert await listener.hears(1) == [Pushed(None)]
+        (connection,) = server.push.connections
+        name, token, *_ = connection.words
+        assert name == ""
+        assert PASSWORD not in connection.words
+        assert len(token) == 32
+
+    await listening(server, story)
+    (asked,) = server.requests.matching("POST", "pre_auth")
+    assert asked.path == "/index.php/apps/notify_push/pre_auth"
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(404, b"<html>"), Answer(500), Answer(200, b""), Answer(200, b"<a page>")]
+)
+async def test_without_a_token_name_and_password_log_in(server: StandIn, answer: Answer) -> None:
+    server.faults.add(answer, method="POST")
+
+    async def story(listener: Listener) -> None:
+        (connection,) = server.push.connections
+        assert connection.words[:2] == [USER, PASSWORD]
+
+    await listening(server, story)
+
+
+async def test_a_token_that_is_not_known_is_tried_once(server: StandIn) -> None:
+    server.push.forgetful = True
+
+    async def story(listener: Listener) -> None:
+        (connection,) = server.push.connections
+        assert connection.words[:2] == [USER, PASSWORD]
+
+    await listening(server, story)
+    assert (server.push.opened, server.push.refused) == (2, 1)
+
+
+async def test_a_login_that_the_account_refuses_never_goes_to_the_push_server(server: StandIn) -> None:
+    listener = Listener(server, "wrong")
+    await listener.run()
+    assert isinstance(listener.error, NotAuthenticated)
+    assert server.push.opened == 0
+
+
 async def test_a_refused_login_is_told_apart_and_tried_once(server: StandIn) -> None:
+    server.faults.add(Answer(404), method="POST")
     listener = Listener(server, "wrong")
     await listener.run()
     assert isinstance(listener.error, NotAuthenticated)

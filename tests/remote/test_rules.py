@@ -1,5 +1,6 @@
 """The sixteen rules of protocol.md §0, a case each: what goes over the wire obeys them.
 
+What servers do, because of which there are such rules, is in tests/conformance/test_nextcloud_rules.py.
 Further cases stand where the rule is at work: 3 in test_bulk, 4 in metadata/test_trees, 5 in sync/test_blindspots,
 6 and 9 in test_chunked, 8 in functional/test_saves, 12 in functional/test_names, 13 in test_multistatus,
 15 in sync/test_doubts.
@@ -54,7 +55,7 @@ async def remote(server: StandIn, account: Account, site: Site) -> AsyncIterator
     await remote.aclose()
 
 
-async def test_rule_1_the_login_password_is_exchanged_and_sessions_are_kept(
+async def test_rule_01_the_login_password_is_exchanged_and_sessions_are_kept(
     server: StandIn, account: Account, site: Site
 ) -> None:
     app_password = await exchange_password(site, account.password, "here")
@@ -67,7 +68,7 @@ async def test_rule_1_the_login_password_is_exchanged_and_sessions_are_kept(
     await remote.aclose()
 
 
-async def test_rule_2_each_account_has_its_own_session(server: StandIn, remote: WebdavRemote) -> None:
+async def test_rule_02_each_account_has_its_own_session(server: StandIn, remote: WebdavRemote) -> None:
     """The cookie beats the password: bob's with carol's password acts as bob."""
     bob = server.account("bob")
     other = WebdavRemote(await discover(server.url, "bob", bob.password), bob.app_password())
@@ -81,7 +82,7 @@ async def test_rule_2_each_account_has_its_own_session(server: StandIn, remote: 
     await other.aclose()
 
 
-async def test_rule_3_many_files_go_without_the_session(server: StandIn, remote: WebdavRemote) -> None:
+async def test_rule_03_many_files_go_without_the_session(server: StandIn, remote: WebdavRemote) -> None:
     await remote.stat(ROOT)
     await remote.put_bulk([NewFile(FILE, b"new", 1_500_000_000)])
     await remote.stat(ROOT)
@@ -90,7 +91,7 @@ async def test_rule_3_many_files_go_without_the_session(server: StandIn, remote:
     assert "cookie" in server.requests[-1].headers
 
 
-async def test_rule_4_a_whole_tree_is_one_request(
+async def test_rule_04_a_whole_tree_is_one_request(
     server: StandIn, account: Account, remote: WebdavRemote
 ) -> None:
     account.populate({f"a/{number}/f": b"" for number in range(50)})
@@ -98,7 +99,7 @@ async def test_rule_4_a_whole_tree_is_one_request(
     assert [request.headers["depth"] for request in server.requests] == ["infinity"]
 
 
-async def test_rule_5_an_etag_alone_is_no_version(account: Account, remote: WebdavRemote) -> None:
+async def test_rule_05_an_etag_alone_is_no_version(account: Account, remote: WebdavRemote) -> None:
     account.write("/file", b"one", mtime=1_500_000_000, checksum="SHA1:" + "1" * 40)
     before = (await remote.stat(FILE)).version
     account.write("/file", b"two", mtime=1_500_000_000, checksum="SHA1:" + "2" * 40)
@@ -107,7 +108,7 @@ async def test_rule_5_an_etag_alone_is_no_version(account: Account, remote: Webd
     assert not before.same_content(RemoteVersion(before.etag, after.size, after.modified_s, after.checksum))
 
 
-async def test_rule_6_an_existing_file_is_never_written_in_place_by_more_than_one_send(
+async def test_rule_06_an_existing_file_is_never_written_in_place_by_more_than_one_send(
     server: StandIn, account: Account, remote: WebdavRemote
 ) -> None:
     account.write("/file", b"old")
@@ -117,7 +118,7 @@ async def test_rule_6_an_existing_file_is_never_written_in_place_by_more_than_on
     assert account.read("/file") == data
 
 
-async def test_rule_7_bodies_say_their_length(
+async def test_rule_07_bodies_say_their_length(
     server: StandIn, account: Account, remote: WebdavRemote
 ) -> None:
     account.write("/file", b"old")
@@ -130,7 +131,7 @@ async def test_rule_7_bodies_say_their_length(
         assert request.method != "PUT" or "content-length" in request.headers
 
 
-async def test_rule_8_a_move_replaces_nothing(
+async def test_rule_08_a_move_replaces_nothing(
     server: StandIn, account: Account, remote: WebdavRemote
 ) -> None:
     account.populate({"file": b"", "folder/precious": b""})
@@ -141,7 +142,7 @@ async def test_rule_8_a_move_replaces_nothing(
     } == {"F"}
 
 
-async def test_rule_9_a_condition_on_pieces_is_about_what_they_replace(
+async def test_rule_09_a_condition_on_pieces_is_about_what_they_replace(
     server: StandIn, account: Account, remote: WebdavRemote
 ) -> None:
     etag, data = account.write("/file", b"old"), bytes(100_000)

@@ -203,6 +203,44 @@ def test_a_server_that_throttles_without_a_time_is_asked_ever_more_seldom(tmp_pa
     tell(tmp_path, story, remote)
 
 
+def test_come_back_at_once_is_no_call_for_a_storm(tmp_path: Path) -> None:
+    """`Retry-After: 0`, from a proxy that means well."""
+    remote = Refusing()
+
+    async def story(world: World) -> None:
+        await is_well(world, remote)
+        remote.refuse = lambda _, path: Unavailable("later", subject=path, status=503, retry_after_s=0.0)
+        await world.save("file", b"x")
+        await until(lambda: not world.engine.connectivity.online)
+        began = trio.current_time()
+        await trio.sleep(600)
+        moments = Counter(round(it.at_s, 1) for it in remote.log if it.at_s > began)
+        assert 5 <= len(moments) <= 40, sorted(moments)
+        assert max(moments.values()) <= 2
+        remote.refuse = lambda _method, _path: None
+        await until(lambda: remote.other.exists("/file"), within_s=HOUR_S)
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_throttling_server_that_says_at_once_holds_programs_back_too(tmp_path: Path) -> None:
+    remote = Refusing()
+
+    async def story(world: World) -> None:
+        await is_well(world, remote)
+        remote.refuse = throttled(0)
+        await use(world)
+        await until(lambda: state(world) is State.THROTTLED)
+        began = trio.current_time()
+        for _ in range(1000):
+            await use(world)
+            world.engine.worker.try_all_now()
+            await trio.sleep(0.3)
+        assert remote.requests_since(began) < 40
+
+    tell(tmp_path, story, remote)
+
+
 @pytest.mark.expect_log("asks for a remote wipe")
 def test_a_wipe_is_asked_for_once_and_told(tmp_path: Path) -> None:
     remote = Outspeaking()

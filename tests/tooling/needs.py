@@ -9,12 +9,14 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["check_needs", "find_program", "in_ci", "missing"]
+__all__ = ["check_needs", "find_program", "in_ci", "missing", "need"]
 
 PEERS = {"apache": "apache2", "rclone": "rclone"}
 """Servers of `@pytest.mark.server(name)` that are programs of their own; the others are part of the suite."""
 
 ACCOUNT_VARIABLES = ("CLOUDFS_TEST_URL", "CLOUDFS_TEST_USER", "CLOUDFS_TEST_PASSWORD_FILE")
+SHARER_VARIABLES = ("CLOUDFS_TEST_SHARER", "CLOUDFS_TEST_SHARER_PASSWORD_FILE")
+"""A second account of the real server, for what takes two people."""
 
 
 def in_ci() -> bool:
@@ -30,6 +32,12 @@ def missing(what: str) -> NoReturn:
     if in_ci():
         pytest.fail(f"missing, and nothing may be in CI: {what}", pytrace=False)
     pytest.skip(f"missing: {what}")
+
+
+def need(program: str) -> None:
+    """Skip at a desk without the program; scripts/setup installs it for CI."""
+    if find_program(program) is None:
+        missing(f"the program {program} (scripts/setup --tests installs it)")
 
 
 def find_program(name: str) -> str | None:

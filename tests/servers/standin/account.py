@@ -164,6 +164,10 @@ class Account:
         """Mark or unmark; no ETag changes (protocol.md §3.1)."""
         self._node(path).favorite = favorite
 
+    def set_listed_size(self, path: str, size_bytes: int) -> None:
+        """Have a file listed with this size; -1 in a storage that is yet to be looked through."""
+        self._node(path).size_bytes = size_bytes
+
     def annotate(
         self,
         path: str,

@@ -7,6 +7,7 @@ host that does not exist, as behind a proxy whose name the server does not know.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 from collections import deque
@@ -24,11 +25,12 @@ from wsproto.events import (
 from wsproto.events import Request as Opening
 from wsproto.utilities import ProtocolError
 
-from tests.servers.standin.messages import Request
+from tests.servers.standin.messages import Request, Response
 from tests.servers.standin.tree import Node
 from tests.servers.standin.users import User, Users
 
 PATH = "/push/ws"
+PRE_AUTH = "/apps/notify_push/pre_auth"
 _TURN_S = 0.01
 
 
@@ -64,13 +66,17 @@ class PushServer:
         self.refused = 0
         """Logins with a wrong password."""
         self.opened = 0
+        self.tokens: dict[str, User] = {}
+        """What `PreAuth` gave out, good for one login each."""
+        self.forgetful = False
+        """Knows no token."""
 
     @property
     def announced(self) -> dict[str, object]:
         """The section of the capabilities."""
         endpoints = {
             "websocket": f"wss://cloud.internal.invalid{PATH}",
-            "pre_auth": "https://cloud.internal.invalid/index.php/apps/notify_push/pre_auth",
+            "pre_auth": f"https://cloud.internal.invalid/index.php{PRE_AUTH}",
         }
         return {"type": ["files", "activities", "notifications"], "endpoints": endpoints}
 
@@ -159,10 +165,29 @@ class PushServer:
     def _log_in(self, connection: Connection) -> None:
         if connection.user is not None or len(connection.words) != 2:
             return
-        connection.user = self._users.by_login(*connection.words)
+        name, word = connection.words
+        token = self.tokens.pop(word, None) if not name and not self.forgetful else None
+        connection.user = token or self._users.by_login(name, word)
         if connection.user is None:
             self.refused += 1
         connection.outgoing.append("authenticated" if connection.user else "err: Invalid credentials")
+
+
+class PreAuth:
+    """Gives out what logs in at the websocket, to who is logged in here."""
+
+    needs_login = True
+
+    def __init__(self, push: PushServer) -> None:
+        self._push = push
+
+    def handle(self, request: Request) -> Response:
+        """The token is all there is in the reply. SOURCE: nextcloud/notify_push, PreAuthController."""
+        request.body.drain()
+        token = secrets.token_hex(16)
+        self._push.tokens[token] = request.account
+        body = token.encode()
+        return Response(200, [("Content-Type", "text/plain")], body, len(body))
 
 
 def _opening(request: Request) -> bytes:

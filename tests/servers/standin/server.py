@@ -15,7 +15,7 @@ from tests.servers.standin.application import Application
 from tests.servers.standin.blobs import BlobStore
 from tests.servers.standin.faults import Faults
 from tests.servers.standin.log import RequestLog
-from tests.servers.standin.push import PushServer
+from tests.servers.standin.push import PRE_AUTH, PreAuth, PushServer
 from tests.servers.standin.site import INSTANCE_ID, Site
 from tests.servers.standin.tls import self_signed
 from tests.servers.standin.tree import Counters
@@ -64,6 +64,7 @@ class StandIn:
         """notify_push; only with `push=True` it is announced and there."""
         if push:
             self.push.enabled = True
+            self.application.endpoints[PRE_AUTH] = PreAuth(self.push)
             self.application.ocs.capabilities["notify_push"] = self.push.announced
         self.certificate: Certificate | None = self_signed(folder) if tls else None
         self._accounts: dict[str, Account] = {}
