@@ -176,7 +176,7 @@ class _MeetsDamage:
         self._connection = connection
         self._statement = statement
 
-    def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:  # noqa: ANN401  # as a connection
+    def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:  # as a connection
         if sql == self._statement:
             error = sqlite3.DatabaseError("database disk image is malformed")
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
