@@ -64,6 +64,8 @@ class Holding(msgspec.Struct, frozen=True):
     """Nodes: itself and all known below it."""
     since: float
     """Unix s."""
+    accepted: bool = False
+    """Somebody has said that it may go: the next listing that lacks it is believed."""
 
 
 class VanishGuard:
@@ -76,7 +78,6 @@ class VanishGuard:
         self._limit = limit
         self._released = released
         self._held = {holding.ino: holding for holding in self._load()}
-        self._accepted: set[Ino] = set()
         self._recent: dict[Ino, tuple[float, int]] = {}
         """When (trio time) something was dropped or held, and how many nodes it was."""
         self.distrusted = False
@@ -127,8 +128,11 @@ class VanishGuard:
         return places
 
     def accept(self, inos: Iterable[Ino]) -> None:
-        """The user knows: the next listing that lacks these is believed."""
-        self._accepted.update(inos)
+        """The user knows: the next listing that lacks these is believed, also after a restart."""
+        for ino in inos:
+            if ino in self._held:
+                self._held[ino] = msgspec.structs.replace(self._held[ino], accepted=True)
+        self._save()
 
     def release(self, inos: Iterable[Ino]) -> None:
         """These are new for the server from now on."""
@@ -145,6 +149,7 @@ class VanishGuard:
 
     async def sift(self, folder: Ino, changes: Sequence[Change]) -> Sequence[Change]:
         """Return the changes of a whole listing of a folder without the absences that are not believed."""
+        self._save()  # what came of the listings before
         drops: list[Drop] = []
         async for some in turns(changes, _MANY):
             drops += [change for change in some if isinstance(change, Drop)]
@@ -225,9 +230,10 @@ class VanishGuard:
         node = drop.node
         if not node.linked:
             return True  # removed here too
-        if node.ino in self._accepted:
-            self._accepted.discard(node.ino)
-            self._held.pop(node.ino, None)
+        held = self._held.get(node.ino)
+        if held is not None and held.accepted:
+            # Remembered (`_save`) until it is gone: the process may die before.
+            del self._held[node.ino]
             return True
         others = [] if node.s_file_id is None else self._nodes.by_file_id(node.s_file_id)
         moved = any(it.ino != node.ino and it.linked and it.ino not in self._held for it in others)

@@ -151,14 +151,15 @@ class Database:
         Not inside `transaction`, whose changes it would not show. The block may await; as long as it lasts the WAL
         only grows.
         """
-        with self._reading(), contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+        with self._reporting(), contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
             for statement in ("PRAGMA query_only = ON", "PRAGMA cache_size = -1024", "BEGIN"):
                 db.execute(statement)
             db.execute("SELECT 1 FROM meta").fetchone()  # the first look is what it goes on seeing
-            yield Snapshot(db, self._reading)
+            yield Snapshot(db, self._reporting)
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
+        """Translate SQLite's errors, and note damage."""
         with translated():
             try:
                 yield
@@ -195,7 +196,7 @@ class Database:
 
     def executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
         """Run one statement for many rows."""
-        with translated():
+        with self._reporting():
             self._db.executemany(sql, rows)
 
     @contextlib.contextmanager
@@ -228,7 +229,7 @@ class Database:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
                 self._made_room(error)  # for the next one: this one is undone
-            with translated():
+            with self._reporting():
                 raise
 
     async def make_durable(self) -> None:

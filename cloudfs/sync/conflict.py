@@ -46,9 +46,11 @@ class Conflicts:
             return
         node = current
         with self._store.transaction():
-            self._nodes.forget_synced(node.ino)
-            self._store.clear_observed(node.ino)
-            self._store.end_attempts(node.ino)
+            if not node.synced or (node.s_parent, node.s_name) == place:
+                self._nodes.forget_synced(node.ino)
+                self._store.clear_observed(node.ino)
+                self._store.end_attempts(node.ino)
+            # Else the server has it elsewhere, and it is moved from there: forgotten it would be there twice.
             renamed = (node.parent, node.name) == place
             if renamed:
                 self._nodes.update(node.ino, name=free_copy_name(self._nodes, folder, name))

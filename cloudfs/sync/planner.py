@@ -22,6 +22,7 @@ from typing import Protocol
 import msgspec
 
 from cloudfs.store.records import Node
+from cloudfs.sync.saving import was_temporary
 from cloudfs.sync.steps import FindOut, MakeFolder, Move, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.types import ROOT, Ino
 
@@ -175,7 +176,7 @@ class _Planner:
         taker = self._view.child(node.s_parent, node.s_name)
         if taker is None or taker.folder or taker.local_only or taker.ino == node.ino:
             return None
-        return taker if not taker.synced or taker.content_dirty else None
+        return taker if not taker.synced or taker.content_dirty or was_temporary(taker, node) else None
 
     def _inside(self, folder: Node) -> frozenset[Ino]:
         """Return whose steps must take something out of a folder on the server before it is removed.

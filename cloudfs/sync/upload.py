@@ -87,6 +87,10 @@ class Uploader:
             # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
             # the server is about to lose them.
             await self._keeper.keep(step.onto)
+        if step.onto is not None and not step.node.content_dirty and step.node.size:
+            # It is on the server elsewhere (`was_temporary`). Once it is all here, it is sent as if written here.
+            await self._outgoing.keep(step.node)
+            return
         try:
             await self._send(step)
         except Unsupported:

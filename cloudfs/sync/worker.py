@@ -24,6 +24,7 @@ from cloudfs.sync.connectivity import Connectivity, State, is_outage
 from cloudfs.sync.execute import Executor
 from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.obstacles import Obstacles
+from cloudfs.sync.patience import Patience
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.steps import MoveAside, Remove, SetTime, Step, Upload
@@ -52,7 +53,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How eagerly changes go up."""
 
     quiet_s: float = 2.0
-    """A change goes up when its node was left alone for so long."""
+    """A change goes up when its node was left alone for so long, or changed for too long (`Patience`)."""
     open_quiet_s: float = 30.0
     """The same for a file that is still open for writing."""
     parallel: int = 4
@@ -86,6 +87,7 @@ class Worker:
         self._written_at = written_at
         self._restraint = restraint
         self._obstacles = obstacles
+        self._patience = Patience()
         self._requests = self._together = 0
         """Under way: of all kinds, and those that carry out several steps at once."""
         self._hurried: list[Callable[[Ino], bool]] = []
@@ -317,6 +319,7 @@ class Worker:
         if any(isinstance(step, Remove) for step in steps):
             self._restraint.review()
         for step in steps:
+            self._patience.meet(step, began)
             if self._obstacles.is_held(step):
                 continue
             due = self._due(step)
@@ -332,6 +335,7 @@ class Worker:
         if not ends:
             self._planned_to = part[-1].ino
             return self._plan_at - now
+        self._patience.end_of_pass()
         # The end of a pass. What it started may be over by now, its end unheard while other parts were planned.
         alone = bool(self._planned_to) and not self._underway
         self._everything = alone and self._held and not self._found
@@ -351,7 +355,7 @@ class Worker:
         # Single writes ring no bell: there may be thousands in a second.
         changes = [self._inbox.changed_at(node.ino) for node in step.involved]
         changes += [] if written_at is None else [written_at]
-        return max(max(changes) + quiet, put_off)
+        return max(min(max(changes) + quiet, self._patience.ends_at(step)), put_off)
 
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
@@ -400,6 +404,7 @@ class Worker:
         if error is not None:
             self._note(step, error)
             return
+        self._patience.forget(step)
         self.troubles.forget(step.node.ino)
         self._storages.answered(step.node)
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -140,6 +141,50 @@ def test_damage_that_is_met_in_use_is_mended_by_the_next_start(
         store.nodes.children(ROOT)
     with pytest.raises(DatabaseDamaged, match="while it was used"):
         Store(path)
+
+
+def test_damage_that_a_commit_or_a_change_of_many_rows_meets_is_mended_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit(store: Store) -> None:
+        monkeypatch.setattr(store.db, "_db", _MeetsDamage(store.db._db, "COMMIT"))
+        with store.transaction():
+            store.put_note("a", "b")
+
+    def change_many(store: Store) -> None:
+        store.nodes.set_local_only([Ino(number) for number in range(2, 2000)], True)
+
+    for change, damage in ((commit, lambda _: None), (change_many, random_bytes)):
+        path = tmp_path / f"{change.__name__}.sqlite"
+        with closing(Store(path)) as store, store.transaction():
+            for number in range(2000):
+                store.nodes.insert(
+                    parent=ROOT, name=f"{number} {'x' * 100}", folder=0, mtime_ns=0, ctime_ns=0
+                )
+        damage(path)
+        monkeypatch.setattr("cloudfs.store.db.Database._check", lambda _: None)  # as if its time was over
+        with closing(Store(path)) as store, pytest.raises(DatabaseDamaged):
+            change(store)
+        with pytest.raises(DatabaseDamaged, match="while it was used"):
+            Store(path)
+
+
+class _MeetsDamage:
+    """A connection on which one statement is answered as on a damaged file, which SQLite does not do on demand."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str) -> None:
+        self._connection = connection
+        self._statement = statement
+
+    def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:  # as a connection
+        if sql == self._statement:
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+        return self._connection.execute(sql, *more)
+
+    def __getattr__(self, name: str) -> Any:  # whatever a connection has
+        return getattr(self._connection, name)
 
 
 def test_damage_behind_the_first_row_of_an_answer_is_met_as_such(

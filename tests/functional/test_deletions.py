@@ -188,9 +188,30 @@ def test_an_answer_is_kept_until_the_server_can_be_asked(
     server.stop()
     assert stage.call(stage.engine.deletions.accept_vanished) == Outcome(0, MANY + 3)
     assert len(names(here)) == MANY
+    stage.restart()
+    assert len(names(stage.root())) == MANY
     server.start()
     stage.look()
-    assert here.names() == ["single"]
+    assert stage.root().names() == ["single"]
+
+
+def test_an_answer_is_for_what_is_gone_then_and_not_for_what_comes_back(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
+) -> None:
+    there.mkdir("/depot")
+    stage.look()
+    there.move("/big", "/depot/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    server.stop()
+    stage.call(stage.engine.deletions.accept_vanished)
+    server.start()
+    there.move("/depot/big", "/big")
+    stage.call(lambda: stage.engine.lister.refresh(ROOT))
+    assert vanished(stage) is None
+    there.delete("/big")
+    stage.look()
+    assert vanished(stage) is not None
+    assert len(names(here)) == MANY
 
 
 def test_what_was_changed_here_is_never_dropped(stage: VfsStage, here: VfsDriver, there: Account) -> None:

@@ -82,7 +82,7 @@ def test_damage_that_it_meets_is_noted(store: Store, path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8192:] = b"x" * (len(data) - 8192)
     path.write_bytes(bytes(data))
-    with sqlite3.connect(path) as db, pytest.raises(LocalDamage), store.db._reading():
+    with sqlite3.connect(path) as db, pytest.raises(LocalDamage), store.db._reporting():
         db.execute("SELECT sum(size) FROM nodes WHERE parent = 1").fetchone()
     db.close()
     with pytest.raises(LocalDamage, match="found to be damaged"):

@@ -136,6 +136,28 @@ def test_a_synced_temporary_file_written_and_renamed_over_keeps_the_old_file_id(
     assert pair.file_id("/doc") == before
 
 
+@pytest.mark.parametrize("name", ["/doc.txt.tmp", "/.doc.txt.Xy12Ab", "/tmpu3x9k_2a", "/sedHs8Kq2"])
+def test_a_temporary_file_that_went_up_before_it_was_renamed_over_keeps_the_old_file_id(
+    pair: Pair, name: str
+) -> None:
+    pair.synced("/doc.txt")
+    pair.synced(name)
+    before = pair.file_id("/doc.txt")
+    pair.rename(name, "/doc.txt")
+    assert Counter(pair.sync()) == {"PUT": 1, "DELETE": 1}
+    assert pair.file_id("/doc.txt") == before
+
+
+def test_a_file_with_a_history_of_its_own_takes_that_along_to_another_one_s_name(pair: Pair) -> None:
+    for name in ("/log", "/log.1", "/log.2", "/report-2", "/report"):
+        pair.synced(name)
+    before = [pair.file_id(name) for name in ("/log", "/log.1", "/report-2")]
+    for old, new in (("/log.1", "/log.2"), ("/log", "/log.1"), ("/report-2", "/report")):
+        pair.rename(old, new)
+    assert Counter(pair.sync()) == {"DELETE": 2, "MOVE": 3}
+    assert [pair.file_id(name) for name in ("/log.1", "/log.2", "/report")] == before
+
+
 def test_deleted_and_written_anew_keeps_the_file_id(pair: Pair) -> None:
     pair.synced("/x")
     before = pair.file_id("/x")
