@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Most that cached blocks may take; None: 10 % of the disk, at most 20 GB."""
     cache_keep_free_bytes: Bytes | None = None
     """Free disk space that the cache leaves alone; None: 5 % of the disk, at least 1 GB."""
-    memory_bytes: Annotated[int, msgspec.Meta(ge=8 * 2**20, le=2**40)] = 64 * 2**20
+    memory_bytes: Annotated[int, msgspec.Meta(ge=8 * 2**20, le=2**40)] = 40 * 2**20
     """Ceiling for contents held in memory, whatever is open."""
     quiet_s: Seconds = 2.0
     """A closed file goes up after it was left alone for so long."""

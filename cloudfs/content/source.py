@@ -119,5 +119,5 @@ class FetchConfig(msgspec.Struct, frozen=True, kw_only=True):
     archive_bytes: int = 8 * _MIB
     archive_files: int = 100
     """At most so much is asked for in one archive: it is in memory twice before anything of it is kept."""
-    recent_bytes: int = 32 * _MIB
+    recent_bytes: int = 20 * _MIB
     """Blocks that stay in memory once they are in the block cache: read lately, or about to be read."""

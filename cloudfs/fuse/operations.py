@@ -39,6 +39,12 @@ BLOCK_BYTES = 64 * 1024
 """st_blksize: what stdio and cp read and write at once. SOURCE: design.md §7, 64 KiB writes reach
 390 MB/s and 4 KiB writes 34 MB/s, as every write is one request."""
 
+EMPTY_BLOCK_BYTES = 1024 * 1024
+"""st_blksize of what is empty. A file is there to be written then: `cp` asks for it once the file is made, and goes on to
+write as much at once. One request of the kernel carries no more. Files are read in smaller pieces: what buffered
+readers ask for beyond what their program wants would have to be fetched. Folders count as empty, and readdir(3) asks
+for so much of one at a time."""
+
 STATFS_BLOCK_BYTES = 4096
 PERMISSION_BITS = 0o7777
 PARENT_UNKNOWN = 0xFFFFFFFF
@@ -347,7 +353,7 @@ class Operations(pyfuse3.Operations):
         entry.st_nlink = attributes.links
         entry.st_uid, entry.st_gid = self._uid, self._gid
         entry.st_size = attributes.size
-        entry.st_blksize = BLOCK_BYTES
+        entry.st_blksize = BLOCK_BYTES if attributes.size else EMPTY_BLOCK_BYTES
         entry.st_blocks = (attributes.size + 511) // 512
         entry.st_mtime_ns = entry.st_atime_ns = attributes.mtime_ns
         entry.st_ctime_ns = attributes.ctime_ns

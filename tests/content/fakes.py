@@ -157,6 +157,7 @@ class FakeBlocks:
     damaged: set[tuple[int, int, int]] = field(default_factory=set)
     gets: int = 0
     puts: int = 0
+    transactions: int = 0
     blocks: OrderedDict[tuple[int, int, int], bytes] = field(default_factory=OrderedDict)
 
     def has(self, ino: Ino, version: ContentVersion, index: int) -> bool:
@@ -187,6 +188,7 @@ class FakeBlocks:
             del self.blocks[key]
 
     async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, bytes]]) -> None:
+        self.transactions += 1
         for block in blocks:
             await self.put(*block)
 

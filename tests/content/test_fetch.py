@@ -257,6 +257,25 @@ async def test_a_cache_that_fails_costs_speed_only(
         assert fetcher.statistics().store_failures == 24
 
 
+async def test_blocks_that_come_one_by_one_are_kept_together(world: World, fetching: Fetching) -> None:
+    """A transaction costs the CPU of three blocks, and a quick disk is done with each before the next comes."""
+    source = world.file(data := some_bytes(48 * MIB))
+    async with fetching(world) as fetcher:
+        assert await read_through(fetcher, source) == data
+        await trio.sleep(1)
+        assert world.blocks.puts == 48
+        assert world.blocks.transactions <= 8
+
+
+async def test_who_waits_for_blocks_to_be_kept_waits_for_no_others(world: World, fetching: Fetching) -> None:
+    source = world.file(some_bytes(3 * MIB))
+    world.remote.bytes_per_s, world.remote.latency_s = 10**12, 0.0
+    async with fetching(world) as fetcher:
+        began = trio.current_time()
+        await fetcher.prefetch_whole(source)
+        assert trio.current_time() - began < 0.01
+
+
 async def test_a_read_needs_no_pattern(world: World, fetching: Fetching) -> None:
     data = some_bytes(5 * MIB)
     source = world.file(data)

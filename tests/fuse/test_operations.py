@@ -42,6 +42,16 @@ def test_attributes_are_the_mounting_users(served: Server) -> None:
     assert found.st_mtime_ns % 10**9
 
 
+def test_an_empty_file_is_written_in_large_pieces(served: Server) -> None:
+    """`cp` looks once, after it has made the file; readers of what is in it shall not take so much at once."""
+    path = served.mount_point / "copied.bin"
+    with path.open("wb") as file:
+        assert os.fstat(file.fileno()).st_blksize == 1024 * 1024
+        file.write(b"something")
+        file.flush()
+        assert os.fstat(file.fileno()).st_blksize == 64 * 1024
+
+
 def test_files_are_written_and_read(served: Server) -> None:
     path = served.mount_point / "new.bin"
     data = os.urandom(3 * 2**20 + 1)
@@ -235,7 +245,7 @@ def test_a_huge_folder_is_listed_once_each_and_lazily(served: Server) -> None:
     served.command("fill", 3, 20_000)
     names = os.listdir(served.mount_point / "docs")
     assert len(names) == len(set(names)) == 20_001
-    assert len(served.calls("read_folder")) > 10
+    assert len(served.calls("read_folder")) > 3
 
 
 def test_a_listing_that_breaks_off_gives_an_error_and_counts_nothing(served: Server) -> None:
