@@ -203,7 +203,9 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
         if works.names is not None:
             notifier.attach(place, works.names)
         deadline_s = launch.account.settings.request_deadline_s
-        operations = AnnouncingOperations(works.filesystem, notifier, caching=caching, deadline_s=deadline_s)
+        operations = AnnouncingOperations(
+            works.filesystem, notifier, caching=caching, deadline_s=deadline_s, xattrs=works.xattrs
+        )
         session = Session(operations, place, account=launch.name, notifier=notifier)
         handlers = _Handlers(launch, works, session, operations, stop)
         socket_name = launch.folders.socket_name(launch.name)

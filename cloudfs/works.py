@@ -40,6 +40,7 @@ from cloudfs.errors import ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
+from cloudfs.fuse.xattrs import Xattrs
 from cloudfs.logins import Login
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.pinning import Pinning
@@ -60,6 +61,7 @@ from cloudfs.sync.throttling import Throttle
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import Ino
+from cloudfs.xattrs import FileXattrs
 
 __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
 
@@ -165,6 +167,11 @@ class Works(Protocol):
         ...
 
     @property
+    def xattrs(self) -> Xattrs | None:
+        """What files have as extended attributes; None: nothing."""
+        ...
+
+    @property
     def names(self) -> Names | None:
         """The tree, for announcing what others change in it; None: nothing is announced."""
         ...
@@ -217,7 +224,8 @@ async def _opened(
             ):
                 nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
             reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
-            yield _EngineWorks(engine, traffic, login, reloader)
+            xattrs = FileXattrs(engine, nursery) if account.settings.xattrs else None
+            yield _EngineWorks(engine, traffic, login, reloader, xattrs)
             nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2, shield=True):
@@ -299,7 +307,10 @@ def _placed(node: Node | None) -> Placed | None:
 class _EngineWorks:
     """The engine in the daemon's words."""
 
-    def __init__(self, engine: Engine, traffic: Traffic, login: Login, reloader: Reloader) -> None:
+    def __init__(
+        self, engine: Engine, traffic: Traffic, login: Login, reloader: Reloader, xattrs: Xattrs | None
+    ) -> None:
+        self.xattrs = xattrs
         self._engine = engine
         self._traffic = traffic
         self._login = login

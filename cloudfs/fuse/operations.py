@@ -30,6 +30,7 @@ from pyfuse3 import (
 from cloudfs.errors import PosixError
 from cloudfs.fuse.boundary import Boundary, Requests, answered, unanswered
 from cloudfs.fuse.filesystem import FileSystem
+from cloudfs.fuse.xattrs import XattrOperations, Xattrs
 from cloudfs.types import Ino, Kind
 from cloudfs.vfs.records import Attributes, HandleId, RenameMode
 
@@ -70,7 +71,7 @@ class KernelCaching(msgspec.Struct):
         self.entry_s = self.attributes_s = self.negative_s = RELIED_ON_S if announced else CHECKED_S
 
 
-class Operations(pyfuse3.Operations):
+class Operations(XattrOperations):
     """The kernel's requests on one mounted file system."""
 
     supports_dot_lookup = False  # nobody exports a personal mount over NFS, which alone needs it
@@ -84,12 +85,14 @@ class Operations(pyfuse3.Operations):
         caching: KernelCaching | None = None,
         deadline_s: float = 15.0,
         announced: Callable[[Ino], Awaitable[None]] | None = None,
+        xattrs: Xattrs | None = None,
     ) -> None:
         """Every file shows the owner and group of this process; `deadline_s` bounds each request.
 
-        `announced` returns once the kernel has heard of the changes of an inode so far.
+        `announced` returns once the kernel has heard of the changes of an inode so far. `xattrs`: None: there are none.
         """
         super().__init__()
+        self._xattrs = xattrs
         self._announced = announced
         self.boundary = Boundary(deadline_s)
         self._fs = filesystem
@@ -303,31 +306,6 @@ class Operations(pyfuse3.Operations):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: FBT001  # pyfuse3's signature
         """Make the folder's names durable."""
         await self._fs.fsync_folder(HandleId(fh))
-
-    # --- extended attributes: none yet
-
-    @answered
-    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Attributes do not exist here, and the kernel shall not ask again: ENOSYS (programs see EOPNOTSUPP).
-
-        It asks for security.capability before every write: with ENODATA writes of 4 KiB took three times as long.
-        """
-        _refuse(errno.ENOSYS)
-
-    @answered
-    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        """No attribute exists."""
-        return ()
-
-    @answered
-    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        """Attributes cannot be kept: EOPNOTSUPP."""
-        _refuse(errno.EOPNOTSUPP)
-
-    @answered
-    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        """No attribute exists: ENODATA."""
-        _refuse(errno.ENODATA)
 
     # --- translation
 

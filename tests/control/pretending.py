@@ -38,6 +38,10 @@ class PretendedWorks:
         return self._filesystem
 
     @property
+    def xattrs(self) -> None:
+        return None
+
+    @property
     def names(self) -> None:
         return None
 
