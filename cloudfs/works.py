@@ -34,6 +34,7 @@ from cloudfs.control.protocol import (
     Side,
 )
 from cloudfs.control.records import Limits, Reloaded, Space, Transfer
+from cloudfs.desktop.inhibiting import hold_up_sleep
 from cloudfs.desktop.metered import watch_metered
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import ExitCode, Unreachable, UserError
@@ -221,6 +222,7 @@ async def _opened(
             for name, run in (
                 ("limits", throttle.run),
                 ("metered connections", partial(watch_metered, throttle.tell_metered)),
+                ("sleep", partial(hold_up_sleep, partial(_sends, engine), partial(_send_all, engine))),
             ):
                 nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
             reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
@@ -230,6 +232,19 @@ async def _opened(
     finally:
         with trio.move_on_after(2, shield=True):
             await remote.aclose()
+
+
+def _sends(engine: Engine) -> bool:
+    """Tell whether changes are going to the server, or will within seconds."""
+    if not engine.connectivity.online or engine.pause.sending.is_on:
+        return False
+    return bool(engine.worker.in_flight()) or engine.store.nodes.count_dirty() > len(
+        engine.obstacles.all_blocked()
+    )
+
+
+async def _send_all(engine: Engine) -> None:
+    await engine.worker.wait_synced(lambda _: True)
 
 
 def _login(launch: Launch) -> Login:
