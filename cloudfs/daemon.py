@@ -183,13 +183,8 @@ class _Handlers:
         return await self._works.log_in()
 
     async def unmount(self, *, lazy: bool) -> Unmounted:
-        if not lazy and not await self._session.unmount():
-            place = self._session.mount_point
-            raise UserError(
-                f"{place} is in use: a program has a file or a working folder there.",
-                hint=f"Find it with `fuser -vm {place}` and end it, or use `cloudfs unmount --lazy`.",
-                code=ExitCode.MOUNT_POINT,
-            )
+        if not lazy:
+            await self._session.unmount()
         self._stop.set()
         facts = self._works.facts()
         return Unmounted(facts.pending, facts.pending_bytes)
