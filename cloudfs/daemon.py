@@ -199,7 +199,12 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> N
             notifier.attach(place, works.names)
         deadline_s = launch.account.settings.request_deadline_s
         operations = AnnouncingOperations(
-            works.filesystem, notifier, caching=caching, deadline_s=deadline_s, xattrs=works.xattrs
+            works.filesystem,
+            notifier,
+            caching=caching,
+            deadline_s=deadline_s,
+            xattrs=works.xattrs,
+            readers=works.readers,
         )
         session = Session(operations, place, account=launch.name, notifier=notifier)
         handlers = _Handlers(launch, works, session, operations, stop)

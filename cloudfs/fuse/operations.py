@@ -30,6 +30,7 @@ from pyfuse3 import (
 from cloudfs.errors import PosixError
 from cloudfs.fuse.boundary import Boundary, Requests, answered, unanswered
 from cloudfs.fuse.filesystem import FileSystem
+from cloudfs.fuse.readers import Readers
 from cloudfs.fuse.xattrs import XattrOperations, Xattrs
 from cloudfs.types import Ino, Kind
 from cloudfs.vfs.records import Attributes, HandleId, RenameMode
@@ -86,13 +87,16 @@ class Operations(XattrOperations):
         deadline_s: float = 15.0,
         announced: Callable[[Ino], Awaitable[None]] | None = None,
         xattrs: Xattrs | None = None,
+        readers: Readers | None = None,
     ) -> None:
         """Every file shows the owner and group of this process; `deadline_s` bounds each request.
 
         `announced` returns once the kernel has heard of the changes of an inode so far. `xattrs`: None: there are none.
+        `readers` hears who reads what; None: nobody does.
         """
         super().__init__()
         self._xattrs = xattrs
+        self._readers = readers or Readers(lambda _: None)
         self._announced = announced
         self.boundary = Boundary(deadline_s)
         self._fs = filesystem
@@ -240,11 +244,13 @@ class Operations(XattrOperations):
             # It takes a second at most; cut off here, the open file would be nobody's.
             with trio.CancelScope(shield=True):
                 await self._announced(Ino(inode))
+        self._readers.opened(opened.handle, Ino(inode), ctx.pid)
         return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
     @answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Read."""
+        self._readers.reads(fh)
         return await self._fs.read(HandleId(fh), off, size)
 
     @answered
@@ -264,6 +270,7 @@ class Operations(XattrOperations):
     @unanswered
     async def release(self, fh: int) -> None:
         """Forget the open file; nobody is there to hear of a failure."""
+        self._readers.closed(fh)
         await self._fs.release(HandleId(fh))
 
     @answered

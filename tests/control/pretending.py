@@ -42,6 +42,10 @@ class PretendedWorks:
         return None
 
     @property
+    def readers(self) -> None:
+        return None
+
+    @property
     def names(self) -> None:
         return None
 
