@@ -29,6 +29,7 @@ from cloudfs.control.records import (
 )
 from cloudfs.engine import Engine
 from cloudfs.errors import ExitCode, RemoteError, UserError
+from cloudfs.fuse.readers import Readers
 from cloudfs.inspection import Inspection
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node
@@ -45,8 +46,9 @@ _ASKED_S = 2.0
 class Answers:
     """The answers for one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, readers: Readers) -> None:
         self._engine = engine
+        self._readers = readers
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -96,7 +98,7 @@ class Answers:
         return sorted(found, key=lambda it: it.path)
 
     async def _info(self, wanted: PathOf, _tell: Tell) -> FileInfo:
-        return Inspection(self._engine).info(self._node_at(wanted.path))
+        return Inspection(self._engine, self._readers).info(self._node_at(wanted.path))
 
     async def _annotations(self, wanted: PathOf, _tell: Tell) -> Attached:
         path = self._engine.store.nodes.synced_path(self._node_at(wanted.path).ino)

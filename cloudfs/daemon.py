@@ -184,13 +184,8 @@ class _Handlers:
         return await self._works.log_in()
 
     async def unmount(self, *, lazy: bool) -> Unmounted:
-        if not lazy and not await self._session.unmount():
-            place = self._session.mount_point
-            raise UserError(
-                f"{place} is in use: a program has a file or a working folder there.",
-                hint=f"Find it with `fuser -vm {place}` and end it, or use `cloudfs unmount --lazy`.",
-                code=ExitCode.MOUNT_POINT,
-            )
+        if not lazy:
+            await self._session.unmount()
         self._stop.set()
         facts = self._works.facts()
         return Unmounted(facts.pending, facts.pending_bytes)
@@ -217,7 +212,14 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> C
         if works.names is not None:
             notifier.attach(place, works.names)
         deadline_s = launch.account.settings.request_deadline_s
-        operations = AnnouncingOperations(works.filesystem, notifier, caching=caching, deadline_s=deadline_s)
+        operations = AnnouncingOperations(
+            works.filesystem,
+            notifier,
+            caching=caching,
+            deadline_s=deadline_s,
+            xattrs=works.xattrs,
+            readers=works.readers,
+        )
         session = Session(operations, place, account=launch.name, notifier=notifier)
         handlers = _Handlers(launch, works, session, operations, stop)
         socket_name = launch.folders.socket_name(launch.name)

@@ -6,6 +6,7 @@ import trio
 
 from cloudfs.control.records import FileInfo, FileState, Here, State
 from cloudfs.engine import Engine
+from cloudfs.fuse.readers import Reader, Readers
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node
 from cloudfs.sync.troubles import Trouble
@@ -17,8 +18,9 @@ __all__ = ["Inspection"]
 class Inspection:
     """One look at an engine. NO CHECKPOINT between making it and asking it for what has to be of one moment."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, readers: Readers | None = None) -> None:
         self._engine = engine
+        self._readers = readers
         self._sending = {node.ino for node in engine.worker.in_flight()}
         self._others: dict[Ino, Ino] = {}
         for pair in engine.resolver.pairs():
@@ -42,6 +44,7 @@ class Inspection:
         file, nodes = self.state(node), self._engine.store.nodes
         trouble = self._trouble(node)
         other = nodes.get(self._others[node.ino]) if node.ino in self._others else None
+        reader = self._reader(node)
         staged = sum(RangeSet.unpack(row.present).total for row in self._engine.store.staged_of(node.ino))
         return FileInfo(
             file=file,
@@ -65,7 +68,12 @@ class Inspection:
             other=None if other is None else self._path(other),
             members=nodes.count_children(node.ino) if node.folder else None,
             listed_at=node.listed_at or None,
+            brought_by=None if reader is None else reader.program or None,
+            brought_at=None if reader is None else reader.at,
         )
+
+    def _reader(self, node: Node) -> Reader | None:
+        return None if self._readers is None else self._readers.first(node.ino, node.version)
 
     def _path(self, node: Node) -> str:
         return self._engine.tree.path(node.ino) or node.name
@@ -127,9 +135,21 @@ class Inspection:
         if file.here == "none":
             return ["Nothing of its content is here: no program has read it lately."]
         what = "Its content" if file.here == "all" else "A part of its content"
-        return [
-            f"{what} is in the cache: a program has read it, or it was fetched ahead of one, or it was sent from here."
-        ]
+        return [f"{what} is here: {self._cause(node)}.", *self._why_kept(node)]
+
+    def _cause(self, node: Node) -> str:
+        if (reader := self._reader(node)) is not None:
+            return f"{reader.program or 'a program that has ended'} was the first to read it since the mount"
+        if self._engine.keeper.keeps(node):
+            return "it was brought because it is always kept here"
+        return "fetched ahead of a program or before this mount, or sent from here"
+
+    def _why_kept(self, node: Node) -> list[str]:
+        if not self._engine.keeper.keeps(node):
+            return []
+        stand = self._engine.keeper.stand(node.ino)
+        by = None if stand is None or stand.by is None else self._engine.tree.path(stand.by)
+        return [f"It is always kept here: {f'{by} is pinned' if by else 'the settings say so (keep = ...)'}."]
 
 
 def _how_much(node: Node, here_bytes: int) -> Here:

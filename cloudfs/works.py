@@ -34,12 +34,15 @@ from cloudfs.control.protocol import (
     Side,
 )
 from cloudfs.control.records import Limits, Reloaded, Space, Transfer
+from cloudfs.desktop.inhibiting import hold_up_sleep
 from cloudfs.desktop.metered import watch_metered
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
+from cloudfs.fuse.readers import Readers
+from cloudfs.fuse.xattrs import Xattrs
 from cloudfs.logins import Login
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.pinning import Pinning
@@ -59,7 +62,8 @@ from cloudfs.sync.resolve import Pair
 from cloudfs.sync.throttling import Throttle
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
-from cloudfs.types import Ino
+from cloudfs.types import ContentVersion, Ino
+from cloudfs.xattrs import FileXattrs
 
 __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
 
@@ -169,6 +173,16 @@ class Works(Protocol):
         ...
 
     @property
+    def xattrs(self) -> Xattrs | None:
+        """What files have as extended attributes; None: nothing."""
+        ...
+
+    @property
+    def readers(self) -> Readers | None:
+        """Hears who reads what; None: nobody wants to know."""
+        ...
+
+    @property
     def names(self) -> Names | None:
         """The tree, for announcing what others change in it; None: nothing is announced."""
         ...
@@ -218,14 +232,37 @@ async def _opened(
             for name, run in (
                 ("limits", throttle.run),
                 ("metered connections", partial(watch_metered, throttle.tell_metered)),
+                ("sleep", partial(hold_up_sleep, partial(_sends, engine), partial(_send_all, engine))),
             ):
                 nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
             reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
-            yield _EngineWorks(engine, traffic, login, reloader)
+            xattrs = FileXattrs(engine, nursery) if account.settings.xattrs else None
+            yield _EngineWorks(engine, traffic, login, reloader, xattrs)
             nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2, shield=True):
             await remote.aclose()
+
+
+def _lacking(engine: Engine, ino: Ino) -> ContentVersion | None:
+    """Return the version of a file of which something would have to be fetched; 30 µs."""
+    node = engine.store.nodes.get(ino)
+    if node is None or not node.size or node.version != node.s_version:
+        return None  # what was written here is here
+    return node.version if engine.blocks.held_bytes(ino, node.version) < node.size else None
+
+
+def _sends(engine: Engine) -> bool:
+    """Tell whether changes are going to the server, or will within seconds."""
+    if not engine.connectivity.online or engine.pause.sending.is_on:
+        return False
+    return bool(engine.worker.in_flight()) or engine.store.nodes.count_dirty() > len(
+        engine.obstacles.all_blocked()
+    )
+
+
+async def _send_all(engine: Engine) -> None:
+    await engine.worker.wait_synced(lambda _: True)
 
 
 def _login(launch: Launch) -> Login:
@@ -303,12 +340,16 @@ def _placed(node: Node | None) -> Placed | None:
 class _EngineWorks:
     """The engine in the daemon's words."""
 
-    def __init__(self, engine: Engine, traffic: Traffic, login: Login, reloader: Reloader) -> None:
+    def __init__(
+        self, engine: Engine, traffic: Traffic, login: Login, reloader: Reloader, xattrs: Xattrs | None
+    ) -> None:
+        self.xattrs = xattrs
         self._engine = engine
         self._traffic = traffic
         self._login = login
         self._reloader = reloader
-        self._answers = Answers(engine)
+        self.readers = Readers(partial(_lacking, engine))
+        self._answers = Answers(engine, self.readers)
         self._pinning = Pinning(engine)
 
     @property

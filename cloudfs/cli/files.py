@@ -94,6 +94,7 @@ def _facts(info: FileInfo) -> list[tuple[str, str | None]]:
         ("size", f"{file.size:,} bytes" if is_file else ""),
         ("content", f"{_where(file)} ({file.here_bytes:,} bytes)" if is_file else ""),
         ("kept", f"{info.staged_bytes:,} changed bytes until they are sent" if info.staged_bytes else ""),
+        ("brought by", _brought(info)),
         ("modified", _time(file.modified)),
         ("open", "by a program, or just being sent" if info.is_open else ""),
         (
@@ -110,6 +111,10 @@ def _facts(info: FileInfo) -> list[tuple[str, str | None]]:
         ("inode", f"{info.inode}"),
         ("version", f"{info.version} here, {info.synced_version} synced" if is_file else ""),
     ]
+
+
+def _brought(info: FileInfo) -> str:
+    return f"{info.brought_by}, {_time(info.brought_at)}" if info.brought_by else ""
 
 
 def _attached(attached: Attached) -> list[tuple[str, str | None]]:

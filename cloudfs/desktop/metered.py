@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import trio
 from jeepney import DBusAddress, Properties
-from jeepney.auth import BEGIN, Authenticator
-from jeepney.bus import get_bus
 from jeepney.bus_messages import message_bus
 from jeepney.io.trio import DBusConnection
 from jeepney.low_level import HeaderFields, Message, MessageFlag, MessageType
+
+from cloudfs.desktop.systembus import connect
 
 __all__ = ["watch_metered"]
 
@@ -28,7 +28,6 @@ _SIGNALS = (
     f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{_NAME}'",
 )
 _METERED = frozenset({1, 3})
-_CONNECT_S = 10.0
 _AGAIN_S = 60.0
 
 
@@ -47,10 +46,7 @@ async def watch_metered(told: Callable[[bool], None]) -> None:
 
 
 async def _follow(told: Callable[[bool], None]) -> None:
-    with trio.fail_after(_CONNECT_S):
-        connection = await _connect()
-    async with connection:
-        await connection.send(message_bus.Hello())
+    async with await connect() as connection:
         for rule in _SIGNALS:
             await connection.send(message_bus.AddMatch(rule))
         asked = await _ask(connection)
@@ -62,24 +58,6 @@ async def _follow(told: Callable[[bool], None]) -> None:
                     asked = await _ask(connection)
             elif fields.get(HeaderFields.reply_serial) == asked:
                 told(_is_metered(message))
-
-
-async def _connect() -> DBusConnection:
-    """Log in to the bus. jeepney's own function leaves the socket open where that fails."""
-    stream = await trio.open_unix_socket(get_bus("SYSTEM"))
-    try:
-        await stream.send_all(b"\0")
-        login = Authenticator(inc_null_byte=False)
-        for words in login:
-            await stream.send_all(words)
-            if not (heard := await stream.receive_some()):
-                raise trio.EndOfChannel("the bus hung up")
-            login.feed(heard)
-        await stream.send_all(BEGIN)
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return DBusConnection(stream.socket)
 
 
 async def _ask(connection: DBusConnection) -> int:

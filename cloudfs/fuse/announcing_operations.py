@@ -15,6 +15,8 @@ from cloudfs.fuse.announcing import Act, Announcement, Announcer
 from cloudfs.fuse.boundary import answered
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching, Operations
+from cloudfs.fuse.readers import Readers
+from cloudfs.fuse.xattrs import Xattrs
 from cloudfs.types import Ino, Kind
 
 __all__ = ["AnnouncingOperations"]
@@ -35,8 +37,17 @@ class AnnouncingOperations(Operations):
         *,
         caching: KernelCaching | None = None,
         deadline_s: float = 15.0,
+        xattrs: Xattrs | None = None,
+        readers: Readers | None = None,
     ) -> None:
-        super().__init__(filesystem, caching=caching, deadline_s=deadline_s, announced=announcer.delivered)
+        super().__init__(
+            filesystem,
+            caching=caching,
+            deadline_s=deadline_s,
+            announced=announcer.delivered,
+            xattrs=xattrs,
+            readers=readers,
+        )
         self._announcer = announcer
 
     def _told(self, ctx: RequestContext) -> Announcement | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,9 @@ import pyfuse3
 import trio
 
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mounts import PROBE, MountEntry, fusermount, mounts_at, source_of
+from cloudfs.fuse.mounts import PROBE, MountEntry, all_mounts, fusermount, mounts_at, source_of
 from cloudfs.fuse.operations import Operations
+from cloudfs.fuse.unmounting import SILENT, why_mounted
 
 __all__ = ["Session"]
 
@@ -85,10 +87,13 @@ class Session:
         """Ask the mount from outside, as a program does; False where no answer comes within the deadline."""
         return await _execute([*PROBE, self.mount_point], self._operations.boundary.deadline_s) == 0
 
-    async def unmount(self) -> bool:
-        """Unmount as umount(8) does; False when programs still use the mount, which then goes on."""
-        await _execute([fusermount(), "-u", "--", self.mount_point], self._grace_s)
-        return not self.is_mounted()
+    async def unmount(self) -> None:
+        """Unmount as umount(8) does; UserError, with the reason, where it is still mounted, and then goes on."""
+        said: list[str] = []
+        code = await _execute([fusermount(), "-u", "--", self.mount_point], self._grace_s, said.append)
+        if self._made is not None and self.is_mounted():
+            words = SILENT if code is None else "".join(said)
+            raise why_mounted(self.mount_point, self._made.mount_id, words, all_mounts())
 
     def is_mounted(self) -> bool:
         """Tell whether the mount is still in the tree."""
@@ -147,9 +152,12 @@ class Session:
 
     async def _unmount_or_detach(self) -> None:
         if not self._ended.is_set():
-            if await self.unmount():
+            try:
+                await self.unmount()
+            except UserError as error:
+                log.warning("%s Detached; programs with open files there lose them", error.message)
+            else:
                 return
-            log.warning("%s is in use: detached; programs with open files there lose them", self.mount_point)
             await _execute(["sync", "-f", self.mount_point], self._grace_s)  # pages changed through mmap
         await _execute([fusermount(), "-uz", "--", self.mount_point], self._grace_s)
 
@@ -164,15 +172,22 @@ class Session:
                 log.error("cannot abort it: %s", error)  # noqa: TRY400  # the reason is all there is to say
 
 
-async def _execute(command: list[str], timeout_s: float) -> int | None:
-    """Run a program that may hang on our own mount; its exit code, None when it took too long."""
+async def _execute(
+    command: list[str], timeout_s: float, told: Callable[[str], None] = lambda _: None
+) -> int | None:
+    """Run a program that may hang on our own mount; its exit code, None when it took too long.
+
+    `told` hears what it says where it fails.
+    """
 
     def run() -> int:
         done = subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s
         )
         if done.returncode:
-            log.debug("%s: %s", command, done.stderr.decode(errors="replace").strip())
+            said = done.stderr.decode(errors="replace").strip()
+            log.debug("%s: %s", command, said)
+            told(said)
         return done.returncode
 
     with trio.move_on_after(timeout_s):

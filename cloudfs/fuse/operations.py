@@ -30,6 +30,8 @@ from pyfuse3 import (
 from cloudfs.errors import PosixError
 from cloudfs.fuse.boundary import Boundary, Requests, answered, unanswered
 from cloudfs.fuse.filesystem import FileSystem
+from cloudfs.fuse.readers import Readers
+from cloudfs.fuse.xattrs import XattrOperations, Xattrs
 from cloudfs.types import Ino, Kind
 from cloudfs.vfs.records import Attributes, HandleId, RenameMode
 
@@ -76,7 +78,7 @@ class KernelCaching(msgspec.Struct):
         self.entry_s = self.attributes_s = self.negative_s = RELIED_ON_S if announced else CHECKED_S
 
 
-class Operations(pyfuse3.Operations):
+class Operations(XattrOperations):
     """The kernel's requests on one mounted file system."""
 
     supports_dot_lookup = False  # nobody exports a personal mount over NFS, which alone needs it
@@ -90,12 +92,17 @@ class Operations(pyfuse3.Operations):
         caching: KernelCaching | None = None,
         deadline_s: float = 15.0,
         announced: Callable[[Ino], Awaitable[None]] | None = None,
+        xattrs: Xattrs | None = None,
+        readers: Readers | None = None,
     ) -> None:
         """Every file shows the owner and group of this process; `deadline_s` bounds each request.
 
-        `announced` returns once the kernel has heard of the changes of an inode so far.
+        `announced` returns once the kernel has heard of the changes of an inode so far. `xattrs`: None: there are none.
+        `readers` hears who reads what; None: nobody does.
         """
         super().__init__()
+        self._xattrs = xattrs
+        self._readers = readers or Readers(lambda _: None)
         self._announced = announced
         self.boundary = Boundary(deadline_s)
         self._fs = filesystem
@@ -243,11 +250,13 @@ class Operations(pyfuse3.Operations):
             # It takes a second at most; cut off here, the open file would be nobody's.
             with trio.CancelScope(shield=True):
                 await self._announced(Ino(inode))
+        self._readers.opened(opened.handle, Ino(inode), ctx.pid)
         return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
     @answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Read."""
+        self._readers.reads(fh)
         return await self._fs.read(HandleId(fh), off, size)
 
     @answered
@@ -267,6 +276,7 @@ class Operations(pyfuse3.Operations):
     @unanswered
     async def release(self, fh: int) -> None:
         """Forget the open file; nobody is there to hear of a failure."""
+        self._readers.closed(fh)
         await self._fs.release(HandleId(fh))
 
     @answered
@@ -309,31 +319,6 @@ class Operations(pyfuse3.Operations):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: FBT001  # pyfuse3's signature
         """Make the folder's names durable."""
         await self._fs.fsync_folder(HandleId(fh))
-
-    # --- extended attributes: none yet
-
-    @answered
-    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Attributes do not exist here, and the kernel shall not ask again: ENOSYS (programs see EOPNOTSUPP).
-
-        It asks for security.capability before every write: with ENODATA writes of 4 KiB took three times as long.
-        """
-        _refuse(errno.ENOSYS)
-
-    @answered
-    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        """No attribute exists."""
-        return ()
-
-    @answered
-    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        """Attributes cannot be kept: EOPNOTSUPP."""
-        _refuse(errno.EOPNOTSUPP)
-
-    @answered
-    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        """No attribute exists: ENODATA."""
-        _refuse(errno.ENODATA)
 
     # --- translation
 

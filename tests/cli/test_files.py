@@ -67,7 +67,13 @@ def test_how_much_of_a_file_is_here(stage: MountStage) -> None:
         assert len(file.read(3 * MIB)) == 3 * MIB
         stage.wait(lambda: listed(stage, "docs/large")["/docs/large"]["here"] == "part")
     assert listed(stage, "docs/read")["/docs/read"]["here"] == "all"
-    assert "in the cache" in info(stage, "docs/read")["why"][-1]
+    read = info(stage, "docs/read")
+    program = Path("/proc/self/comm").read_text().strip()
+    assert read["brought_by"] == program
+    assert read["brought_at"]
+    assert read["why"][-1] == f"Its content is here: {program} was the first to read it since the mount."
+    stage.cloudfs("pin", str(stage.mount_point / "docs"))
+    assert "docs is pinned" in info(stage, "docs/read")["why"][-1]
 
 
 def test_everything_that_is_known(stage: MountStage) -> None:

@@ -38,6 +38,14 @@ class PretendedWorks:
         return self._filesystem
 
     @property
+    def xattrs(self) -> None:
+        return None
+
+    @property
+    def readers(self) -> None:
+        return None
+
+    @property
     def names(self) -> None:
         return None
 

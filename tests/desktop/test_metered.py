@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from cloudfs.desktop import metered
+from cloudfs.desktop import metered, systembus
 from cloudfs.desktop.metered import watch_metered
 from tests.desktop.networkmanager import NetworkManager, private_bus
-
-
-@pytest.fixture
-def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    # Not below pytest's folder: a socket's path has 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="cloudfs-bus-") as folder, private_bus(Path(folder)) as address:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-        yield address
 
 
 class Heard:
@@ -103,7 +95,7 @@ async def test_a_bus_that_ends_is_looked_for_again(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_bus_that_says_nothing_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metered, "_CONNECT_S", 0.1)
+    monkeypatch.setattr(systembus, "CONNECT_S", 0.1)
     with tempfile.TemporaryDirectory(prefix="cloudfs-bus-") as folder:
         listener = trio.socket.socket(trio.socket.AF_UNIX)
         await listener.bind(f"{folder}/bus")

@@ -62,7 +62,11 @@ class Served:
         if name == "state":
             return self.state()
         if name == "unmount":
-            return await self.session.unmount()
+            try:
+                await self.session.unmount()
+            except UserError as error:
+                return error.message
+            return True
         if name == "set":
             setattr(self.filesystem, arguments[0], arguments[1])
             return None

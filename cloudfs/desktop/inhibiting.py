@@ -1,0 +1,111 @@
+"""Has logind wait a moment with sleep and shutdown while changes are on their way to the server.
+
+A lock of the kind `delay`: logind tells of what it is about to do, what waits for its quiet time is sent at once, and
+the lock is given back as soon as nothing is left that can go; logind waits no longer than its InhibitDelayMaxSec (5 s
+unless set). What is not sent by then is safe on the disk and goes up later, so nothing justifies `block`, which would
+keep a laptop awake in its bag, and which people who are not at the machine may not ask for.
+SOURCE: https://systemd.io/INHIBITOR_LOCKS/, org.freedesktop.login1(5).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+from jeepney import DBusAddress, new_method_call
+from jeepney.bus_messages import message_bus
+from jeepney.fds import FileDescriptor
+from jeepney.io.trio import DBusConnection
+from jeepney.low_level import HeaderFields, Message, MessageFlag, MessageType
+
+from cloudfs.desktop.systembus import CONNECT_S, connect
+
+__all__ = ["hold_up_sleep"]
+
+_log = logging.getLogger(__name__)
+
+_NAME, _PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
+_MANAGER = DBusAddress(_PATH, bus_name=_NAME, interface="org.freedesktop.login1.Manager")
+_ABOUT_TO = ("PrepareForSleep", "PrepareForShutdown")
+_LOOK_S = 1.0
+_AGAIN_S = 60.0
+_MOST_S = 60.0
+"""Longer than any sensible InhibitDelayMaxSec."""
+
+
+async def hold_up_sleep(sends: Callable[[], bool], send_now: Callable[[], Awaitable[object]]) -> None:
+    """Hold a lock while `sends` says that something is on its way; for ever. Without logind there is none.
+
+    `send_now` returns when nothing is left that can be sent; it may be cancelled.
+    """
+    while True:
+        while not sends():  # noqa: ASYNC110  # answered from the database, of which nobody tells
+            await trio.sleep(_LOOK_S)
+        try:
+            await _hold(sends, send_now)
+        except Exception as error:  # noqa: BLE001  # whatever becomes of the bus, it ends nothing here
+            _log.debug("no lock from logind: %s: %s", type(error).__name__, error)
+            await trio.sleep(_AGAIN_S)
+
+
+async def _hold(sends: Callable[[], bool], send_now: Callable[[], Awaitable[object]]) -> None:
+    """Hold a lock until nothing is on its way, or the machine woke up again."""
+    async with await connect(with_descriptors=True) as connection:
+        for member in _ABOUT_TO:
+            rule = f"type='signal',sender='{_NAME}',path='{_PATH}',member='{member}'"
+            await connection.send(message_bus.AddMatch(rule))
+        with trio.fail_after(CONNECT_S):
+            lock = await _inhibit(connection)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_heed, connection, lock, send_now, nursery.cancel_scope)
+                while sends():  # noqa: ASYNC110  # as above
+                    await trio.sleep(_LOOK_S)
+                nursery.cancel_scope.cancel()
+        finally:
+            lock.close()
+
+
+async def _heed(
+    connection: DBusConnection,
+    lock: FileDescriptor,
+    send_now: Callable[[], Awaitable[object]],
+    scope: trio.CancelScope,
+) -> None:
+    """Give the lock back once what can go is sent, when the machine is about to sleep; return after it woke up."""
+    while True:
+        fields = (message := await connection.receive()).header.fields
+        if (
+            message.header.message_type is not MessageType.signal
+            or fields.get(HeaderFields.member) not in _ABOUT_TO
+        ):
+            continue
+        if message.body != (True,):
+            scope.cancel()
+            return
+        _log.info("the machine is about to sleep or shut down: sending what is to be sent")
+        with trio.move_on_after(_MOST_S):
+            await send_now()
+        lock.close()
+
+
+async def _inhibit(connection: DBusConnection) -> FileDescriptor:
+    body = ("sleep:shutdown", "cloudfs", "Changes are on their way to the server", "delay")
+    question = new_method_call(_MANAGER, "Inhibit", "ssss", body)
+    question.header.flags |= MessageFlag.no_auto_start
+    serial = int(next(connection.outgoing_serial))
+    await connection.send(question, serial=serial)
+    while True:
+        message = await connection.receive()
+        if message.header.fields.get(HeaderFields.reply_serial) == serial:
+            return _lock_in(message)
+
+
+def _lock_in(reply: Message) -> FileDescriptor:
+    if reply.header.message_type is not MessageType.method_return:
+        raise OSError(str(reply.body))
+    (lock,) = reply.body
+    if not isinstance(lock, FileDescriptor):
+        raise TypeError("the answer has no descriptor")
+    return lock
