@@ -1,7 +1,9 @@
 """Gets back the bytes of a version that is not at its path any more: another client has moved or replaced it.
 
-    by its file id    it was moved, and is still what it was: GET with its ETag at its new path
-    old versions      it was replaced, and the server keeps what it replaced: only with a checksum that fits
+    by its file id    it was moved, and is still what it was: GET with its ETag at its new path; or it was only given
+                      another time, and so another ETag: with a checksum that fits
+    old versions,     it was replaced or removed, and the server keeps what it was: only with a checksum that fits
+    trash
 
 An old version is named by a time in seconds, and of several contents of one second only one is kept. So without a
 checksum nothing proves that what comes is what was edited, and it is not taken.
@@ -19,7 +21,7 @@ from cloudfs.content.source import Source
 from cloudfs.errors import Changed, Forbidden, NotFound, Unsupported
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.store import Store
-from cloudfs.types import Ino
+from cloudfs.types import Ino, RemotePath, RemoteVersion
 
 __all__ = ["Retrieval", "Take"]
 
@@ -50,16 +52,25 @@ class Retrieval:
         return await self._bring_moved(lost, take) or await self._bring_replaced(lost, take)
 
     async def _bring_moved(self, lost: Source, take: Take) -> bool:
-        node = self._nodes.get(lost.ino)
-        if node is None or node.s_file_id is None:
+        file_id = self._file_id(lost.ino)
+        if file_id is None:
             return False
-        path = self._nodes.synced_path(lost.ino)
-        for other in await self._remote.find(node.s_file_id):
-            if other == path:
-                continue  # it was looked for there
-            if await self._fits(lost, self._remote.stream(other, 0, lost.size, lost.remote), take):
+        for path in await self._remote.find(file_id):
+            expect = await self._as_named_now(lost, path)
+            if expect and await self._fits(lost, self._remote.stream(path, 0, lost.size, expect), take):
                 return True
         return False
+
+    async def _as_named_now(self, lost: Source, path: RemotePath) -> RemoteVersion | None:
+        """Return how the server names what may be the version, None where it is another one for sure."""
+        try:
+            found = (await self._remote.stat(path)).version
+        except NotFound:
+            return None
+        if found.etag and found.etag == lost.remote.etag:
+            return lost.remote
+        provable = found.size == lost.size and checksums.can_check(lost.remote.checksum)
+        return found if provable else None
 
     async def _bring_replaced(self, lost: Source, take: Take) -> bool:
         file_id = self._file_id(lost.ino)
@@ -69,6 +80,8 @@ class Retrieval:
 
     def _file_id(self, ino: Ino) -> str | None:
         """Return the file id of what a file was edited from: a conflicted copy's other version has it."""
+        if (origin := self._store.origin(ino)) is not None:
+            return origin
         theirs = [it.theirs for it in self._store.conflicts() if it.ours == ino]
         nodes = map(self._nodes.get, [ino, *theirs])
         return next(

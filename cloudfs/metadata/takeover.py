@@ -459,6 +459,7 @@ class Takeover:
         stays = node.folder and (node.local_only or self._nodes.has_children(node.ino))
         must_live = node.linked and (stays or self._has_own_bytes(node))
         if must_live:
+            self._store.note_origin(node)
             self._nodes.forget_synced(node.ino)
             if node.folder:
                 self._nodes.update(node.ino, listed_at=time.time())

@@ -17,7 +17,7 @@ from cloudfs.errors import PosixError
 from cloudfs.store.db import Database
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.pins import Pins
-from cloudfs.store.records import Attempt, Conflict, StagedRow
+from cloudfs.store.records import Attempt, Conflict, Node, StagedRow
 from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion
 
 __all__ = ["Store"]
@@ -25,6 +25,9 @@ __all__ = ["Store"]
 _log = logging.getLogger(__name__)
 
 _UPKEEP_S = 5.0
+_ORIGINS = "origins"
+_MOST_ORIGINS = 100
+"""The latest are known; each needs its staging file looked at when another one comes."""
 _AT_ONCE = 2000
 """So many members of a folder are found without a checkpoint: 1 ms."""
 
@@ -99,6 +102,25 @@ class Store:
             self.db.execute("DELETE FROM meta WHERE key = 'note_' || ?", (key,))
         else:
             self.db.execute("INSERT OR REPLACE INTO meta VALUES ('note_' || ?, ?)", (key, text))
+
+    def note_origin(self, node: Node) -> None:
+        """An edited file is about to become new for the server: note the file id of what it was edited from.
+
+        What of that is not here may still be found there. Forgotten with the staging files.
+        """
+        if node.folder or node.s_file_id is None or not self.staged_of(node.ino):
+            return
+        known = {ino: it for ino, it in self._origins().items() if self.staged_of(ino)}
+        origins = {**dict(list(known.items())[1 - _MOST_ORIGINS :]), node.ino: node.s_file_id}
+        self.put_note(_ORIGINS, msgspec.json.encode(origins).decode())
+
+    def origin(self, ino: Ino) -> str | None:
+        """Return the file id of what a file was edited from that is new for the server now."""
+        return self._origins().get(ino)
+
+    def _origins(self) -> dict[Ino, str]:
+        text = self.note(_ORIGINS)
+        return {} if text is None else msgspec.json.decode(text, type=dict[Ino, str])
 
     # Staging files
 

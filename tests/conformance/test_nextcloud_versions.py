@@ -56,3 +56,23 @@ def test_versions_stay_with_a_file_that_is_moved(versions: Dav, cloud: Dav) -> N
 
 def test_an_id_that_never_was_has_no_versions(cloud: Dav, nextcloud: Target) -> None:
     assert of(cloud, nextcloud, "987654321").propfind(depth="1").status_code == 404
+
+
+def test_a_file_that_was_removed_or_replaced_by_a_move_keeps_its_id_in_the_trash(
+    cloud: Dav, nextcloud: Target
+) -> None:
+    user = httpx.URL(cloud.folder_url).path.removeprefix("/remote.php/dav/files/").partition("/")[0]
+    trash = Dav(cloud.client, f"{nextcloud.site_url}/remote.php/dav/trashbin/{user}/trash/")
+    for how in ("removed", "replaced"):
+        cloud.put("file.bin", OLD)
+        file_id = cloud.stat("file.bin", "oc:fileid").found["oc:fileid"]
+        if how == "removed":
+            cloud.request("DELETE", "file.bin")
+        else:
+            cloud.put("other.bin", NEWER)
+            assert cloud.transfer("MOVE", "other.bin", "file.bin").status_code == 204
+        listed = trash.listing("", "oc:fileid", "d:getcontentlength")
+        (name,) = [name for name, it in listed.items() if it.found.get("oc:fileid") == file_id]
+        assert listed[name].found["d:getcontentlength"] == str(len(OLD))
+        assert trash.get(name).content == OLD
+        assert of(cloud, nextcloud, file_id).propfind(depth="1").status_code == 404

@@ -74,8 +74,8 @@ class Account:
         self._serials = count(0x10000)
         self.contents: dict[ContentKey, bytes] = {}
         """Every content that a file ever had, by all that a listing says of it."""
-        self.written: dict[str, set[ContentKey]] = {}
-        """Contents that a file has had, by its id."""
+        self.old: dict[str, set[ContentKey]] = {}
+        """Contents of a file that were overwritten, or removed with it, by its id."""
         self.fingerprint: str | None = None
         """What Nextcloud's administrator changes after a backup was restored."""
         self.root = StoredObject(100, Kind.FOLDER, now_s(), serial="root")
@@ -125,12 +125,16 @@ class Account:
             found = self._add(folder, path, Kind.FILE)
         elif found.kind is Kind.FOLDER:
             raise ServerFault("PUT is not allowed on non-files.", subject=path, status=409)
+        else:
+            self._keep(found)
         found.content, found.checksum, found.cut = content, checksum, False
         found.stamp(self.now_s() if mtime_s is None else mtime_s, len(content))
         self.contents[content_key(found.version)] = content
-        self.written.setdefault(found.file_id, set()).add(content_key(found.version))
         self._changed(parent_of(path))
         return found
+
+    def _keep(self, file: StoredObject) -> None:
+        self.old.setdefault(file.file_id, set()).add(content_key(file.version))
 
     def cut(self, path: RemotePath, received: bytes) -> None:
         """An overwrite was cut: the file is written in place, and listings still say the old size."""
@@ -177,7 +181,8 @@ class Account:
         return self.get(target)
 
     def delete(self, path: RemotePath) -> None:
-        self.get(path)
+        if (found := self.get(path)).kind is Kind.FILE:
+            self._keep(found)
         del self._folder_of(path).members[_name(path)]
         self._changed(parent_of(path))
 

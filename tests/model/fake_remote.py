@@ -227,7 +227,7 @@ class FakeRemote:
                 raise Unsupported("the server keeps no old versions", subject=ROOT_PATH)
             now = [content_key(it.version) for it in self.account.walk() if it.file_id == file_id]
             key = content_key(expect)
-            if not now or key in now or key not in self.account.written.get(file_id, ()):
+            if key in now or key not in self.account.old.get(file_id, ()):
                 raise NotFound("the server keeps no such version", subject=ROOT_PATH, status=404)
             return self.account.contents[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -359,3 +360,34 @@ def test_a_disk_without_room_is_left_alone_for_half_a_minute(
         assert len(tried) == first + 1
 
     tell(tmp_path, story, many(FakeRemote()))
+
+
+@pytest.mark.parametrize("what", ["touched", "removed", "removed and moved here"])
+@pytest.mark.parametrize("size", [len(OLD), 3_000_000], ids=["small", "large"])
+def test_what_was_touched_or_removed_there_is_found_again_by_its_checksum(
+    tmp_path: Path, what: str, size: int
+) -> None:
+    """It has another ETag, or lies in the trash."""
+    old = os.urandom(size)
+    remote = FakeRemote()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/a", old, checksum=f"SHA1:{hashlib.sha1(old, usedforsecurity=False).hexdigest()}")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        # Nothing is fetched before it happens.
+        remote.faults.next("stream", [FaultKind.REFUSE] * 2)
+        await overwrite(world, "d/a", 5, b"new")
+        if what == "touched":
+            remote.account.set_mtime(RemotePath("/d/a"), 1_600_000_000)
+        else:
+            remote.other.delete("/d/a")
+        if what.endswith("here"):
+            await world.rename("d/a", "b")
+        await world.refresh_all()
+        assert not await world.drain()
+        await world.refresh_all()
+        assert old[:5] + b"new" + old[8:] in remote.other.tree().values()
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=100)
