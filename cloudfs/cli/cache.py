@@ -27,7 +27,10 @@ def _facts(info: CacheInfo) -> list[tuple[str, str]]:
     asked = info.hits + info.misses
     facts = [
         ("folder", info.folder),
-        ("used", f"{in_units(info.used_bytes)} of {in_units(info.limit_bytes)}, {info.blocks:,} blocks"),
+        (
+            "used",
+            f"{in_units(info.used_bytes)} of {in_units(info.limit_bytes)}, {_count(info.blocks, 'block', 'blocks')}",
+        ),
         (
             "disk",
             f"{in_units(info.disk_free_bytes)} free, {in_units(info.keep_free_bytes)} of it are left alone",

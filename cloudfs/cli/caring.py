@@ -96,32 +96,33 @@ def service_install(
     at: Annotated[
         str | None, typer.Option("--at", metavar="FOLDER", help="Mount there instead of ~/Cloud/ACCOUNT.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the unit to ~/.config/systemd/user."""
     from cloudfs.cli.service import install
 
-    install(account, at)
+    install(account, at, as_json=as_json)
 
 
-def service_enable(account: AccountArgument = None) -> None:
+def service_enable(account: AccountArgument = None, as_json: JsonOption = False) -> None:
     """Mount it at every login from now on, and now."""
     from cloudfs.cli.service import enable
 
-    enable(account)
+    enable(account, as_json=as_json)
 
 
-def service_start(account: AccountArgument = None) -> None:
+def service_start(account: AccountArgument = None, as_json: JsonOption = False) -> None:
     """Mount it now; returns when the folder answers."""
     from cloudfs.cli.service import start
 
-    start(account)
+    start(account, as_json=as_json)
 
 
-def service_stop(account: AccountArgument = None) -> None:
+def service_stop(account: AccountArgument = None, as_json: JsonOption = False) -> None:
     """Unmount it; what is not on the server yet goes up after the next start."""
     from cloudfs.cli.service import stop
 
-    stop(account)
+    stop(account, as_json=as_json)
 
 
 def service_status(account: AccountArgument = None, as_json: JsonOption = False) -> None:
@@ -146,11 +147,11 @@ def service_logs(
     logs(account, lines=lines, follow=follow)
 
 
-def service_uninstall(account: AccountArgument = None) -> None:
+def service_uninstall(account: AccountArgument = None, as_json: JsonOption = False) -> None:
     """Stop it and remove the unit; the account stays."""
     from cloudfs.cli.service import uninstall
 
-    uninstall(account)
+    uninstall(account, as_json=as_json)
 
 
 def completion(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cloudfs.config import Folders, account_names, pick_account
@@ -16,10 +18,12 @@ from cloudfs.wiped import find_wiped
 
 __all__ = [
     "account_at",
+    "asking",
     "client_of",
     "connect",
     "holder_of",
     "in_units",
+    "mount_point_of",
     "not_mounted",
     "pick",
     "pick_known",
@@ -60,6 +64,21 @@ def connect(folders: Folders, account: str) -> Client:
     if holder is None:
         raise not_mounted(account)
     return client_of(folders, account, holder)
+
+
+@contextmanager
+def asking(what: str | None) -> Iterator[tuple[str, Client]]:
+    """Give the account that a name, a mount point or a path in a mount means (None: the only one), and its daemon."""
+    folders = Folders.from_environment()
+    account = account_at(folders, what)
+    with connect(folders, account) as client:
+        yield account, client
+
+
+def mount_point_of(account: str) -> str:
+    """Return where an account is mounted, to be put before paths of the mount; "" where it no longer is."""
+    holder = holder_of(Folders.from_environment(), account)
+    return holder.mount_point.rstrip("/") if holder else ""
 
 
 def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float | None = None) -> Client:
@@ -127,11 +146,14 @@ def _require_answer(folders: Folders, path: str, holders: list[tuple[str, Holder
 
 def account_at(folders: Folders, what: str | None) -> str:
     """Return the account that a name, a mount point or any path in a mount means; None: the only one."""
-    return (
-        pick(folders, what)
-        if what is None or what in account_names(folders)
-        else which_mount(folders, what)[0]
-    )
+    if what is None or what in account_names(folders):
+        return pick(folders, what)
+    try:
+        return which_mount(folders, what)[0]
+    except UserError as error:
+        if error.code is ExitCode.NOT_MOUNTED and "/" not in what and not os.path.lexists(what):
+            return pick(folders, what)  # a mistyped name: say which there are
+        raise
 
 
 def pick(folders: Folders, account: str | None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cloudfs.cli.common import account_at, connect, holder_of, which_mount
+import msgspec
+
+from cloudfs.cli.common import asking, connect, mount_point_of, which_mount
 from cloudfs.cli.output import print_json
 from cloudfs.config import Folders
 from cloudfs.control.protocol import ConflictPair, Resolution
@@ -21,15 +23,12 @@ _DONE: dict[Resolution, str] = {
 
 def list_conflicts(what: str | None, *, as_json: bool) -> None:
     """Print them, oldest first."""
-    folders = Folders.from_environment()
-    account = account_at(folders, what)
-    with connect(folders, account) as client:
+    with asking(what) as (account, client):
         found = client.conflicts()
     if as_json:
         print_json(found)
         return
-    holder = holder_of(folders, account)
-    root = holder.mount_point.rstrip("/") if holder else ""
+    root = mount_point_of(account)
     for pair in found:
         _print(pair, root)
     if not found:
@@ -48,9 +47,17 @@ def _looks(size: int, modified: float) -> str:
     return f"{datetime.fromtimestamp(modified).astimezone():%Y-%m-%d %H:%M:%S}  {size:>12,} bytes"
 
 
-def decide(decision: Resolution, paths: list[str]) -> None:
+class Done(msgspec.Struct, frozen=True):
+    """A conflict that was decided, as `--json` prints it."""
+
+    path: str
+    decision: Resolution
+
+
+def decide(decision: Resolution, paths: list[str], *, as_json: bool) -> None:
     """Carry out a decision for each path; goes on after one that failed, and ends with UserError NOT_DONE then."""
     folders = Folders.from_environment()
+    done: list[Done] = []
     failed: list[UserError] = []
     for path in paths:
         try:
@@ -60,7 +67,11 @@ def decide(decision: Resolution, paths: list[str]) -> None:
         except UserError as error:
             failed.append(error)
             continue
-        print(f"{path}: {_DONE[decision]}.")
+        done.append(Done(path, decision))
+        if not as_json:
+            print(f"{path}: {_DONE[decision]}.")
+    if as_json:
+        print_json(done)
     if len(failed) == 1:
         raise failed[0]
     if failed:

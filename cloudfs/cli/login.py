@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -22,6 +22,7 @@ from cloudfs.cli.browser import open_browser, show_address
 from cloudfs.cli.common import connect as connect_to
 from cloudfs.cli.common import holder_of
 from cloudfs.cli.keeping import Choice, choose_store, forget, keep
+from cloudfs.cli.output import print_json
 from cloudfs.cli.patience import PATIENCE_S, in_time
 from cloudfs.cli.revoking import Former, former_login
 from cloudfs.config import Account, Folders, SecretKind, Trust, account_names, check_account_name
@@ -48,6 +49,16 @@ from cloudfs.secrets.stores import store_of
 from cloudfs.wiped import forget_wiped
 
 __all__ = ["explain", "log_in"]
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """A login that works, as `--json` prints it."""
+
+    account: str
+    url: str
+    user: str
+    server: str
+    password_kept: SecretKind
 
 
 @dataclass(frozen=True)
@@ -83,11 +94,39 @@ def log_in(
     allow_http: bool,
     browser: bool,
     store: SecretKind | None,
+    as_json: bool = False,
 ) -> None:
     """Find out what the server is, log in, and keep account and app password; `store`: None for the usual place.
 
-    What `trust` leaves open is as in the account's file, where there is one.
+    What `trust` leaves open is as in the account's file, where there is one. With `as_json` what is said on the way
+    goes to standard error.
     """
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        done = _log_in(
+            url,
+            user,
+            account,
+            trust,
+            store,
+            password_stdin=password_stdin,
+            allow_http=allow_http,
+            browser=browser,
+        )
+    if as_json:
+        print_json(done)
+
+
+def _log_in(
+    url: str,
+    user: str | None,
+    account: str | None,
+    trust: Trust,
+    store: SecretKind | None,
+    *,
+    password_stdin: bool,
+    allow_http: bool,
+    browser: bool,
+) -> LoggedIn:
     folders = Folders.from_environment()
     if account is not None:
         check_account_name(account)
@@ -114,6 +153,7 @@ def log_in(
         _hand_over(folders, name, holder.mount_point)
     if kept.former is not None:  # after the mount uses the new one
         kept.former.revoke()
+    return LoggedIn(name, site.root_url, site.user, site.features.name, wanted.store.kind)
 
 
 def _with_absolute_paths(given: Trust, known: Account | None) -> Trust:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
+
 from cloudfs.cli.common import holder_of, in_units, pick
 from cloudfs.cli.keeping import forget_everywhere, read_secret
 from cloudfs.cli.login import explain
+from cloudfs.cli.output import print_json
 from cloudfs.cli.revoking import by_hand, revoke
 from cloudfs.config import Account, Folders, load_account, remove_account
 from cloudfs.control.instance import hold
@@ -17,7 +20,17 @@ from cloudfs.store.only_here import OnlyHere, only_here
 __all__ = ["log_out"]
 
 
-def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool) -> None:
+class LoggedOut(msgspec.Struct, frozen=True):
+    """What became of an account, as `--json` prints it."""
+
+    account: str
+    app_password: str
+    """In words."""
+    thrown_away: list[str]
+    """What was only here, in words."""
+
+
+def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool, as_json: bool = False) -> None:
     """Revoke the app password and remove the account; UserError where something stands against it."""
     folders = Folders.from_environment()
     name = pick(folders, account)
@@ -37,6 +50,9 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool) ->
         told = _revoke(folders, name, record, keep_remote=keep_remote)
         forget_everywhere(folders, name, record)
         remove_account(folders, name)
+    if as_json:
+        print_json(LoggedOut(name, told, _inventory(left)))
+        return
     if not left.nothing:
         print(f"Thrown away: {'; '.join(_inventory(left))}.")
     print(f"Logged out of {name}: {told}, and everything of it was removed from this machine.")

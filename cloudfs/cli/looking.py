@@ -40,7 +40,8 @@ def list_files(
 
 
 def info(
-    path: Annotated[str, typer.Argument(help="A file or folder in a mount.")], as_json: JsonOption = False
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file or folder in a mount.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Show everything that is known of a file or folder: state, versions, ids, why it is here."""
     from cloudfs.cli.files import show_info

@@ -114,6 +114,7 @@ def login(
             help="Where the password is kept: the desktop's keyring, a private file, or a systemd credential of yours.",
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Log in to a server and remember it as an account.
 
@@ -139,6 +140,7 @@ def login(
         allow_http=allow_http,
         browser=browser,
         store=secret_store,
+        as_json=as_json,
     )
 
 
@@ -153,6 +155,7 @@ def logout(
         bool,
         typer.Option("--keep-remote", help="Do not ask the server: its app password stays valid."),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Forget an account: revoke its app password on the server, and remove everything of it from this machine.
 
@@ -160,7 +163,7 @@ def logout(
     """
     from cloudfs.cli.logout import log_out
 
-    log_out(account, discard_changes=discard_changes, keep_remote=keep_remote)
+    log_out(account, discard_changes=discard_changes, keep_remote=keep_remote, as_json=as_json)
 
 
 @app.command()
@@ -180,12 +183,13 @@ def mount(
             help="Figures for Prometheus: in a file for node_exporter, or on a port of this machine.",
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Mount an account; returns when the folder answers."""
     from cloudfs.cli.mount import mount_account
 
     account, mount_point = _account_and(places)
-    mount_account(account, mount_point, foreground=foreground, debug=debug, metrics=metrics)
+    mount_account(account, mount_point, foreground=foreground, debug=debug, metrics=metrics, as_json=as_json)
 
 
 @app.command()
@@ -306,30 +310,30 @@ def conflicts_list(
 
 
 @conflicts.command("keep-mine")
-def conflicts_keep_mine(paths: PathsArgument) -> None:
+def conflicts_keep_mine(paths: PathsArgument, as_json: JsonOption = False) -> None:
     """Your version becomes the file's content, on the server too; the copy goes.
 
     What the file held is kept among its versions on servers that have such a thing.
     """
     from cloudfs.cli.conflicts import decide
 
-    decide("keep-mine", paths)
+    decide("keep-mine", paths, as_json=as_json)
 
 
 @conflicts.command("keep-theirs")
-def conflicts_keep_theirs(paths: PathsArgument) -> None:
+def conflicts_keep_theirs(paths: PathsArgument, as_json: JsonOption = False) -> None:
     """The server's version stays; your copy is removed."""
     from cloudfs.cli.conflicts import decide
 
-    decide("keep-theirs", paths)
+    decide("keep-theirs", paths, as_json=as_json)
 
 
 @conflicts.command("keep-both")
-def conflicts_keep_both(paths: PathsArgument) -> None:
+def conflicts_keep_both(paths: PathsArgument, as_json: JsonOption = False) -> None:
     """Both stay, as two ordinary files."""
     from cloudfs.cli.conflicts import decide
 
-    decide("keep-both", paths)
+    decide("keep-both", paths, as_json=as_json)
 
 
 deletions = typer.Typer(

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from cloudfs.cli.common import pick_known
+from cloudfs.cli.output import print_json
 from cloudfs.config import Folders, published_at
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, locate
@@ -33,8 +34,22 @@ class Told(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
+class Mounted(msgspec.Struct, frozen=True):
+    """What was mounted, as `--json` prints it."""
+
+    account: str
+    mount_point: str
+    pid: int
+
+
 def mount_account(
-    account: str | None, mount_point: str, *, foreground: bool, debug: bool, metrics: str | None = None
+    account: str | None,
+    mount_point: str,
+    *,
+    foreground: bool,
+    debug: bool,
+    metrics: str | None = None,
+    as_json: bool = False,
 ) -> None:
     """Mount; with `foreground` this process becomes the daemon and never returns."""
     folders = Folders.from_environment()
@@ -48,7 +63,10 @@ def mount_account(
         command = _command(name, locate(mount_point), *options)
         os.execv(command[0], command)  # noqa: S606  # no shell is wanted
     told = start_daemon(folders, name, locate(mount_point), *options)
-    print(f"Mounted {name} at {told.mount_point} (process {told.pid}).")
+    if as_json:
+        print_json(Mounted(name, told.mount_point, told.pid))
+    else:
+        print(f"Mounted {name} at {told.mount_point} (process {told.pid}).")
 
 
 def _published(metrics: str) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from cloudfs.cli.common import account_at, connect
+from cloudfs.cli.common import asking
 from cloudfs.cli.output import print_json
-from cloudfs.config import Folders
 
 __all__ = ["pause", "resume"]
 
 
 def pause(what: str | None, *, as_json: bool) -> None:
     """Have nothing sent until `resume`."""
-    folders = Folders.from_environment()
-    name = account_at(folders, what)
-    with connect(folders, name) as client:
+    with asking(what) as (name, client):
         paused = client.pause()
     if as_json:
         print_json(paused)
@@ -25,9 +22,7 @@ def pause(what: str | None, *, as_json: bool) -> None:
 
 def resume(what: str | None, *, as_json: bool) -> None:
     """Have everything go on."""
-    folders = Folders.from_environment()
-    name = account_at(folders, what)
-    with connect(folders, name) as client:
+    with asking(what) as (name, client):
         paused = client.resume()
     if as_json:
         print_json(paused)

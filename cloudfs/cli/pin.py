@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from cloudfs.cli.common import account_at, connect, holder_of, in_units, which_mount
+from cloudfs.cli.common import asking, connect, in_units, mount_point_of, which_mount
 from cloudfs.cli.output import clear_line, one_line, print_json
 from cloudfs.config import Folders
 from cloudfs.control.pinning import Keep, KeptState, Missing, PinMoved, Pinned, PinWord
@@ -38,15 +38,12 @@ def free_paths(paths: list[str], *, as_json: bool) -> None:
 
 def show_pins(what: str | None, *, as_json: bool) -> None:
     """Print what was said; `what` names the account."""
-    folders = Folders.from_environment()
-    account = account_at(folders, what)
-    with connect(folders, account) as client:
+    with asking(what) as (account, client):
         found = client.pins()
     if as_json:
         print_json(found)
         return
-    holder = holder_of(folders, account)
-    root = holder.mount_point.rstrip("/") if holder else ""
+    root = mount_point_of(account)
     for row in found.pins:
         print(f"{_MEANING[row.pin]:20}{root}{row.path.rstrip('/')}")
     limit = "" if found.defaults_most_bytes is None else f", up to {in_units(found.defaults_most_bytes)} each"

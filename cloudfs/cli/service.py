@@ -39,7 +39,7 @@ class Unit(msgspec.Struct, frozen=True):
     restarts: int
 
 
-def install(account: str | None, at: str | None) -> None:
+def install(account: str | None, at: str | None, *, as_json: bool = False) -> None:
     """Put the unit in place; `at` is the folder to mount on, else ~/Cloud/ACCOUNT."""
     folders = Folders.from_environment()
     name = pick(folders, account)
@@ -54,19 +54,24 @@ def install(account: str | None, at: str | None) -> None:
     elif drop_in.exists():
         drop_in.unlink()
     _systemctl("daemon-reload")
-    print(f"Installed {_unit(name)}, which mounts {name} at {_place(name, at)}.")
-    print(f"Next: `cloudfs service enable {name}` for every login, `cloudfs service start {name}` for now.")
+    _tell(
+        name,
+        f"Installed {_unit(name)}, which mounts {name} at {_place(name, at)}.",
+        f"Next: `cloudfs service enable {name}` for every login, `cloudfs service start {name}` for now.",
+        as_json=as_json,
+    )
 
 
-def enable(account: str | None) -> None:
+def enable(account: str | None, *, as_json: bool = False) -> None:
     """Have it start with the user's manager, and now."""
     name = _installed(account)
     _systemctl("enable", _unit(name))
-    print(f"{name} is mounted whenever you log in. Without a login, too: `loginctl enable-linger`.")
-    start(name)
+    if not as_json:
+        print(f"{name} is mounted whenever you log in. Without a login, too: `loginctl enable-linger`.")
+    start(name, as_json=as_json)
 
 
-def start(account: str | None) -> None:
+def start(account: str | None, *, as_json: bool = False) -> None:
     """Mount now; returns once the mount answers."""
     name = _installed(account)
     holder = holder_of(Folders.from_environment(), name)
@@ -77,14 +82,14 @@ def start(account: str | None) -> None:
             code=ExitCode.ALREADY_MOUNTED,
         )
     _systemctl("start", _unit(name), hint=f"`cloudfs service logs {name}` tells why.")
-    print(f"Started {_unit(name)}.")
+    _tell(name, f"Started {_unit(name)}.", as_json=as_json)
 
 
-def stop(account: str | None) -> None:
+def stop(account: str | None, *, as_json: bool = False) -> None:
     """Unmount now; what was not sent goes up after the next start."""
     name = _installed(account)
     _systemctl("stop", _unit(name), hint=f"`cloudfs service logs {name}` tells why.")
-    print(f"Stopped {_unit(name)}.")
+    _tell(name, f"Stopped {_unit(name)}.", as_json=as_json)
 
 
 def show(account: str | None, *, as_json: bool) -> None:
@@ -114,7 +119,7 @@ def logs(account: str | None, *, lines: int, follow: bool) -> None:
     show_log(_installed(account), lines=lines, follow=follow, journal=True)
 
 
-def uninstall(account: str | None) -> None:
+def uninstall(account: str | None, *, as_json: bool = False) -> None:
     """Stop it and take it away; the account stays. Never fails on what is not there."""
     name = pick(Folders.from_environment(), account)
     _systemctl("disable", "--now", _unit(name), check=False)
@@ -124,7 +129,19 @@ def uninstall(account: str | None) -> None:
         (_units() / _TEMPLATE).unlink(missing_ok=True)
     _systemctl("daemon-reload", check=False)
     _systemctl("reset-failed", _unit(name), check=False)
-    print(f"Removed the unit of {name}. The account stays: `cloudfs mount {name} FOLDER` mounts it.")
+    _tell(
+        name,
+        f"Removed the unit of {name}. The account stays: `cloudfs mount {name} FOLDER` mounts it.",
+        as_json=as_json,
+    )
+
+
+def _tell(name: str, *sentences: str, as_json: bool) -> None:
+    """Say what was done; for programs, how the unit is now."""
+    if as_json:
+        print_json(_look(name))
+    else:
+        print("\n".join(sentences))
 
 
 # --- the unit's files

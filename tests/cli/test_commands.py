@@ -7,17 +7,41 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from cloudfs import config
 from cloudfs.cli.common import in_units, which_mount
 from cloudfs.cli.login import explain
+from cloudfs.cli.main import app
 from cloudfs.config import Folders
 from cloudfs.control.instance import Holder
 from cloudfs.errors import ExitCode, Forbidden, UserError
 from tests.cli.conftest import Run, add_account
+
+
+def leaves(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
+    """Give each command with its words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, *names, name)
+        else:
+            yield " ".join((*names, name)), command
+
+
+def test_every_command_that_answers_does_so_in_json_too() -> None:
+    texts = {
+        "completion",
+        "log",
+        "service logs",
+    }  # a script, and logs: the journal has its own `--output json`
+    found = dict(leaves(typer.main.get_command(app)))
+    without = {name for name, it in found.items() if not any("--json" in option.opts for option in it.params)}
+    assert without == texts
 
 
 def test_version_and_help(run: Run, run_process: Run) -> None:

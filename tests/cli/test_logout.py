@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,18 @@ def test_the_app_password_is_revoked_and_everything_is_removed(
     assert left_over(folders) == []
     assert run("logout").code == ExitCode.NO_ACCOUNT
     assert log_in(run, server.url).code == ExitCode.OK
+
+
+def test_programs_are_told_in_json(run: Run, server: StandIn, folders: Folders) -> None:
+    words = ("--user", "jo", "--password-stdin", "--account", "work", "--json")
+    logged_in = json.loads(run("login", server.url, *words, stdin=f"{PASSWORD}\n").out)
+    assert (logged_in["account"], logged_in["user"], logged_in["password_kept"]) == ("work", "jo", "file")
+    assert logged_in["url"] == config.load_account(folders, "work").url
+    assert json.loads(run("logout", "--json").out) == {
+        "account": "work",
+        "app_password": "its app password was revoked",
+        "thrown_away": [],
+    }
 
 
 def test_a_plain_server_has_nothing_to_revoke(run: Run) -> None:
