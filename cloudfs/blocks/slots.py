@@ -17,6 +17,7 @@ write, and save 20 µs of the 60 that a small one takes. A full chunk takes 68 K
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -117,10 +118,26 @@ def _candidates(fd: int, region: int) -> list[tuple[int, int, int, bytes]]:
 
 
 def _headers(fd: int, region: int) -> Iterator[tuple[int, int, int, bytes]]:
-    for slot in range(SLOTS):
+    for slot in _used(fd, region):
         header = _read(fd, _HEADER.size, slot_at(region, slot))
         if len(header) == _HEADER.size and header != bytes(_HEADER.size):
             magic, length, number, nonce = _HEADER.unpack(header)
             # What is no header of ours may be all that is left of one.
             known = magic == _MAGIC and length <= CHUNK_BYTES and number < 1 << 62
             yield (number, slot, length, nonce) if known else (0, slot, 0, bytes(NONCE_BYTES))
+
+
+def _used(fd: int, region: int) -> Iterator[int]:
+    """Find the slots that are no holes: reading those takes ten times as long as asking for them."""
+    slot = 0
+    while slot < SLOTS:
+        try:
+            at = os.lseek(fd, slot_at(region, slot), os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no more data in the file
+                raise
+            return
+        slot = (at - slot_at(region, 0)) // SLOT_BYTES
+        if slot < SLOTS:
+            yield slot
+        slot += 1
