@@ -60,6 +60,7 @@ from cloudfs.sync.throttling import Throttle
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import Ino
+from cloudfs.vault.opening import Opened
 
 __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
 
@@ -80,6 +81,8 @@ class Launch(msgspec.Struct, frozen=True):
     name: str
     account: config.Account
     folders: config.Folders
+    opened: Opened | None = None
+    """Its state and keys; None: plain, in the account's own folder."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -255,8 +258,10 @@ def _engine_config(launch: Launch) -> EngineConfig:
     settings = launch.account.settings
     cache = launch.folders.account_cache(launch.name)
     size, keep_free = cache_limits(settings, cache)
+    opened = launch.opened or Opened(launch.folders.account_state(launch.name), None)
     return EngineConfig(
-        state=launch.folders.account_state(launch.name),
+        state=opened.folder,
+        keys=opened.keys,
         cache=cache,
         cache_bytes=size,
         cache_keep_free_bytes=keep_free,

@@ -18,7 +18,7 @@ from cloudfs.blocks.descriptors import Descriptors
 from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 
-__all__ = ["STAGED_NAME", "DirtyFolder", "reading", "sync_file_system", "writing"]
+__all__ = ["STAGED_NAME", "DirtyFolder", "data_ranges", "reading", "sync_file_system", "writing"]
 
 STAGED_NAME = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -136,6 +136,11 @@ class DirtyFolder:
         del name, present
         return False
 
+    def written(self, name: str) -> RangeSet:
+        """Return which of its bytes are no holes, roughly: zeros may be among them. Raises LocalDamage."""
+        with reading(name), self.borrow(name) as fd:
+            return RangeSet(data_ranges(fd))
+
     def beside(self, folder: Path) -> DirtyFolder:
         """Open another folder of this form: of a database that is lost. Raises OSError."""
         return DirtyFolder(folder, 1)
@@ -210,6 +215,21 @@ class DirtyFolder:
                 yield entries
         finally:
             os.close(fd)
+
+
+def data_ranges(fd: int) -> list[tuple[int, int]]:
+    """Return where a sparse file has bytes. Raises OSError."""
+    found, at, size = [], 0, os.fstat(fd).st_size
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            raise
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        found.append((start, at))
+    return found
 
 
 @contextmanager

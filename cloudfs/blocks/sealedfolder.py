@@ -200,6 +200,10 @@ class SealedFolder(DirtyFolder):
             self.delete(new)
             raise
 
+    def written(self, name: str) -> RangeSet:
+        """Return which of its bytes are no holes, roughly."""
+        return _outside(self.length(name), self.holes_of(name))
+
     def holes_of(self, name: str) -> RangeSet:
         """Return the chunks of a file that need not be there. Raises LocalDamage."""
         with reading(name):

@@ -32,6 +32,7 @@ LABEL = "user.cloudfs"
 
 _log = logging.getLogger(__name__)
 
+_PIECE_BYTES = 1024 * 1024
 MAX_OPEN = 128
 """Descriptors kept open at most; the usual limit of a process is 1024, and connections need some too."""
 
@@ -113,6 +114,32 @@ class Staging:
     ) -> None:
         """Have a file of a lost database, the bytes `present` of it, as one of ours. Raises OSError, LocalDamage."""
         self._folder.inherit(lost._folder, file_name(*old), file_name(*new), present)
+
+    def copy_from(self, other: Staging, ino: Ino, version: ContentVersion, present: RangeSet) -> None:
+        """Make a file as one of another folder, in the form of this one; durable when this returns.
+
+        Raises PosixError, and LocalDamage where some of what is `present` is not there.
+        """
+        name = file_name(ino, version)
+        other._folder.probe(name, present)
+        written = other._folder.written(name)
+        self._folder.create(name)
+        copied = RangeSet()
+        for start, stop in present:
+            for first, last, there in written.pieces(start, stop):
+                if not there:
+                    continue  # zeros that were never written
+                for at in range(first, last, _PIECE_BYTES):
+                    size = min(_PIECE_BYTES, last - at)
+                    self._folder.pwrite(name, at, other._folder.pread(name, at, size), to_the_last=True)
+                copied.add(first, last)
+        self._folder.truncate(name, max(other._folder.length(name), self._folder.length(name)))
+        self._folder.admit_holes(name, copied)
+        self._folder.sync(name, folder_too=True)
+
+    def read_now(self, ino: Ino, version: ContentVersion, offset: int, size: int) -> bytes:
+        """Read a part of a file. Raises LocalDamage."""
+        return self._folder.pread(file_name(ino, version), offset, size)
 
     def label_of(self, ino: Ino, version: ContentVersion) -> bytes:
         """Return what a file says of itself; b"" for nothing that can be believed."""

@@ -5,13 +5,13 @@ Of an account that is encrypted they stay sealed, and their names tell nothing: 
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from cloudfs.blocks.dirtyfolder import data_ranges
 from cloudfs.blocks.staging import LABEL
 
 __all__ = ["copy_in", "keep_in"]
@@ -47,7 +47,7 @@ def copy_in(
     try:
         with staged.open("rb") as source, target.open("xb") as copy:
             if sealed_as:
-                ranges = _written(source.fileno())
+                ranges = data_ranges(source.fileno())
                 with suppress(OSError):
                     os.setxattr(copy.fileno(), LABEL, os.getxattr(source.fileno(), LABEL))
             for start, stop in ranges:
@@ -58,21 +58,6 @@ def copy_in(
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-
-
-def _written(fd: int) -> list[tuple[int, int]]:
-    """Return where a sparse file has bytes. Raises OSError."""
-    found, at, size = [], 0, os.fstat(fd).st_size
-    while at < size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break
-            raise
-        at = os.lseek(fd, start, os.SEEK_HOLE)
-        found.append((start, at))
-    return found
 
 
 def _names(recovered: Path, staged: Path, shown_name: str, sealed_as: str) -> Iterator[Path]:
