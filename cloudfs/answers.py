@@ -139,6 +139,7 @@ class Answers:
             keep_free_bytes=engine.blocks.keep_free_bytes,
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
             changed_bytes=sum(RangeSet.unpack(row.present).total for row in engine.store.all_staged()),
+            encrypted="" if engine.config.keys is None else engine.config.keys.cipher.value,
             memory_bytes=engine.fetcher.statistics().memory_used_bytes,
         )
 

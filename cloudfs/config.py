@@ -41,6 +41,7 @@ __all__ = [
     "private_folder",
     "published_at",
     "read_secret",
+    "read_secret_file",
     "remove_account",
     "save_account",
     "write_private",
@@ -63,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Most that cached blocks may take; None: 10 % of the disk, at most 20 GB."""
     cache_keep_free_bytes: Bytes | None = None
     """Free disk space that the cache leaves alone; None: 5 % of the disk, at least 1 GB."""
+    cache_encrypt: bool | None = None
+    """Seal all that is kept here of the account; None: as it is."""
+    cache_key: SecretKind | None = None
+    """Where the key for that is kept; None: in the keyring."""
     memory_bytes: Annotated[int, msgspec.Meta(ge=8 * 2**20, le=2**40)] = 40 * 2**20
     """Ceiling for contents held in memory, whatever is open."""
     quiet_s: Seconds = 2.0
@@ -444,24 +449,25 @@ def read_secret(folders: Folders, name: str) -> str:
 
     Raises UserError BAD_CONFIG when it is missing, not ours, or was readable by others.
     """
-    path = folders.secret_file(name)
-    again = f"Log in again: `cloudfs login URL --account {name}`."
+    return read_secret_file(folders.secret_file(name), f"Log in again: `cloudfs login URL --account {name}`.")
+
+
+def read_secret_file(path: Path, again: str) -> str:
+    """Return what a private file holds; `again` is the next step where it holds nothing usable. Raises as above."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise _bad(f"The password file {path} cannot be read: {error.strerror}.", again) from error
+        raise _bad(f"The file {path} cannot be read: {error.strerror}.", again) from error
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise _bad(f"The password file {path} is not a file of yours.", again)
+            raise _bad(f"The file {path} is not a file of yours.", again)
         if stat.S_IMODE(found.st_mode) & 0o077:
-            raise _bad(
-                f"The password file {path} is readable by others.", f"{again} Then revoke the old password."
-            )
+            raise _bad(f"The file {path} is readable by others.", f"{again} Then revoke the old password.")
         raw = file.read(SECRET_MAX_BYTES + 1)
     secret = raw.decode(errors="replace").removesuffix("\n")
     if not secret or len(raw) > SECRET_MAX_BYTES or "\ufffd" in secret or "\n" in secret:
-        raise _bad(f"The password file {path} is damaged.", again)
+        raise _bad(f"The file {path} is damaged.", again)
     return secret
 
 

@@ -54,6 +54,7 @@ from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
+from cloudfs.vault.opening import open_account
 from cloudfs.wiping import wipe
 from cloudfs.works import Compose, Launch, Works, compose
 
@@ -327,7 +328,6 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     if arguments.metrics:
         settings = msgspec.structs.replace(account.settings, metrics=arguments.metrics)
         account = msgspec.structs.replace(account, settings=settings)
-    launch = Launch(name, account, folders)
     state = folders.account_state(name)
     logs.set_up(
         file=None if arguments.ready_fd is None else state / "daemon.log",
@@ -339,6 +339,7 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)
         _note(held, place, folders)
+        launch = Launch(name, account, folders, open_account(folders, name, account))
         os.chdir("/")  # hold no folder of the starting process busy
         condemned = trio.run(serve, launch, place, ready, compose)
         if condemned.secret is not None:

@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from cloudfs.blocks.blockstore import BlockStore
+from cloudfs.blocks.sealing import Keys
 from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.clocks import Clocks, Jump, SystemClocks, watch_clocks
 from cloudfs.concurrency.supervise import attempt, supervise
@@ -109,6 +110,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """So many nodes may be deleted on the server at once without anybody being asked; 0: any number."""
     append_bytes: int = FROM_BYTES
     """Of a file that was at least so large and only grew at its end, the tail alone is sent."""
+    keys: Keys | None = None
+    """Everything in the two folders is sealed with them; None: it is plain."""
     keep: Defaults = Defaults()
     """What is always kept here of all that nobody said anything else about."""
     worker: WorkerConfig = WorkerConfig()
@@ -178,7 +181,8 @@ async def open_engine(
     store = _open_store(config)
     try:
         staging = _staging(config, store)
-        keeper = PinKeeper(store, config.state / "pins.json", config.keep)
+        seal = None if config.keys is None else config.keys.seal("pins")
+        keeper = PinKeeper(store, config.state / "pins.json", config.keep, seal)
         blocks = await BlockStore.open(
             config.cache / "blocks",
             store.store_id,
@@ -186,6 +190,7 @@ async def open_engine(
             keep_free_bytes=config.cache_keep_free_bytes,
             exempt=keeper.is_exempt,
             exempt_bytes=lambda: keeper.cached_bytes,
+            keys=config.keys,
         )
         try:
             async with trio.open_nursery() as nursery:
@@ -547,18 +552,19 @@ def _watching(
 
 def _open_store(config: EngineConfig) -> Store:
     """Open the database; a damaged one is kept under another name, and a new one takes its place."""
-    path = config.state / "state.sqlite"
+    path, key = config.state / "state.sqlite", None if config.keys is None else config.keys.database
     try:
-        return Store(path, room_bytes=config.reserve_bytes)
+        return Store(path, room_bytes=config.reserve_bytes, key=key)
     except DatabaseDamaged as damage:
         _log.error("%s; it is kept as %s, and a new one is begun", damage, set_aside(path))
-        return Store(path, room_bytes=config.reserve_bytes)
+        return Store(path, room_bytes=config.reserve_bytes, key=key)
 
 
 def _staging(config: EngineConfig, store: Store) -> Staging:
     """Open the staging folder of this very database, and bring into it what a lost one has left."""
     folder = config.state / f"staging-{store.store_id}"
-    staging = Staging(folder, keep_free_bytes=config.reserve_bytes)
+    sealed = None if config.keys is None else (config.keys, store.store_id)
+    staging = Staging(folder, keep_free_bytes=config.reserve_bytes, sealed=sealed)
     adoption = Adoption(store, staging, config.state / "recovered", stays_local)
     for other in sorted(config.state.glob("staging-*")):
         if other != folder:

@@ -63,6 +63,7 @@ from cloudfs.sync.throttling import Throttle
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import ContentVersion, Ino
+from cloudfs.vault.opening import Opened
 from cloudfs.xattrs import FileXattrs
 
 __all__ = ["Compose", "Facts", "Launch", "Works", "compose"]
@@ -84,6 +85,8 @@ class Launch(msgspec.Struct, frozen=True):
     name: str
     account: config.Account
     folders: config.Folders
+    opened: Opened | None = None
+    """Its state and keys; None: plain, in the account's own folder."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -296,8 +299,10 @@ def _engine_config(launch: Launch) -> EngineConfig:
     settings = launch.account.settings
     cache = launch.folders.account_cache(launch.name)
     size, keep_free = cache_limits(settings, cache)
+    opened = launch.opened or Opened(launch.folders.account_state(launch.name), None)
     return EngineConfig(
-        state=launch.folders.account_state(launch.name),
+        state=opened.folder,
+        keys=opened.keys,
         cache=cache,
         cache_bytes=size,
         cache_keep_free_bytes=keep_free,

@@ -36,9 +36,11 @@ import trio
 from cloudfs.blocks.evictor import OVERHEAD_BYTES, Evicted, evict, used_bytes
 from cloudfs.blocks.rawdisk import BlockKey
 from cloudfs.blocks.recency import RecentUses
+from cloudfs.blocks.sealing import Keys
 from cloudfs.blocks.seldom import SeldomLog
 from cloudfs.blocks.trouble import CacheDamaged, CacheTrouble, NoRoom
 from cloudfs.blocks.upkeep import create_volume, garbage, open_volume, purge, sweep
+from cloudfs.blocks.values import PlainValues, SealedValues
 from cloudfs.blocks.volume import NewBlock, Volume
 from cloudfs.concurrency.threads import in_disk_thread, in_read_thread
 from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino
@@ -123,6 +125,7 @@ class BlockStore:
         keep_free_bytes: int,
         exempt: Callable[[Ino, ContentVersion], bool] = _nothing_exempt,
         exempt_bytes: Callable[[], int] = _no_bytes,
+        keys: Keys | None = None,
     ) -> BlockStore:
         """Open the cache in the folder `cache`, which belongs to this one account alone.
 
@@ -131,10 +134,11 @@ class BlockStore:
         leave less than `keep_free_bytes` free on the disk. `exempt` is asked on the loop, often, and must
         be cheap: blocks of the versions it names are never evicted, and are kept beyond `limit_bytes` (not
         beyond the guard). `exempt_bytes` says about how much they take: that does not count against the limit, or
-        nothing else could be cached beside much that is exempt.
+        nothing else could be cached beside much that is exempt. With `keys` blocks are sealed.
         A damaged cache is replaced by an empty one. Raises CacheTrouble when the folder cannot be used at all.
         """
-        volume = await in_disk_thread(open_volume, cache, store_id)
+        form = PlainValues() if keys is None else SealedValues(keys, store_id)
+        volume = await in_disk_thread(open_volume, cache, store_id, form)
         return cls(
             volume,
             cache,
@@ -383,7 +387,7 @@ class BlockStore:
     async def _renew_locked(self) -> None:
         old = self._volume
         self._renewed_s = trio.current_time()
-        self._volume = await in_disk_thread(create_volume, self._cache, old.store_id)
+        self._volume = await in_disk_thread(create_volume, self._cache, old.store_id, old.form)
         self._damage = ""
         self._swept = True
         self._uses.clear()

@@ -11,13 +11,14 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from cloudfs.blocks.descriptors import Descriptors
 from cloudfs.errors import LocalDamage, PosixError
+from cloudfs.ranges import RangeSet
 
-__all__ = ["STAGED_NAME", "DirtyFolder", "sync_file_system"]
+__all__ = ["STAGED_NAME", "DirtyFolder", "data_ranges", "reading", "sync_file_system", "writing"]
 
 STAGED_NAME = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -40,6 +41,11 @@ def sync_file_system(descriptor: int) -> None:
 class DirtyFolder:
     """Sparse files in one folder. Names are what the caller says; `listing` tells which ones are ours."""
 
+    tells_holes = False
+    """`admit_holes` has something to do."""
+    sealed_as = ""
+    """The id of the database without which the files cannot be opened."""
+
     def __init__(self, folder: Path, max_open: int, keep_free_bytes: int = 0) -> None:
         """Open the folder, or make it. Raises OSError."""
         self._keep_free_bytes = keep_free_bytes
@@ -51,21 +57,26 @@ class DirtyFolder:
 
     def create(self, name: str) -> None:
         """Make an empty file. Raises PosixError, LocalDamage if there is one."""
-        with _writing(name):
+        with writing(name):
             try:
                 fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._fd)
             except FileExistsError as error:
                 raise LocalDamage(f"staging file {name} exists already") from error
         self._files.adopt(name, fd)
 
-    def probe(self, name: str) -> None:
-        """Raise LocalDamage unless the file can be opened."""
-        with _reading(name), self._files.borrow(name):
+    def probe(self, name: str, present: RangeSet | None = None) -> None:
+        """Raise LocalDamage unless the file can be opened; `present` tells which of its bytes have to be there."""
+        del present  # a plain file has no way of noticing
+        with reading(name), self._files.borrow(name):
             pass
+
+    def borrow(self, name: str, *, to_write: bool = False) -> AbstractContextManager[int]:
+        """Lend the file's descriptor. Raises OSError."""
+        return self._files.borrow(name, to_write=to_write)
 
     def pread(self, name: str, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes. Raises LocalDamage."""
-        with _reading(name), self._files.borrow(name) as fd:
+        with reading(name), self._files.borrow(name) as fd:
             data = os.pread(fd, size, offset)
             while len(data) < size:
                 more = os.pread(fd, size - len(data), offset + len(data))
@@ -79,7 +90,7 @@ class DirtyFolder:
     def pwrite(self, name: str, offset: int, data: bytes, to_the_last: bool = False) -> None:  # noqa: FBT001, FBT002  # handed through a thread
         """Write all of `data`; what is kept free of the disk is used `to_the_last` only. Raises PosixError."""
         rest = memoryview(data)
-        with _writing(name), self._files.borrow(name, to_write=True) as fd:
+        with writing(name), self._files.borrow(name, to_write=True) as fd:
             if self._keep_free_bytes and not to_the_last:
                 self._require_free(len(data))
             while rest:
@@ -93,12 +104,12 @@ class DirtyFolder:
 
     def truncate(self, name: str, size: int) -> None:
         """Set the length. Raises PosixError."""
-        with _writing(name), self._files.borrow(name, to_write=True) as fd:
+        with writing(name), self._files.borrow(name, to_write=True) as fd:
             os.ftruncate(fd, size)
 
     def sync(self, name: str, folder_too: bool) -> None:  # noqa: FBT001  # handed through a thread
         """Make the file durable, and on request the folder's entry of it. Raises PosixError."""
-        with _writing(name):
+        with writing(name):
             self._files.fsync(name)
             if folder_too:
                 os.fsync(self._fd)
@@ -106,23 +117,52 @@ class DirtyFolder:
     def sync_many(self, names: list[str]) -> None:
         """Make files and their names durable; those that are gone do not matter. Raises PosixError."""
         if len(names) > _SYNC_SINGLY:
-            with _writing("folder"):
+            with writing("folder"):
                 sync_file_system(self._fd)
             return
         for name in names:
-            with _writing(name), suppress(FileNotFoundError):
+            with writing(name), suppress(FileNotFoundError):
                 self._files.fsync(name)
-        with _writing("folder"):
+        with writing("folder"):
             os.fsync(self._fd)
 
-    def stat(self, name: str) -> os.stat_result:
-        """Return the file's attributes. Raises LocalDamage."""
-        with _reading(name):
-            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+    def length(self, name: str) -> int:
+        """Return the file's length. Raises LocalDamage."""
+        with reading(name):
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_size
+
+    def admit_holes(self, name: str, present: RangeSet) -> bool:
+        """What is not `present` is zero and counts as written from now on; True where that has to be synced."""
+        del name, present
+        return False
+
+    def written(self, name: str) -> RangeSet:
+        """Return which of its bytes are no holes, roughly: zeros may be among them. Raises LocalDamage."""
+        with reading(name), self.borrow(name) as fd:
+            return RangeSet(data_ranges(fd))
+
+    def beside(self, folder: Path) -> DirtyFolder:
+        """Open another folder of this form: of a database that is lost. Raises OSError."""
+        return DirtyFolder(folder, 1)
+
+    def inherit(self, lost: DirtyFolder, old: str, new: str, present: RangeSet) -> None:
+        """Have a file of a lost database as one of ours, complete before anybody relies on it. Raises OSError."""
+        del present
+        os.link(lost.path / old, self.path / new)
+
+    def pack_label(self, name: str, text: bytes) -> bytes:
+        """Return what a file says of itself as it is kept beside it."""
+        del name
+        return text
+
+    def unpack_label(self, name: str, label: bytes) -> bytes:
+        """Return what a file says of itself."""
+        del name
+        return label
 
     def delete(self, name: str) -> None:
         """Delete the file; none is no error. Raises PosixError."""
-        with _writing(name):
+        with writing(name):
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._fd)
             self._files.retire(name, forget=True)
@@ -177,8 +217,24 @@ class DirtyFolder:
             os.close(fd)
 
 
+def data_ranges(fd: int) -> list[tuple[int, int]]:
+    """Return where a sparse file has bytes. Raises OSError."""
+    found, at, size = [], 0, os.fstat(fd).st_size
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            raise
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        found.append((start, at))
+    return found
+
+
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
+def reading(name: str) -> Iterator[None]:
+    """Translate what goes wrong while a file is read."""
     try:
         yield
     except OSError as error:
@@ -186,7 +242,8 @@ def _reading(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(name: str) -> Iterator[None]:
+def writing(name: str) -> Iterator[None]:
+    """Translate what goes wrong while a file is written."""
     try:
         yield
     except OSError as error:

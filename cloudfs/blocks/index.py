@@ -33,7 +33,7 @@ CREATE TABLE blocks (
     version INTEGER NOT NULL,
     idx INTEGER NOT NULL,      -- number of the block in its file
     length INTEGER NOT NULL,   -- bytes the value must have
-    checksum INTEGER NOT NULL, -- `volume.checksum` of the value
+    checksum INTEGER NOT NULL, -- mark of the value (`values.Values`)
     used INTEGER NOT NULL,     -- tick of the last use; larger is later, equal values mean nothing
     PRIMARY KEY (ino, version, idx)
 ) WITHOUT ROWID;

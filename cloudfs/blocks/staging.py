@@ -18,8 +18,11 @@ import os
 from pathlib import Path
 
 from cloudfs.blocks.dirtyfolder import STAGED_NAME, DirtyFolder
+from cloudfs.blocks.sealedfolder import SealedFolder
+from cloudfs.blocks.sealing import Keys
 from cloudfs.concurrency.threads import in_disk_thread, in_read_thread, in_sync_thread
 from cloudfs.errors import LocalDamage
+from cloudfs.ranges import RangeSet
 from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["LABEL", "MAX_OPEN", "StagedFile", "Staging", "file_name", "numbers_of"]
@@ -29,6 +32,7 @@ LABEL = "user.cloudfs"
 
 _log = logging.getLogger(__name__)
 
+_PIECE_BYTES = 1024 * 1024
 MAX_OPEN = 128
 """Descriptors kept open at most; the usual limit of a process is 1024, and connections need some too."""
 
@@ -36,13 +40,25 @@ MAX_OPEN = 128
 class Staging:
     """The folder of dirty files. Its callers keep one writer per file; threads are handled here."""
 
-    def __init__(self, folder: Path, *, max_open: int = MAX_OPEN, keep_free_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_open: int = MAX_OPEN,
+        keep_free_bytes: int = 0,
+        sealed: tuple[Keys, str] | None = None,
+    ) -> None:
         """Open the folder, or make it (blocking, at start). Raises OSError.
 
         Writes that would leave less than `keep_free_bytes` of the disk fail with ENOSPC: a disk that is full to the
-        last byte would stop the database, too, and with it what frees space here.
+        last byte would stop the database, too, and with it what frees space here. With `sealed`, the account's keys
+        and the database's id, nobody reads the files without the keys.
         """
-        self._folder = DirtyFolder(folder, max_open, keep_free_bytes)
+        self._folder = (
+            DirtyFolder(folder, max_open, keep_free_bytes)
+            if sealed is None
+            else SealedFolder(folder, max_open, keep_free_bytes, *sealed)
+        )
 
     async def create(self, ino: Ino, version: ContentVersion) -> StagedFile:
         """Make the empty staging file of a new content version.
@@ -54,10 +70,13 @@ class Staging:
         await in_disk_thread(self._folder.create, name)
         return StagedFile(self._folder, name)
 
-    async def open(self, ino: Ino, version: ContentVersion) -> StagedFile:
-        """Open a staging file that `create` made, maybe in an earlier life. LocalDamage if it is not there."""
+    async def open(self, ino: Ino, version: ContentVersion, present: RangeSet | None = None) -> StagedFile:
+        """Open a staging file that `create` made, maybe in an earlier life. LocalDamage if it is not there.
+
+        `present`: the bytes that have to be in it, as far as that can be told.
+        """
         name = file_name(ino, version)
-        await in_read_thread(self._folder.probe, name)
+        await in_read_thread(self._folder.probe, name, present)
         return StagedFile(self._folder, name)
 
     async def delete(self, ino: Ino, version: ContentVersion) -> None:
@@ -73,15 +92,76 @@ class Staging:
         """The folder."""
         return self._folder.path
 
+    @property
+    def sealed_as(self) -> str:
+        """The id of the database without which its files, kept elsewhere, cannot be opened; "": they are plain."""
+        return self._folder.sealed_as
+
+    # Of a database that is lost. Blocking.
+
+    def beside(self, folder: Path) -> Staging:
+        """Open what is in another folder, in the same form; end with `close`. Raises OSError."""
+        lost = Staging.__new__(Staging)
+        lost._folder = self._folder.beside(folder)  # noqa: SLF001  # another one of us
+        return lost
+
+    def inherit(
+        self,
+        lost: Staging,
+        old: tuple[Ino, ContentVersion],
+        new: tuple[Ino, ContentVersion],
+        present: RangeSet,
+    ) -> None:
+        """Have a file of a lost database, the bytes `present` of it, as one of ours. Raises OSError, LocalDamage."""
+        self._folder.inherit(lost._folder, file_name(*old), file_name(*new), present)
+
+    def copy_from(self, other: Staging, ino: Ino, version: ContentVersion, present: RangeSet) -> None:
+        """Make a file as one of another folder, in the form of this one; durable when this returns.
+
+        Raises PosixError, and LocalDamage where some of what is `present` is not there.
+        """
+        name = file_name(ino, version)
+        other._folder.probe(name, present)
+        written = other._folder.written(name)
+        self._folder.create(name)
+        copied = RangeSet()
+        for start, stop in present:
+            for first, last, there in written.pieces(start, stop):
+                if not there:
+                    continue  # zeros that were never written
+                for at in range(first, last, _PIECE_BYTES):
+                    size = min(_PIECE_BYTES, last - at)
+                    self._folder.pwrite(name, at, other._folder.pread(name, at, size), to_the_last=True)
+                copied.add(first, last)
+        self._folder.truncate(name, max(other._folder.length(name), self._folder.length(name)))
+        self._folder.admit_holes(name, copied)
+        self._folder.sync(name, folder_too=True)
+
+    def read_now(self, ino: Ino, version: ContentVersion, offset: int, size: int) -> bytes:
+        """Read a part of a file. Raises LocalDamage."""
+        return self._folder.pread(file_name(ino, version), offset, size)
+
+    def label_of(self, ino: Ino, version: ContentVersion) -> bytes:
+        """Return what a file says of itself; b"" for nothing that can be believed."""
+        name = file_name(ino, version)
+        with contextlib.suppress(OSError):
+            return self._folder.unpack_label(name, os.getxattr(self.path / name, LABEL))
+        return b""
+
+    def close(self) -> None:
+        """Do as `aclose`."""
+        self._folder.close()
+
     def label(self, ino: Ino, version: ContentVersion, text: bytes) -> None:
         """Have a staging file say what it is; 3 µs, on the caller's thread. Never fails: it is a second life belt."""
+        name = file_name(ino, version)
         with contextlib.suppress(OSError):
-            os.setxattr(self.path / file_name(ino, version), LABEL, text)
+            os.setxattr(self.path / name, LABEL, self._folder.pack_label(name, text))
 
     def length(self, ino: Ino, version: ContentVersion) -> int:
         """Return a staging file's size; -1 where there is none. Blocking."""
         try:
-            return self._folder.stat(file_name(ino, version)).st_size
+            return self._folder.length(file_name(ino, version))
         except LocalDamage:
             return -1
 
@@ -131,6 +211,15 @@ class StagedFile:
         """Cut or grow the file to `size` bytes; what grows is a hole. Raises PosixError as `pwrite`."""
         await in_disk_thread(self._folder.truncate, self._name, size)
 
+    async def admit_holes(self, present: RangeSet) -> bool:
+        """What is not `present` of the file's length is zero, and counts as written from now on.
+
+        True where a `sync` has to follow for that. Raises PosixError.
+        """
+        if not self._folder.tells_holes:
+            return False
+        return await in_disk_thread(self._folder.admit_holes, self._name, present.copy())
+
     async def sync(self) -> None:
         """Make bytes, size and (the first time) name durable.
 
@@ -143,7 +232,7 @@ class StagedFile:
     @property
     def size(self) -> int:
         """Length of the file. One stat(2), on the caller's thread. Raises LocalDamage."""
-        return self._folder.stat(self._name).st_size
+        return self._folder.length(self._name)
 
     async def aclose(self) -> None:
         """Give the descriptor back; the file stays. Another object of the same file opens it anew."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cloudfs.blocks.rawdisk import BlockKey, value_files
 from cloudfs.blocks.trouble import CacheDamaged, translated
+from cloudfs.blocks.values import Values
 from cloudfs.blocks.volume import Volume
 
 __all__ = ["create_volume", "garbage", "open_volume", "purge", "sweep"]
@@ -30,23 +31,23 @@ _DATABASES = [name + end for name in ("cache.db", "index.db") for end in ("", "-
 _KEYS_PER_STEP = 256
 
 
-def open_volume(cache: Path, store_id: str) -> Volume:
+def open_volume(cache: Path, store_id: str, form: Values) -> Volume:
     """Open the store's volume; a new one where there is none or it is damaged. Raises CacheTrouble."""
     found = [path for path in _volumes(cache) if _store_of(path) == store_id]
     for folder in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[:1]:
         try:
-            return Volume(folder, store_id)
+            return Volume(folder, store_id, form)
         except CacheDamaged as damage:
             _log.warning("the block cache %s is damaged and starts again empty: %s", folder, str(damage))
-    return create_volume(cache, store_id)
+    return create_volume(cache, store_id, form)
 
 
-def create_volume(cache: Path, store_id: str) -> Volume:
+def create_volume(cache: Path, store_id: str, form: Values) -> Volume:
     """Make a new, empty volume. ValueError for a store id that cannot be part of a name."""
     folder = cache / f"blocks-{store_id}-{secrets.token_hex(4)}"
     if _store_of(folder) != store_id:
         raise ValueError(f"store id {store_id!r} is not of the form [A-Za-z0-9_]{{1,64}}")
-    return Volume(folder, store_id)
+    return Volume(folder, store_id, form)
 
 
 def garbage(cache: Path, current: Path) -> list[Path]:

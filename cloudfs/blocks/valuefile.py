@@ -22,6 +22,9 @@ __all__ = ["ValueWriter", "read_value"]
 _ALIGNMENT = 4096
 """O_DIRECT wants memory, offset and length in multiples of the disk's sector; no disk has larger ones."""
 
+_LARGEST = BLOCK_SIZE + _ALIGNMENT
+"""A block that is sealed takes a sector more."""
+
 _SLOW_S_PER_BYTE = 1 / 50e6
 _SLOW_WRITES = 4
 _SLOW_FOR_S = 30.0
@@ -57,13 +60,13 @@ class ValueWriter:
         return (
             self._supported
             and size % _ALIGNMENT == 0
-            and size <= BLOCK_SIZE
+            and size <= _LARGEST
             and time.monotonic() >= self._slow_until_s
         )
 
     def _write_direct(self, path: str, value: bytes) -> bool:
         """Return False where the file system does not do that."""
-        buffer = self._aligned = self._aligned or mmap.mmap(-1, BLOCK_SIZE)
+        buffer = self._aligned = self._aligned or mmap.mmap(-1, _LARGEST)
         buffer[: len(value)] = value
         began_s = time.monotonic()
         try:

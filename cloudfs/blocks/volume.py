@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import diskcache
-import xxhash
 
 from cloudfs.blocks.index import BlockIndex, BlockRow, NewRow, empty_log
 from cloudfs.blocks.rawdisk import BlockKey, RawDisk
 from cloudfs.blocks.trouble import ForeignRow, NoRoom, translated
+from cloudfs.blocks.values import Values
 from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["NewBlock", "Volume"]
@@ -48,20 +48,13 @@ class NewBlock(NamedTuple):
     tick: int
 
 
-def checksum(data: bytes) -> int:
-    """Return XXH3 in 63 bits, as a table can hold it: against damage, not against malice. 1 MiB takes 0.03 ms.
-
-    CRC-32 takes 0.45 ms, an eighth of what it costs to bring a block from the network to a program.
-    """
-    return xxhash.xxh3_64_intdigest(data) >> 1
-
-
 class Volume:
     """The blocks of one store. One thread at a time may call the changing methods; `load` any number."""
 
-    def __init__(self, folder: Path, store_id: str) -> None:
-        """Open the folder, or make it. Raises CacheTrouble, CacheDamaged."""
+    def __init__(self, folder: Path, store_id: str, form: Values) -> None:
+        """Open the folder, or make it; `form` is how its blocks are written. Raises CacheTrouble, CacheDamaged."""
         self.folder = folder
+        self.form = form
         self.store_id = store_id
         self._tidy = True
         """Nothing is left over that the next owner would have to sweep."""
@@ -112,9 +105,7 @@ class Volume:
         """Read a block; None when it is missing or not the bytes that were stored. Raises CacheTrouble."""
         with translated():
             data: bytes | None = self._values.get(key.text(self.store_id))
-        if data is None or len(data) != length or checksum(data) != wanted_checksum:
-            return None
-        return data
+        return None if data is None else self.form.open(key, data, length, wanted_checksum)
 
     def store(self, blocks: Sequence[NewBlock], keep_free_bytes: int) -> None:
         """Keep blocks, all or none; storing the same again only touches it.
@@ -127,20 +118,21 @@ class Volume:
             shortage_bytes = keep_free_bytes + sum(len(block.data) for block in blocks) - self.free_bytes()
             if shortage_bytes > 0:
                 raise NoRoom(shortage_bytes)
-            rows = [NewRow(it.key, len(it.data), checksum(it.data), it.tick) for it in blocks]
-            known = [self.index.knows(row.key) == (row.length, row.checksum) for row in rows]
-            fresh = [block for block, is_known in zip(blocks, known, strict=True) if not is_known]
+            marks = [self.form.known_by(block.data) for block in blocks]
+            fresh, known = [], {}
+            for block, mark in zip(blocks, marks, strict=True):
+                if mark is not None and self.index.knows(block.key) == (len(block.data), mark):
+                    known[block.key] = block.tick
+                else:
+                    fresh.append((block, mark))
             try:
-                self._replace(fresh)
-                self.index.add([row for row, is_known in zip(rows, known, strict=True) if not is_known])
+                self.index.add(self._replace(fresh))
             except BaseException:
-                for block in fresh:
+                for block, _ in fresh:
                     self._discard(block.key)
                 raise
-            if any(known):
-                self.index.touch(
-                    {row.key: row.tick for row, is_known in zip(rows, known, strict=True) if is_known}
-                )
+            if known:
+                self.index.touch(known)
 
     def remove(self, keys: Sequence[BlockKey]) -> int:
         """Remove blocks; return how many bytes they had. Raises CacheTrouble."""
@@ -210,13 +202,18 @@ class Volume:
             self._tidy = tidy
         return freed_bytes
 
-    def _replace(self, blocks: Sequence[NewBlock]) -> None:
+    def _replace(self, blocks: Sequence[tuple[NewBlock, int | None]]) -> list[NewRow]:
+        """Write the values of blocks, each with the mark that is known of it so far."""
+        rows = []
         with self._values.transact():
-            for block in blocks:
+            for block, known in blocks:
                 text = block.key.text(self.store_id)
+                value, mark = self.form.close(block.key, block.data, known)
                 # Not left to set(): it would delete the old value file after the new one took its name.
                 self._values.delete(text)
-                self._values.set(text, block.data)
+                self._values.set(text, value)
+                rows.append(NewRow(block.key, len(block.data), mark, block.tick))
+        return rows
 
     def _discard(self, key: BlockKey) -> None:
         """Leave nothing of a block that could not be stored whole; as far as the disk still answers."""

@@ -41,6 +41,7 @@ def _facts(info: CacheInfo) -> list[tuple[str, str]]:
             if asked
             else "nothing was asked for yet",
         ),
+        ("on disk", f"encrypted ({info.encrypted})" if info.encrypted else "plain"),
         ("memory", in_units(info.memory_bytes)),
         ("to send", f"{in_units(info.changed_bytes)} of changed files, beside the cache: never cleared"),
     ]

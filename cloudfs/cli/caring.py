@@ -33,6 +33,14 @@ def add_to(app: typer.Typer) -> None:
     cache.command("info")(cache_info)
     cache.command("clear")(cache_clear)
     cache.command("verify")(cache_verify)
+    for name, command in (
+        ("encrypt", cache_encrypt),
+        ("decrypt", cache_decrypt),
+        ("rekey", cache_rekey),
+        ("lock", cache_lock),
+        ("recovered", cache_recovered),
+    ):
+        cache.command(name)(command)
     app.add_typer(cache, name="cache")
     app.command()(doctor)
     app.command()(completion)
@@ -75,6 +83,57 @@ def cache_verify(what: WhereArgument = None, as_json: JsonOption = False) -> Non
     from cloudfs.cli.cache import verify
 
     verify(what, as_json=as_json)
+
+
+KeyOption = Annotated[
+    Literal["keyring", "credential", "file"] | None,
+    typer.Option("--key", help="Where the key is to be kept; in the keyring, if left out."),
+]
+
+
+def cache_encrypt(what: AccountArgument = None, key: KeyOption = None) -> None:
+    """Encrypt all that is kept of an account on this machine; unmount it first. Changes are taken along."""
+    from cloudfs.cli.sealing import encrypt
+
+    encrypt(what, key=key)
+
+
+def cache_decrypt(what: AccountArgument = None) -> None:
+    """Have it plain again; unmount it first. Changes are taken along."""
+    from cloudfs.cli.sealing import decrypt
+
+    decrypt(what)
+
+
+def cache_rekey(what: AccountArgument = None, key: KeyOption = None) -> None:
+    """Encrypt it anew with another key; unmount it first. Changes are taken along."""
+    from cloudfs.cli.sealing import rekey
+
+    rekey(what, key=key)
+
+
+def cache_lock(
+    what: AccountArgument = None,
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Even while programs use it: they lose their open files.")
+    ] = False,
+) -> None:
+    """Unmount an encrypted account, so that no process has its key in memory."""
+    from cloudfs.cli.sealing import lock
+
+    lock(what, lazy=lazy)
+
+
+def cache_recovered(
+    what: AccountArgument = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FOLDER", help="Where the copies are to be.")
+    ] = None,
+) -> None:
+    """Copy what was rescued after damage out of an encrypted account, readable."""
+    from cloudfs.cli.sealing import recovered
+
+    recovered(what, to=to)
 
 
 def doctor(

@@ -8,14 +8,14 @@ kept under `recovered`, and the log says so.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cloudfs.blocks.staging import LABEL, Staging, file_name, numbers_of
+from cloudfs.blocks.staging import Staging, numbers_of
 from cloudfs.content.labels import Label, read
 from cloudfs.content.recovered import keep_in
+from cloudfs.errors import LocalDamage
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
@@ -44,40 +44,41 @@ class Adoption:
         files = sorted((numbers, path) for path in lost.iterdir() if (numbers := numbers_of(path.name)))
         there = {path.stat().st_ino for path in self._staging.path.iterdir()}
         done: set[int] = set()
+        staging = self._staging.beside(lost)
         for (ino, _), path in reversed(
             files
         ):  # of each the newest content that is whole; what is older is part of it
             if path.stat().st_ino in there:
                 done.add(ino)
             elif ino not in done:
-                whole, sentences = self._take(path)
+                whole, sentences = self._take(staging, path)
                 told += sentences
                 if whole:
                     done.add(ino)
+        staging.close()
         for _, path in files:
             path.unlink()
         with contextlib.suppress(OSError):
             lost.rmdir()
         return told
 
-    def _take(self, path: Path) -> tuple[bool, list[str]]:
-        text = b""
-        with contextlib.suppress(OSError):
-            text = os.getxattr(path, LABEL)
-        found = read(text)
-        if found is not None and found.whole and not _is_short(path, found):
-            place = self._place(found, path)
-            return True, [
-                f"{place}: found again among the changes of a lost database; it is sent as a new file"
-            ]
+    def _take(self, lost: Staging, path: Path) -> tuple[bool, list[str]]:
+        key = _key(path)
+        found = read(lost.label_of(*key))
+        if found is not None and found.whole and not _is_short(lost, key, found):
+            with contextlib.suppress(LocalDamage):  # some of it does not open: then it is no whole file
+                place = self._place(found, lost, path)
+                return True, [
+                    f"{place}: found again among the changes of a lost database; it is sent as a new file"
+                ]
         if path.stat().st_size == 0:
             return False, []
         name = "" if found is None else found.path.rpartition("/")[2]
-        target = keep_in(self._recovered, path, name)
+        target = keep_in(self._recovered, path, name, lost.sealed_as)
         what = "changes of a lost database that are no whole file; they are kept, but not sent"
         return False, [f"{target}: {what}"]
 
-    def _place(self, label: Label, path: Path) -> str:
+    def _place(self, label: Label, lost: Staging, path: Path) -> str:
         *folders, name = label.path.strip("/").split("/")
         nodes, now = self._store.nodes, time.time_ns()
         with self._store.transaction():
@@ -97,9 +98,12 @@ class Adoption:
                 version=version,
                 local_only=int(self._stays_local(name, parent)),
             )
-            self._link(path, ino, version)
-            present = RangeSet(label.present).pack()
-            self._store.put_staged(StagedRow(ino, version, label.size, present, ContentVersion(0), 0, None))
+            present = RangeSet(label.present)
+            # Before the commit: a second name without a row is deleted at the next start, and the first one is still
+            # there.
+            self._staging.inherit(lost, _key(path), (ino, version), present)
+            row = StagedRow(ino, version, label.size, present.pack(), ContentVersion(0), 0, None)
+            self._store.put_staged(row)
         return nodes.local_path(ino) or name
 
     def _folder(self, parent: Node, name: str, now: int) -> Node:
@@ -128,10 +132,11 @@ class Adoption:
             free = f"{name} (recovered {number})"
         return free
 
-    def _link(self, path: Path, ino: Ino, version: ContentVersion) -> None:
-        # Before the commit: a second name without a row is deleted at the next start, and the first one is still there.
-        os.link(path, self._staging.path / file_name(ino, version))
+
+def _key(path: Path) -> tuple[Ino, ContentVersion]:
+    ino, version = numbers_of(path.name) or (0, 0)
+    return Ino(ino), ContentVersion(version)
 
 
-def _is_short(path: Path, label: Label) -> bool:
-    return bool(label.present) and path.stat().st_size < label.present[-1][1]
+def _is_short(lost: Staging, key: tuple[Ino, ContentVersion], label: Label) -> bool:
+    return bool(label.present) and lost.length(*key) < label.present[-1][1]

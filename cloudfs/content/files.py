@@ -174,7 +174,7 @@ class Files:
 
     async def _open_staged(self, row: StagedRow) -> StagedFile:
         try:
-            return await self._staging.open(row.ino, row.version)
+            return await self._staging.open(row.ino, row.version, RangeSet.unpack(row.present))
         except LocalDamage:
             if row.present:
                 raise

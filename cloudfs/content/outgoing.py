@@ -92,7 +92,12 @@ class Outgoing:
             raise LocalDamage(f"inode {layer.ino}: its staging file is shorter than what was written to it")
         await self._clear_rest(layer)
         await layer.file.truncate(layer.size)
-        if copied or layer.base is not None or layer.safe != layer.state:
+        if (
+            await layer.file.admit_holes(layer.present)
+            or copied
+            or layer.base is not None
+            or layer.safe != layer.state
+        ):
             # The row must not promise what a power cut could take, when it gives up what the file was made from.
             await layer.file.sync()
         # What is neither written nor the base's is zero, and reads as zero from a sparse file.

@@ -117,9 +117,9 @@ def _keep_aside(
         return
     try:
         if copied:
-            copy_in(recovered, staged, node.name, RangeSet.unpack(row.present))
+            copy_in(recovered, staged, node.name, RangeSet.unpack(row.present), staging.sealed_as)
         else:
-            keep_in(recovered, staged, node.name)
+            keep_in(recovered, staged, node.name, staging.sealed_as)
     except OSError as error:
         what = (
             f"{node.name}: its change may be lost after a power cut, and cannot be put aside in {recovered}"

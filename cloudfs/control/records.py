@@ -196,6 +196,8 @@ class CacheInfo(msgspec.Struct, frozen=True):
     changed_bytes: int
     """Beside the cache: changed bytes that the server does not have yet. They are never cleared."""
     memory_bytes: int
+    encrypted: str = ""
+    """The cipher that all of it is sealed with; "": it is plain."""
 
 
 class Cleared(msgspec.Struct, frozen=True):

@@ -14,12 +14,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from cloudfs.errors import CloudfsError, LocalDamage, PosixError
+from cloudfs.store.connections import connect, cursors
 from cloudfs.store.room import Room
 from cloudfs.store.schema import begin_versions, create_or_migrate
 from cloudfs.store.snapshot import Snapshot
@@ -65,12 +67,17 @@ def _mark_of(path: Path) -> Path:
 class Database:
     """One SQLite file in WAL mode, used from the trio thread only."""
 
-    def __init__(self, path: Path, room_bytes: int = 0) -> None:
+    def __init__(self, path: Path, room_bytes: int = 0, key: bytes | None = None) -> None:
         """Open or create `path` (0600), migrating an older format; `room_bytes` are allocated for its WAL at once.
+
+        With a `key` its pages are sealed. INVARIANT: whoever gives one knows that it is this file's, since what another
+        key opens looks like damage.
 
         Raises LocalDamage when the file is no usable database, PosixError(ENOSPC) when the disk is full.
         """
         self._path = path
+        self._connect = partial(connect, path, key, isolation_level=None)
+        self._cursor = cursors(key, self._plain_cursor, self._told)
         self._room_bytes = room_bytes
         self._looked_at = 0
         self._folded_at = 0
@@ -81,9 +88,7 @@ class Database:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
         with translated():
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
+            self._db = self._connect(check_same_thread=False, cached_statements=256)
             try:
                 self._prepare()
                 self._check()
@@ -151,7 +156,7 @@ class Database:
         Not inside `transaction`, whose changes it would not show. The block may await; as long as it lasts the WAL
         only grows.
         """
-        with self._reporting(), contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+        with self._reporting(), contextlib.closing(self._connect()) as db:
             for statement in ("PRAGMA query_only = ON", "PRAGMA cache_size = -1024", "BEGIN"):
                 db.execute(statement)
             db.execute("SELECT 1 FROM meta").fetchone()  # the first look is what it goes on seeing
@@ -167,8 +172,12 @@ class Database:
                 self._note_damage(error)
                 raise
 
-    def _cursor(self, connection: sqlite3.Connection) -> _Cursor:
-        return _Cursor(connection, self._note_damage)
+    def _plain_cursor(self, connection: sqlite3.Connection) -> _Cursor:
+        return _Cursor(connection, self._told)
+
+    def _told(self, error: sqlite3.DatabaseError) -> CloudfsError:
+        self._note_damage(error)
+        return _meaning(error)
 
     def _note_damage(self, error: sqlite3.Error) -> None:
         """Have the next start begin with a new database, where that is what the error says."""
@@ -248,10 +257,10 @@ class Database:
             # The file keeps its size: where nothing was written since, there is nothing in it to fold in.
             if changes == self._folded_at or (size := self._wal.stat().st_size) <= limit:
                 return
-            await trio.to_thread.run_sync(_checkpoint, self._path)
+            await trio.to_thread.run_sync(_checkpoint, self._connect)
             self._folded_at = changes
             if size > _MOST_BYTES and self._db.total_changes != changes:
-                await trio.to_thread.run_sync(_checkpoint, self._path)  # so that little is left
+                await trio.to_thread.run_sync(_checkpoint, self._connect)  # so that little is left
                 self._begin_wal_anew()
 
     def close(self) -> None:
@@ -268,8 +277,8 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _checkpoint(path: Path) -> None:
-    with translated(), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+def _checkpoint(connect: Callable[[], sqlite3.Connection]) -> None:
+    with translated(), contextlib.closing(connect()) as db:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
@@ -294,16 +303,14 @@ def _meaning(error: sqlite3.DatabaseError) -> CloudfsError:
 class _Cursor(sqlite3.Cursor):
     """All rows but the first are read when they are asked for: what is found to be damaged by then is met here.
 
-    `failed` is told of it. Without a context manager, which would take as long as the row itself.
+    `told` is told of it. Without a context manager, which would take as long as the row itself.
     """
 
-    def __init__(self, connection: sqlite3.Connection, failed: Callable[[sqlite3.Error], None]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, told: Callable[[sqlite3.DatabaseError], CloudfsError]
+    ) -> None:
         super().__init__(connection)
-        self._failed = failed
-
-    def _told(self, error: sqlite3.DatabaseError) -> CloudfsError:
-        self._failed(error)
-        return _meaning(error)
+        self._told = told
 
     def __next__(self) -> Any:  # noqa: ANN401  # a row
         try:

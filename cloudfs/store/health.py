@@ -7,14 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from cloudfs.store.connections import connect
+
 __all__ = ["check_database"]
 
 
-def check_database(path: Path) -> str:
+def check_database(path: Path, key: bytes | None = None) -> str:
     """Return what is wrong with it, "" for nothing. Reads all of it, changes nothing; blocks for as long as that."""
     try:
         address = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=5.0)) as database:
+        with closing(connect(address, key, uri=True, timeout=5.0)) as database:
             (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
             database.execute("SELECT count(*) FROM nodes WHERE dirty").fetchone()
     except sqlite3.Error as error:

@@ -32,14 +32,14 @@ class OnlyHere(msgspec.Struct, frozen=True):
         return not (self.changes or self.local_files or self.rescued or self.unknown)
 
 
-def only_here(state: Path) -> OnlyHere:
+def only_here(state: Path, key: bytes | None = None) -> OnlyHere:
     """Look through an account's state folder, which nobody else may have in use; a missing one holds nothing."""
     rescued = [str(path) for path in sorted(state.glob("recovered/**/*")) if path.is_file()]
     path = state / "state.sqlite"
     if not path.exists():
         return OnlyHere(rescued=rescued + _staged(state, ""))
     try:
-        store = Store(path)
+        store = Store(path, key=key)
     except CloudfsError as error:
         return OnlyHere(rescued=rescued, unknown=str(error))
     try:

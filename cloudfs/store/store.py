@@ -35,9 +35,9 @@ _AT_ONCE = 2000
 class Store:
     """One account's persistent state. Used from the trio thread only. What is not async has no checkpoint."""
 
-    def __init__(self, path: Path, *, room_bytes: int = 0) -> None:
+    def __init__(self, path: Path, *, room_bytes: int = 0, key: bytes | None = None) -> None:
         """Open or create the database; arguments and errors as `Database`."""
-        self.db = Database(path, room_bytes)
+        self.db = Database(path, room_bytes, key)
         self.nodes = Nodes(self.db)
         self.pins = Pins(self.db)
         (self.store_id,) = self.db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from cloudfs.blocks.sealing import Seal
 from cloudfs.concurrency.threads import in_disk_thread
 from cloudfs.config import write_private
 from cloudfs.errors import UserError
@@ -24,6 +25,7 @@ __all__ = ["PinKeeper", "Root"]
 
 _log = logging.getLogger(__name__)
 
+_PLACE = b"pins.json"
 _LOST, _CACHED = "lost_pins", "kept_bytes"
 """Under what the store has notes of ours."""
 
@@ -47,8 +49,12 @@ class Root(msgspec.Struct, frozen=True):
 class PinKeeper:
     """One account's; used on the loop's thread. NO CHECKPOINT in what is not async."""
 
-    def __init__(self, store: Store, record: Path, defaults: Defaults) -> None:
-        """`record`: path of the copy; what a lost database has left in it is to be found again from now on."""
+    def __init__(self, store: Store, record: Path, defaults: Defaults, seal: Seal | None = None) -> None:
+        """`record`: path of the copy; what a lost database has left in it is to be found again from now on.
+
+        With a `seal` nobody reads the copy without its key.
+        """
+        self._seal = seal
         self.defaults = defaults
         self._store = store
         self._path = record
@@ -138,7 +144,8 @@ class PinKeeper:
             return
         await self._store.make_durable()  # what this file has no longer must not be lost there either
         try:
-            await in_disk_thread(write_private, self._path, data)
+            sealed = data if self._seal is None else self._seal.wrap(data, _PLACE)
+            await in_disk_thread(write_private, self._path, sealed)
         except UserError as error:  # a full disk: the next time
             _log.warning("what is pinned could not be noted beside the database: %s", error.message)
         else:
@@ -146,7 +153,8 @@ class PinKeeper:
 
     def _recover(self) -> None:
         with contextlib.suppress(OSError):
-            self._written = self._path.read_bytes()
+            kept = self._path.read_bytes()
+            self._written = kept if self._seal is None else self._seal.unwrap(kept, _PLACE) or b"damaged"
         try:
             record = msgspec.json.decode(self._written, type=_Record) if self._written else None
         except msgspec.MsgspecError as error:

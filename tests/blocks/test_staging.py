@@ -12,6 +12,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudfs.blocks.sealing import Cipher, Keys
 from cloudfs.blocks.staging import Staging
 from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.types import ContentVersion, Ino
@@ -25,9 +26,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "staging"
 
 
+KEYS = Keys(bytes(range(32)), Cipher.AES)
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def sealed(request: pytest.FixtureRequest) -> tuple[Keys, str] | None:
+    return (KEYS, "0123456789abcdef") if request.param == "sealed" else None
+
+
 @pytest.fixture
-async def staging(folder: Path) -> AsyncIterator[Staging]:
-    staging = Staging(folder, max_open=3)
+async def staging(folder: Path, sealed: tuple[Keys, str] | None) -> AsyncIterator[Staging]:
+    staging = Staging(folder, max_open=3, sealed=sealed)
     yield staging
     await staging.aclose()
 
@@ -40,7 +49,7 @@ async def test_bytes_come_back_and_holes_are_zeros(staging: Staging) -> None:
     assert await file.pread(10_000_000, 7) == b"far out"
     assert await file.pread(5, 0) == b""
     assert file.size == 10_000_007
-    assert 0 < staging.used_bytes() < 100_000
+    assert 0 < staging.used_bytes() < 150_000
 
 
 async def test_reading_beyond_the_end_is_damage(staging: Staging) -> None:
@@ -127,11 +136,11 @@ async def test_delete_is_final_and_repeatable(staging: Staging) -> None:
     assert staging.scan() == [], "writing to a deleted file does not make it again"
 
 
-async def test_everything_survives_the_process(folder: Path) -> None:
-    first = Staging(folder)
+async def test_everything_survives_the_process(folder: Path, sealed: tuple[Keys, str] | None) -> None:
+    first = Staging(folder, sealed=sealed)
     await (await first.create(INO, VERSION)).pwrite(5, b"kept")
     await first.aclose()
-    second = Staging(folder)
+    second = Staging(folder, sealed=sealed)
     assert second.scan() == [(INO, VERSION)]
     assert await (await second.open(INO, VERSION)).pread(5, 4) == b"kept"
     await second.aclose()
@@ -238,8 +247,10 @@ async def test_short_writes_and_reads_are_continued(
     assert await file.pread(4, 10) == b"0123456789"
 
 
-async def test_a_full_disk_says_so_and_keeps_earlier_bytes(small_disk: Path) -> None:
-    staging = Staging(small_disk / "staging")
+async def test_a_full_disk_says_so_and_keeps_earlier_bytes(
+    small_disk: Path, sealed: tuple[Keys, str] | None
+) -> None:
+    staging = Staging(small_disk / "staging", sealed=sealed)
     file = await staging.create(INO, VERSION)
     kept = os.urandom(600_000)
     await file.pwrite(0, kept)

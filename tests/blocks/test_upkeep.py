@@ -11,6 +11,7 @@ import pytest
 
 from cloudfs.blocks.rawdisk import BlockKey
 from cloudfs.blocks.upkeep import sweep
+from cloudfs.blocks.values import PlainValues
 from cloudfs.blocks.volume import NewBlock, Volume
 from cloudfs.types import ContentVersion, Ino
 from tests.blocks.conftest import STORE_ID
@@ -24,7 +25,7 @@ def key(ino: int) -> BlockKey:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Volume]:
-    volume = Volume(tmp_path / "volume", STORE_ID)
+    volume = Volume(tmp_path / "volume", STORE_ID, PlainValues())
     volume.store([NewBlock(key(ino), b"%d" % ino, 1) for ino in range(COUNT)], 0)
     yield volume
     volume.close(in_order=True)

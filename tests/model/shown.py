@@ -6,7 +6,10 @@ None where nobody can tell: then nothing is concluded from it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from cloudfs.blocks.sealedfolder import SealedFolder
+from cloudfs.blocks.sealing import Keys
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
 from cloudfs.ranges import RangeSet
@@ -77,7 +80,7 @@ def _put_together(
         path = next((world.folder / "state").glob(f"staging-*/{name[0]}.{name[1]}"), None)
         if path is None:
             return None
-        staged = path.read_bytes()
+        staged = _read(path, world.engine.config.keys)
         for start, stop in present:
             data[start : min(stop, size)] = staged[start : min(stop, size)]
     return bytes(data)
@@ -85,3 +88,14 @@ def _put_together(
 
 def _on_server(world: World, version: RemoteVersion | None) -> bytes | None:
     return None if version is None else world.remote.account.contents.get(content_key(version))
+
+
+def _read(path: Path, keys: Keys | None) -> bytes:
+    """Return a staging file's bytes, sealed or not."""
+    if keys is None:
+        return path.read_bytes()
+    folder = SealedFolder(path.parent, 1, 0, keys, path.parent.name.partition("-")[2])
+    try:
+        return folder.pread(path.name, 0, folder.length(path.name))
+    finally:
+        folder.close()

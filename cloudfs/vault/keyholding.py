@@ -1,0 +1,164 @@
+"""Where the key of an account's encryption is kept: beside the password, under a name of its own."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from cloudfs import config
+from cloudfs.blocks.sealing import KEY_BYTES, Cipher, Keys, quick_cipher
+from cloudfs.config import Folders, SecretKind
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.secrets.credential import CredentialStore
+from cloudfs.secrets.file import FileStore
+from cloudfs.secrets.keyring import KeyringStore
+from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writable
+from cloudfs.vault.place import Place
+
+__all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys"]
+
+_POLL_S = 2.0
+_PATIENCE_S = 60.0
+"""A locked keyring is waited for so long before a mount fails; systemd's unit tries again."""
+
+
+class _KeyFile(FileStore):
+    """A file of mode 0600 in the account's folder: only for who asks for it, as whoever copies the disk has it too."""
+
+    def __init__(self, folders: Folders, account: str, name: str) -> None:
+        super().__init__(folders, account)
+        self._path = folders.state / account / name
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    async def read(self) -> str:
+        return config.read_secret_file(
+            self._path, "Put it back from a backup: nothing else opens what it has sealed."
+        )
+
+    async def write(self, secret: str) -> None:
+        config.write_private(self._path, secret.encode() + b"\n")
+
+
+def _store(folders: Folders, account: str, kind: SecretKind, check: str) -> SecretStore:
+    """Return what keeps the key that `check` names: a new one never takes the place of an old one."""
+    name = f"cache-key-{check[:8]}"
+    match kind:
+        case "keyring":
+            return KeyringStore(folders.state, f"{account}/{name}")
+        case "credential":
+            return CredentialStore(f"{account}-cache-key")
+        case "file":
+            return _KeyFile(folders, account, name)
+
+
+def place_of_key(folders: Folders, account: str, place: Place) -> str:
+    """Say where the key is, in words that go on after "kept"."""
+    assert place.key is not None  # noqa: S101  # asked of sealed ones only
+    return _store(folders, account, place.key, place.check).place
+
+
+async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None:
+    """Return the keys of the present place, None for a plain one. Raises KeyringAway, UserError."""
+    if place.key is None:
+        return None
+    store = _store(folders, account, place.key, place.check)
+    keys = _parse(await store.read(), Cipher(place.cipher), store.place)
+    if keys.check != place.check:
+        raise _wrong(
+            f"The key that is kept {store.place} is not the one that the files of {account} are sealed with."
+        )
+    return keys
+
+
+def wait_for_keys(folders: Folders, account: str, place: Place, *, may_prompt: bool) -> Keys | None:
+    """Do as `read_keys`, and wait for a minute for a keyring that is locked or not there yet; blocking.
+
+    Raises UserError: nothing is opened, and nothing was changed.
+    """
+
+    async def wait() -> Keys | None:
+        asked = not may_prompt
+        until = trio.current_time() + _PATIENCE_S
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    keys = await read_keys(folders, account, place)
+                except KeyringAway as error:
+                    if trio.current_time() > until:
+                        raise _locked(account, error) from error
+                    if error.locked and not asked:
+                        asked = True
+                        nursery.start_soon(_prompt, folders, account, place)
+                    await trio.sleep(_POLL_S)
+                else:
+                    nursery.cancel_scope.cancel()
+                    return keys
+
+    try:
+        return trio.run(wait, strict_exception_groups=False)
+    except BaseExceptionGroup as group:  # pragma: no cover  # trio hands single ones out as they are
+        raise group.exceptions[0] from group
+
+
+async def _prompt(folders: Folders, account: str, place: Place) -> None:
+    store = _store(folders, account, place.key or "keyring", place.check)
+    if isinstance(store, Lockable):
+        with suppress(UserError):
+            await store.unlock()
+
+
+async def keep_new_key(folders: Folders, account: str, kind: SecretKind) -> tuple[Place, Keys]:
+    """Make a key and keep it; or take the one that systemd hands out. Returns a place without a folder yet.
+
+    It has been read back from where it is kept. Raises KeyringAway, UserError.
+    """
+    cipher = quick_cipher()
+    if kind == "credential":
+        store = _store(folders, account, kind, "")
+        keys = _parse(await store.read(), cipher, store.place)
+        return Place(key=kind, cipher=cipher.value, check=keys.check), keys
+    key = os.urandom(KEY_BYTES)
+    keys = Keys(key, cipher)
+    place = Place(key=kind, cipher=cipher.value, check=keys.check)
+    store = _store(folders, account, kind, keys.check)
+    assert isinstance(store, Writable)  # noqa: S101  # only systemd's is not
+    await store.write(key.hex())
+    await read_keys(folders, account, place)
+    return place, keys
+
+
+async def forget_key(folders: Folders, account: str, place: Place) -> None:
+    """Take away a key that opens nothing any more. Raises UserError."""
+    if place.key is None:
+        return
+    store = _store(folders, account, place.key, place.check)
+    if isinstance(store, Writable):
+        await store.delete()
+
+
+def _parse(text: str, cipher: Cipher, place: str) -> Keys:
+    with suppress(ValueError):
+        return Keys(bytes.fromhex(text), cipher)
+    raise _wrong(f"What is kept {place} is no key: 64 hexadecimal digits.")
+
+
+def _wrong(message: str) -> UserError:
+    return UserError(
+        message,
+        hint="Nothing was opened or changed. Bring the right key back; docs/CONFIG.md, `cache_key`, tells where it is.",
+        code=ExitCode.BAD_CONFIG,
+    )
+
+
+def _locked(account: str, error: KeyringAway) -> UserError:
+    return UserError(
+        f"What is kept here of {account} is encrypted, and its key cannot be read: {error.message}",
+        hint="Unlock the keyring and mount again; nothing was changed.",
+        code=ExitCode.NOT_DONE,
+    )
