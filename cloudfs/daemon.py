@@ -339,11 +339,12 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)
         _note(held, place, folders)
-        launch = Launch(name, account, folders, open_account(folders, name, account))
+        opened = open_account(folders, name, account)
+        launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
         condemned = trio.run(serve, launch, place, ready, compose)
         if condemned.secret is not None:
-            wipe(folders, name, config.load_account(folders, name), condemned.secret)
+            wipe(folders, name, config.load_account(folders, name), condemned.secret, opened)
 
 
 def _note(held: Hold, place: str, folders: config.Folders) -> None:

@@ -23,6 +23,9 @@ from cloudfs.remote.tls import context_of
 from cloudfs.secrets.protocol import Writable
 from cloudfs.secrets.stores import store_of
 from cloudfs.store.only_here import only_here
+from cloudfs.vault.keyholding import forget_key
+from cloudfs.vault.opening import Opened
+from cloudfs.vault.place import find
 from cloudfs.wiped import Wiped, note_wiped
 
 __all__ = ["wipe"]
@@ -33,16 +36,18 @@ _KEYRING_S = 10.0
 _TRIES, _PAUSE_S, _TELL_S = 3, 2.0, 30.0
 
 
-def wipe(folders: Folders, name: str, account: Account, secret: str) -> None:
-    """Remove cache, changes, password and file of an account that this process holds, and tell the server.
+def wipe(folders: Folders, name: str, account: Account, secret: str, opened: Opened) -> None:
+    """Remove key, cache, changes, password and file of an account that this process holds, and tell the server.
 
-    Killed in between, the next mount is told to wipe again: account and password go last. Raises UserError where
+    The key of an encrypted account goes first: from then on the rest is unreadable, whatever becomes of it. Killed
+    later, the next mount of a plain one is told to wipe again: account and password go last. Raises UserError where
     something cannot be removed; then they stay for that reason.
     """
     state = folders.account_state(name)
-    left = only_here(state)
+    left = only_here(opened.folder, None if opened.keys is None else opened.keys.database)
     note = Wiped(account.url, account.user, time.time(), left.changes, left.changed_bytes)
     note_wiped(folders, name, note)
+    trio.run(_forget_key, folders, name)
     # The lock is held, and the password still needed.
     remaining = [
         *_emptied(folders.account_cache(name)),
@@ -77,6 +82,14 @@ def _emptied(folder: Path, but: AbstractSet[Path] = frozenset()) -> list[str]:
         except OSError:
             stays.append(str(path))
     return stays
+
+
+async def _forget_key(folders: Folders, name: str) -> None:
+    try:
+        with trio.fail_after(_KEYRING_S):
+            await forget_key(folders, name, find(folders.account_state(name)))
+    except (CloudfsError, OSError, trio.TooSlowError) as error:
+        _log.error("the key of what was encrypted cannot be removed: %s", error)  # no bug
 
 
 async def _forget(folders: Folders, name: str, account: Account) -> None:

@@ -101,9 +101,9 @@ def wait_for_keys(folders: Folders, account: str, place: Place, *, may_prompt: b
                     return keys
 
     try:
-        return trio.run(wait, strict_exception_groups=False)
-    except BaseExceptionGroup as group:  # pragma: no cover  # trio hands single ones out as they are
-        raise group.exceptions[0] from group
+        return trio.run(wait)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group  # the nursery had one child, whose errors are none
 
 
 async def _prompt(folders: Folders, account: str, place: Place) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from cloudfs.config import Folders, account_names, load_account
 from cloudfs.errors import UserError
+from cloudfs.vault.opening import open_account
 from cloudfs.wiped import find_wiped
 from cloudfs.wiping import wipe
 from tests.functional.stages import PASSWORD, USER, MountStage
@@ -93,7 +94,7 @@ def test_what_cannot_be_removed_is_tried_again(
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="blocks cannot be removed"):
         patch.setattr(shutil, "rmtree", resist)
-        wipe(folders, "a", account, secret)
+        wipe(folders, "a", account, secret, open_account(folders, "a", account))
     assert asked(server, "success") == 0
     stage.mount()
     stage.wait(lambda: asked(server, "success") == 1)
@@ -110,7 +111,7 @@ def test_a_server_that_is_away_changes_nothing_and_a_login_ends_it(
     folders = Folders.from_environment(stage.environ)
     account = load_account(folders, "a")
     gone = msgspec.structs.replace(account, base_url="http://127.0.0.1:1/")
-    wipe(folders, "a", gone, "no password")
+    wipe(folders, "a", gone, "no password", open_account(folders, "a", account))
     assert account_names(folders) == []
     assert list(find_wiped(folders)) == ["a"]
     stage.cloudfs("login", server.url, "--user", USER, "--password-stdin", "--account", "a", stdin=PASSWORD)
