@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import errno
+import gc
 import logging
 import os
 import random
@@ -342,6 +343,7 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         opened = open_account(folders, name, account)
         launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
+        gc.freeze()  # modules stay: looking through them for garbage held up the loop for 35 ms each time
         condemned = trio.run(serve, launch, place, ready, compose)
         if condemned.secret is not None:
             wipe(folders, name, config.load_account(folders, name), condemned.secret, opened)

@@ -32,7 +32,6 @@ from cloudfs.content.judging import Doubt, Judge
 from cloudfs.content.memory import BlockKey, MemoryBudget, Pages, trim_heap
 from cloudfs.content.presence import Presence
 from cloudfs.content.readahead import (
-    HEAD_BYTES,
     Habit,
     ReadPattern,
     Span,
@@ -54,6 +53,9 @@ __all__ = ["FetchConfig", "FetchStatistics", "Fetcher", "MemoryBudget", "ReadPat
 
 _REST_S = 10.0
 """Whoever reads a file again reads it within seconds, or from the block cache."""
+
+_GUESS_S = 0.1
+"""Programs that look at heads are done with one after that. Who reads on waits for so long once: then it is no head."""
 
 _MOST_SWEEPS = 10
 """A sweep can leave holes where a block that was begun lost its memory to readers."""
@@ -148,6 +150,8 @@ class Fetcher:
         self._reading.set()
         pattern = pattern or ReadPattern()
         pattern.observe(start, stop, source.size)
+        if pattern.is_guess(start, stop):
+            await self._unless_closed(source, start, stop, pattern)
         self._read_ahead(source, start, stop, pattern)
         parts: list[bytes] = []
         for index in blocks_of(start, stop):
@@ -228,17 +232,22 @@ class Fetcher:
         return self._presence.comes(source, 0)
 
     @property
+    def head_bytes(self) -> int:
+        """How much of each larger file is read by whoever looks at their heads."""
+        return self._habit.head_bytes
+
+    @property
     def reads_heads(self) -> bool:
         """The larger file that was read last was closed after its first bytes."""
         return self._habit.heads
 
     def has_head(self, source: Source) -> bool:
         """Tell whether the first bytes of a larger file are in memory, or on their way. NO CHECKPOINT."""
-        return self._presence.first_gap(source, 0) >= HEAD_BYTES or self.comes(source)
+        return self._presence.first_gap(source, 0) >= self._habit.head_bytes or self.comes(source)
 
     def prefetch_head(self, source: Source) -> None:
         """Have the first bytes of a file larger than a block come into memory; nobody hears of it. NO CHECKPOINT."""
-        self._fill(source, 0, HEAD_BYTES)
+        self._fill(source, 0, self._habit.head_bytes)
 
     async def prefetch_archive(self, sources: Sequence[Source], *, listed_etag: str = "") -> list[Source]:
         """Bring small files (up to 1 MiB) of one folder into the block cache, many in one request.
@@ -374,6 +383,19 @@ class Fetcher:
 
     # --- starting transfers ------------------------------------------------------------------------------
 
+    async def _unless_closed(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
+        """Give a program a moment to close its file before what the kernel guessed is fetched.
+
+        PosixError: EAGAIN when it does; the kernel then asks again for what somebody wants of it after all.
+        """
+        closing = pattern.closing
+        if closing is None or self._presence.first_gap(source, start) >= stop:
+            return
+        with trio.move_on_after(_GUESS_S):
+            await closing.wait()
+            raise PosixError(errno.EAGAIN, f"read-ahead of inode {source.ino}")
+        pattern.wanted(stop)
+
     def _read_ahead(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
         span = self._ahead_span(source, start, stop, pattern)
         if span is not None:
@@ -399,7 +421,7 @@ class Fetcher:
         span = self._ahead_span(source, missing, missing + 1, pattern)
         if span is None or not span[0] <= missing < span[1]:
             next_here = partial(self._presence.next_here, source)
-            span = demand_span(missing, source.size, next_here, self._config, head=pattern.wants_head)
+            span = demand_span(missing, source.size, next_here, self._config, head_bytes=pattern.head_bytes)
         return self._fill(source, *span, pattern)
 
     async def _sweep(self, source: Source, turn: Callable[[], Awaitable[None]] | None) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.prefetch_budget import Ledger
-from cloudfs.content.readahead import HEAD_BYTES
 from cloudfs.content.source import Source
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
@@ -60,9 +59,9 @@ class HeadWalk:
             source = self._version(node)
             if source is None or source.size <= BLOCK_SIZE or self._fetcher.has_head(source):
                 continue
-            room_bytes -= HEAD_BYTES
+            room_bytes -= self._fetcher.head_bytes
             if room_bytes < 0:
                 return
-            self._ledger.take(source.ino, folder, HEAD_BYTES, now)
+            self._ledger.take(source.ino, folder, self._fetcher.head_bytes, now)
             self._ledger.requested()
             self._fetcher.prefetch_head(source)

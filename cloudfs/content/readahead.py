@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import trio
+
 from cloudfs.content.source import FetchConfig
 from cloudfs.ranges import block_span, blocks_of
 from cloudfs.types import BLOCK_SIZE
@@ -42,7 +44,11 @@ SEQUENTIAL_BYTES = 128 * _KiB
 """Read-ahead starts after more than one full kernel request in a row: `file` and `head` never cause it."""
 
 HEAD_BYTES = 256 * _KiB
-"""Whoever wants the first 64 KiB of a file has the kernel ask for 240: it reads ahead by itself."""
+"""A head is no longer: whoever wants the first 64 KiB has the kernel ask for up to 240, as it reads ahead by itself."""
+
+GUESS_BYTES = 64 * _KiB
+"""INVARIANT: a guess is at least as long, and never a read of O_DIRECT. So it is the kernel's read-ahead. Where that
+fails, and a program wants it after all, the kernel asks again for single pages: only their errors reach programs."""
 
 ALIGN_BYTES = 64 * _KiB
 LEAD_BYTES = 64 * _KiB
@@ -83,12 +89,25 @@ class Habit:
 
     heads = False
     """The latest was closed after its head."""
+    head_bytes = HEAD_BYTES
+    """So long are the heads: what the kernel asked for in front of its last guess."""
 
 
 class ReadPattern:
     """How one open file has been read so far; one per file handle."""
 
-    __slots__ = ("_from_start", "_habit", "_requests", "_run_bytes", "expected", "ready_stop", "window_bytes")
+    __slots__ = (
+        "_from_start",
+        "_furthest",
+        "_habit",
+        "_needed",
+        "_requests",
+        "_run_bytes",
+        "closing",
+        "expected",
+        "ready_stop",
+        "window_bytes",
+    )
 
     def __init__(self, habit: Habit | None = None) -> None:
         self._habit = habit or Habit()
@@ -103,6 +122,12 @@ class ReadPattern:
         self.ready_stop = 0
         """Up to here all was here or on its way when last looked at: looking costs 15 µs a block."""
         self._requests: list[Request] = []
+        self._furthest: Span = 0, 0
+        """Of the reads of a head."""
+        self._needed = 0
+        """Up to here a program was or may have been waiting for its head."""
+        self.closing: trio.Event | None = trio.Event()
+        """Set when a program closes it. None: whatever is read from now on, a program wants it."""
 
     @property
     def sequential(self) -> bool:
@@ -114,12 +139,36 @@ class ReadPattern:
         """Tell whether this reader is likely to be content with the first bytes."""
         return self._habit.heads and bool(self._from_start)
 
+    @property
+    def head_bytes(self) -> int:
+        """How much such a reader wants; 0: this is none."""
+        return self._habit.head_bytes if self.wants_head else 0
+
+    def is_guess(self, start: int, stop: int) -> bool:
+        """Tell whether the kernel asks for this by itself, behind a head that is likely all that is wanted."""
+        behind = self.wants_head and start >= self._habit.head_bytes
+        return behind and stop - start >= GUESS_BYTES and self.closing is not None
+
+    def close(self) -> None:
+        """A descriptor was closed: likely the only one, and what is still guessed then is wanted by nobody."""
+        if self.closing is not None:
+            self.closing.set()
+            self.closing = None
+
+    def wanted(self, stop: int) -> None:
+        """Take notice that what was read up to `stop` was no guess."""
+        self._needed = max(self._needed, stop)
+
     def observe(self, start: int, stop: int, size: int = 0) -> None:
         """Take notice of a read of [start, stop) of a file of `size` bytes."""
         if self._from_start is None:
             self._from_start = start == 0 and size > BLOCK_SIZE
         if self._from_start and max(stop, self.expected) > HEAD_BYTES:
             self._from_start = self._habit.heads = False
+        if self._from_start:
+            self._furthest = max(self._furthest, (start, stop))
+            if not self.is_guess(start, stop):
+                self.wanted(stop)
         if abs(start - self.expected) > REORDERED_BYTES:
             self._run_bytes = 0
             self.window_bytes = 0
@@ -137,11 +186,18 @@ class ReadPattern:
 
     def release(self) -> None:
         """Abandon what was requested: the file handle is closed."""
+        self.close()
         if self._from_start:
-            self._habit.heads = True
+            self._learn_head()
         for request in self._requests:
             request.abandon()
         self._requests.clear()
+
+    def _learn_head(self) -> None:
+        """The last of several reads was a guess, as far as is known of the first file; of others it has shown."""
+        start, stop = self._furthest
+        needed = self._needed if self._habit.heads else (start or stop)
+        self._habit.heads, self._habit.head_bytes = True, min(max(needed, GUESS_BYTES), HEAD_BYTES)
 
     def lookahead_bytes(self, config: FetchConfig) -> int:
         """Return how much must lie ready or under way before the reader, or else the next request starts.
@@ -184,16 +240,18 @@ def ahead_span(pattern: ReadPattern, begin: int, size: int, next_here: NextHere,
 
 
 def demand_span(
-    start: int, size: int, next_here: NextHere, config: FetchConfig, *, head: bool = False
+    start: int, size: int, next_here: NextHere, config: FetchConfig, *, head_bytes: int = 0
 ) -> Span:
     """Return what to request for a reader that waits for the byte at `start`.
 
-    Small files come whole, others up to the end of the block; no more than the `head` for whom that is enough. The
-    bytes wanted come first.
+    Small files come whole, others up to the end of the block; no more than the first `head_bytes` for whom that is
+    enough. The bytes wanted come first.
     """
     begin = block_begin(start)
-    if head and begin < HEAD_BYTES <= size:
-        return begin, HEAD_BYTES
+    if start < head_bytes <= size:
+        return begin, head_bytes
+    if head_bytes and start < HEAD_BYTES <= size:
+        return start - start % ALIGN_BYTES, HEAD_BYTES
     if begin == 0 and size <= config.small_file_bytes:
         return 0, gap_end(0, size, size, next_here)
     return begin, block_span(start // BLOCK_SIZE, size)[1]

@@ -42,8 +42,8 @@ BLOCK_BYTES = 64 * 1024
 390 MB/s and 4 KiB writes 34 MB/s, as every write is one request."""
 
 EMPTY_BLOCK_BYTES = 1024 * 1024
-"""st_blksize of what is empty. A file is there to be written then: `cp` asks for it once the file is made, and goes on
-to write as much at once. One request of the kernel carries no more. Files are read in smaller pieces: what buffered
+"""st_blksize of what is empty. A file is there to be written then: `cp` asks for it once the file is made, and then
+writes as much at once. One request of the kernel carries no more. Files are read in smaller pieces: what buffered
 readers ask for beyond what their program wants would have to be fetched. Folders count as empty, and readdir(3) asks
 for so much of one at a time."""
 

@@ -223,7 +223,10 @@ class FileSystem:
                 self._settle(node.ino)
             raise
         self._tree.opened(node.ino)
-        file = FileHandle(node.ino, content, self._new_pattern(), self._room(node), writes=writes)
+        pattern = self._new_pattern()
+        if flags & os.O_DIRECT:
+            pattern.close()  # the kernel guesses nothing there
+        file = FileHandle(node.ino, content, pattern, self._room(node), writes=writes)
         handle = self._handles.add(file)
         content.writers += writes
         if cuts:
@@ -261,7 +264,9 @@ class FileSystem:
 
     async def flush(self, handle: HandleId) -> None:
         """Flush as for close(2): what was written is safe from a killed process when this returns."""
-        self._files.flush(self._handles.file(handle).content)
+        file = self._handles.file(handle)
+        file.pattern.close()
+        self._files.flush(file.content)
 
     async def fsync(self, handle: HandleId, *, data_only: bool) -> None:  # noqa: ARG002  # both are kept together
         """Make what was written safe from a power cut; the server is not waited for."""

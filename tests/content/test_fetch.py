@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 
 import trio
+import trio.testing
 
-from cloudfs.content.fetch import Fetcher, Source
+from cloudfs.content.fetch import Fetcher, ReadPattern, Source
+from cloudfs.errors import PosixError
 from tests.content.conftest import Fetching
 from tests.content.fakes import KIB, MIB, World, some_bytes
 
@@ -107,11 +110,49 @@ async def test_who_only_looks_at_the_heads_of_files_gets_no_more(world: World, f
     async with fetching(world) as fetcher:
         for data, source in files:
             pattern = fetcher.pattern()
+            for start, stop in ((0, 16), (16, 48), (48, 112)):
+                got = await fetcher.read(source, start * KIB, stop * KIB, pattern)
+                assert got == data[start * KIB : stop * KIB]
+            await close_while_the_kernel_guesses(fetcher, source, pattern, 112 * KIB, 240 * KIB)
+    assert world.remote.spans == [(0, 2 * MIB), *[(0, 112 * KIB)] * 9]
+
+
+async def close_while_the_kernel_guesses(
+    fetcher: Fetcher, source: Source, pattern: ReadPattern, start: int, stop: int
+) -> None:
+    async def guess() -> None:
+        with suppress(PosixError):
+            assert len(await fetcher.read(source, start, stop, pattern)) == stop - start
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(guess)
+        await trio.testing.wait_all_tasks_blocked()
+        pattern.close()
+    pattern.release()
+
+
+async def test_what_the_kernel_guessed_and_a_program_wants_comes_all_the_same(
+    world: World, fetching: Fetching
+) -> None:
+    """After a moment while it is open, and at once when the kernel asks again because the guess had failed."""
+    files = [(data := some_bytes(2 * MIB), world.file(data, ino=n)) for n in range(1, 5)]
+    async with fetching(world) as fetcher:
+        for data, source in files[:3]:
+            pattern = fetcher.pattern()
             for start, stop in ((0, 16), (16, 48), (48, 112), (112, 240)):
                 got = await fetcher.read(source, start * KIB, stop * KIB, pattern)
                 assert got == data[start * KIB : stop * KIB]
             pattern.release()
-    assert world.remote.spans == [(0, 2 * MIB), *[(0, 256 * KIB)] * 9]
+        # Waited for in the second file, and so part of the head from the third on.
+        assert world.remote.spans[1:] == [(0, 112 * KIB), (64 * KIB, 256 * KIB), (0, 240 * KIB)]
+        data, source = files[3]
+        pattern = fetcher.pattern()
+        await fetcher.read(source, 0, 16 * KIB, pattern)
+        pattern.close()
+        began = trio.current_time()
+        assert await fetcher.read(source, 0, 256 * KIB, pattern) == data[: 256 * KIB]
+        assert trio.current_time() - began < 0.09
+        pattern.release()
 
 
 async def test_who_goes_on_after_heads_gets_all(world: World, fetching: Fetching) -> None:
@@ -125,7 +166,7 @@ async def test_who_goes_on_after_heads_gets_all(world: World, fetching: Fetching
         for source in (second, third):
             data = await read_through(fetcher, source)
             assert len(data) == 3 * MIB
-    assert world.remote.spans == [(0, 256 * KIB), (256 * KIB, 3 * MIB), (0, 3 * MIB)]
+    assert world.remote.spans == [(0, 64 * KIB), (64 * KIB, 256 * KIB), (256 * KIB, 3 * MIB), (0, 3 * MIB)]
 
 
 async def test_many_readers_of_one_block_share_one_request(world: World, fetching: Fetching) -> None:

@@ -114,6 +114,30 @@ def test_an_older_folder_of_ours_is_looked_at_first(tmp_path: Path) -> None:
     assert remote.methods()[first - 1] == "list_folder /new"
 
 
+def test_many_older_folders_with_a_file_each_are_looked_at_together(tmp_path: Path) -> None:
+    """As those of `git`, which has hundreds. Somebody else's file in one of them is kept, and the other files go on."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        for number in range(30):
+            await world.mkdir(f"new/{number}")
+        await world.drain()
+        await trio.sleep(60)
+        for number in range(30):
+            await world.save(f"new/{number}/file", b"ours")
+        world.remote.other.write("/new/7/file", b"theirs")
+        await world.drain()
+        await world.refresh_all()
+        tree = await world.tree()
+        assert tree == world.remote.other.tree()
+        assert tree["/new/7/file"] == b"theirs"
+        assert list(tree.values()).count(b"ours") == 30
+
+    remote = tell(tmp_path, story, server())
+    assert kinds(remote)["put"] <= 2
+    assert remote.methods().count("list_tree /new") <= 2
+
+
 @pytest.mark.parametrize(
     "kind",
     [
