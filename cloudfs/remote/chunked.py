@@ -52,7 +52,7 @@ from cloudfs.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudfs.paths import encode, parent_of
+from cloudfs.paths import ROOT_PATH, encode, parent_of
 from cloudfs.remote import conditions, dialect, etags, queries
 from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
@@ -62,7 +62,7 @@ from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemotePath
 
-__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "fits_whole", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "drop", "fits_whole", "send"]
 
 _MIB = 1024 * 1024
 SMALLEST_PIECE_BYTES = 5 * _MIB
@@ -100,8 +100,24 @@ async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
     After any error the same call goes on. After Unreachable the file may be there: look first.
     """
     upload = _Upload(session, site, parcel)
-    await upload.send_pieces()
-    return await upload.put_together()
+    noted = session.pieces_noted
+    if noted is not None:
+        noted.began(upload.folder, parcel.name)
+    try:
+        await upload.send_pieces()
+        reply = await upload.put_together()
+        if noted is not None:
+            noted.ended(upload.folder)
+        return reply
+    finally:
+        if noted is not None:
+            noted.left(upload.folder)
+
+
+async def drop(session: Session, site: Site, folder: str) -> None:
+    """Have the pieces of an upload removed that nobody goes on with; nothing where they are gone."""
+    with suppress(NotFound):
+        await session.fetch(Request("DELETE", _url_of(site, folder), ROOT_PATH), 204)
 
 
 class _Upload:
@@ -112,8 +128,8 @@ class _Upload:
         identity = f"{parcel.name}\0{self._target_url}\0{parcel.size}\0{parcel.checksum}"
         if parcel.base_bytes and parcel.condition.version is not None:
             identity += f"\0{parcel.base_bytes}\0{parcel.condition.version.etag}"
-        name = "cloudfs-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
-        self._url = f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{name}/"
+        self.folder = "cloudfs-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self._url = _url_of(site, self.folder)
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         limits = session.transport.limits
         first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
@@ -336,6 +352,10 @@ class _Upload:
                 "the server names its version in a way that no condition takes", subject=self._parcel.path
             )
         return {"Overwrite": "T", "If": f'<{self._target_url}> (["{version.etag}"])'}
+
+
+def _url_of(site: Site, folder: str) -> str:
+    return f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{encode(folder)}/"
 
 
 def fits_whole(session: Session, size: int) -> bool:
