@@ -30,7 +30,7 @@ SOURCE: apps/dav/lib/Upload/ChunkingV2Plugin.php and UploadFolder.php of nextclo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -54,7 +54,7 @@ from cloudfs.errors import (
 )
 from cloudfs.paths import ROOT_PATH, encode, parent_of
 from cloudfs.remote import conditions, dialect, etags, queries
-from cloudfs.remote.bodies import Upload
+from cloudfs.remote.bodies import Upload, part_of
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, Request, WholeReply
 from cloudfs.remote.multistatus import parse_members
@@ -279,7 +279,7 @@ class _Upload:
         return lengths
 
     async def _send_piece(self, number: int, start: int, stop: int) -> None:
-        body = _slice(self._parcel.body, start, stop)
+        body = part_of(self._parcel.body, start, stop)
         headers = self._headers() | {
             "Content-Length": str(stop - start),
             "Content-Type": "application/octet-stream",
@@ -376,34 +376,3 @@ def _name(number: int) -> str:
 def _numbered(lengths: Mapping[str, int]) -> dict[int, int]:
     """Return the lengths of pieces by number: version 2 lists what was sent as 00001 as 1."""
     return {int(name): length for name, length in lengths.items() if name.isdecimal() and name.isascii()}
-
-
-def _slice(body: Body, start: int, stop: int) -> Body:
-    """Return the bytes [start, stop) of a body as one of their own."""
-
-    def piece(at: int = 0) -> AsyncIterator[bytes]:
-        return _Slice(body(start + at), stop - start - at)
-
-    return piece
-
-
-class _Slice:
-    """The first bytes of a stream. No generator: see `bodies.Upload`."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], length: int) -> None:
-        self._chunks = chunks
-        self._left = length
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        chunk = (await anext(self._chunks))[: self._left]
-        self._left -= len(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        if close := getattr(self._chunks, "aclose", None):
-            await close()
