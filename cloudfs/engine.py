@@ -45,7 +45,7 @@ from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
 from cloudfs.metadata.trees import Trees
-from cloudfs.remote.protocol import Outspoken, Remote, Spelling
+from cloudfs.remote.protocol import Outspoken, Piecemeal, Remote, Spelling
 from cloudfs.store.db import DatabaseDamaged, set_aside
 from cloudfs.store.store import Store
 from cloudfs.sync.appending import FROM_BYTES, Appending
@@ -63,6 +63,7 @@ from cloudfs.sync.gate import GatedRemote
 from cloudfs.sync.hydrating import Hydrator, Members
 from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.kept import KeptWalker
+from cloudfs.sync.leftovers import Leftovers
 from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
@@ -245,7 +246,7 @@ async def _compose(
         lambda: watcher.wake(),  # noqa: PLW0108  # it is made below
         withheld=withheld,
     )
-    outspoken = remote if isinstance(remote, Outspoken) else None
+    outspoken, leftovers = remote if isinstance(remote, Outspoken) else None, _leftovers(store, remote)
     pause = Pause(store, resumed)
     remote, quota = _gate(remote, store, connectivity, pause, inbox, nursery)
     displaced = Displaced(store, residents, sink)
@@ -374,6 +375,7 @@ async def _compose(
             ("changes of others", watcher.run),
             ("messages of the server", pusher.run),
             *([("outages", outages.run)] if outages else []),
+            *([("pieces nobody wants", leftovers.run)] if leftovers else []),
         ],
     )
     nursery.start_soon(attempt, "the first request", greet)
@@ -405,6 +407,10 @@ async def _compose(
         quota,
         sink,
     )
+
+
+def _leftovers(store: Store, remote: Remote) -> Leftovers | None:
+    return Leftovers(store, remote) if isinstance(remote, Piecemeal) else None
 
 
 def _gate(

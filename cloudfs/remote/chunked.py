@@ -30,7 +30,7 @@ SOURCE: apps/dav/lib/Upload/ChunkingV2Plugin.php and UploadFolder.php of nextclo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -52,9 +52,9 @@ from cloudfs.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudfs.paths import encode, parent_of
+from cloudfs.paths import ROOT_PATH, encode, parent_of
 from cloudfs.remote import conditions, dialect, etags, queries
-from cloudfs.remote.bodies import Upload
+from cloudfs.remote.bodies import Upload, part_of
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, Request, WholeReply
 from cloudfs.remote.multistatus import parse_members
@@ -62,7 +62,7 @@ from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemotePath
 
-__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "fits_whole", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "drop", "fits_whole", "send"]
 
 _MIB = 1024 * 1024
 SMALLEST_PIECE_BYTES = 5 * _MIB
@@ -100,8 +100,24 @@ async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
     After any error the same call goes on. After Unreachable the file may be there: look first.
     """
     upload = _Upload(session, site, parcel)
-    await upload.send_pieces()
-    return await upload.put_together()
+    noted = session.pieces_noted
+    if noted is not None:
+        noted.began(upload.folder, parcel.name)
+    try:
+        await upload.send_pieces()
+        reply = await upload.put_together()
+        if noted is not None:
+            noted.ended(upload.folder)
+        return reply
+    finally:
+        if noted is not None:
+            noted.left(upload.folder)
+
+
+async def drop(session: Session, site: Site, folder: str) -> None:
+    """Have the pieces of an upload removed that nobody goes on with; nothing where they are gone."""
+    with suppress(NotFound):
+        await session.fetch(Request("DELETE", _url_of(site, folder), ROOT_PATH), 204)
 
 
 class _Upload:
@@ -112,8 +128,8 @@ class _Upload:
         identity = f"{parcel.name}\0{self._target_url}\0{parcel.size}\0{parcel.checksum}"
         if parcel.base_bytes and parcel.condition.version is not None:
             identity += f"\0{parcel.base_bytes}\0{parcel.condition.version.etag}"
-        name = "cloudfs-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
-        self._url = f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{name}/"
+        self.folder = "cloudfs-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+        self._url = _url_of(site, self.folder)
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         limits = session.transport.limits
         first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
@@ -263,7 +279,7 @@ class _Upload:
         return lengths
 
     async def _send_piece(self, number: int, start: int, stop: int) -> None:
-        body = _slice(self._parcel.body, start, stop)
+        body = part_of(self._parcel.body, start, stop)
         headers = self._headers() | {
             "Content-Length": str(stop - start),
             "Content-Type": "application/octet-stream",
@@ -338,6 +354,10 @@ class _Upload:
         return {"Overwrite": "T", "If": f'<{self._target_url}> (["{version.etag}"])'}
 
 
+def _url_of(site: Site, folder: str) -> str:
+    return f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{encode(folder)}/"
+
+
 def fits_whole(session: Session, size: int) -> bool:
     """Tell whether a new file is better sent in one request: not where a limit would have that take long.
 
@@ -356,34 +376,3 @@ def _name(number: int) -> str:
 def _numbered(lengths: Mapping[str, int]) -> dict[int, int]:
     """Return the lengths of pieces by number: version 2 lists what was sent as 00001 as 1."""
     return {int(name): length for name, length in lengths.items() if name.isdecimal() and name.isascii()}
-
-
-def _slice(body: Body, start: int, stop: int) -> Body:
-    """Return the bytes [start, stop) of a body as one of their own."""
-
-    def piece(at: int = 0) -> AsyncIterator[bytes]:
-        return _Slice(body(start + at), stop - start - at)
-
-    return piece
-
-
-class _Slice:
-    """The first bytes of a stream. No generator: see `bodies.Upload`."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], length: int) -> None:
-        self._chunks = chunks
-        self._left = length
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        chunk = (await anext(self._chunks))[: self._left]
-        self._left -= len(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        if close := getattr(self._chunks, "aclose", None):
-            await close()

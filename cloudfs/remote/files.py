@@ -24,6 +24,7 @@ from cloudfs.remote import (
     anonymous,
     attached,
     bulk,
+    chunked,
     connect,
     listings,
     ocs,
@@ -39,7 +40,7 @@ from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.limiting import Traffic
-from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, Pushed, Space
+from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, PiecesNoted, Pushed, Space
 from cloudfs.remote.session import Session
 from cloudfs.remote.storing import Storing
 from cloudfs.remote.tls import make_context
@@ -111,6 +112,14 @@ class WebdavRemote:
     def spell_by(self, spelled: Callable[[RemotePath], RemotePath]) -> None:
         """Spell paths as the server does: see `protocol.Spelling`."""
         self._session.place.spelled = spelled
+
+    def note_pieces(self, noted: PiecesNoted) -> None:
+        """Tell of uploads in pieces: see `protocol.Piecemeal`."""
+        self._session.pieces_noted = noted
+
+    async def drop_pieces(self, folder: str) -> None:
+        """DELETE; not repeated."""
+        await chunked.drop(self._session, self._site, folder)
 
     async def health(self) -> Health | None:
         """Ask the server how it is: see `protocol.Outspoken`."""

@@ -28,6 +28,8 @@ __all__ = [
     "Health",
     "NewFile",
     "Outspoken",
+    "Piecemeal",
+    "PiecesNoted",
     "Pushed",
     "Remote",
     "Space",
@@ -160,6 +162,35 @@ class Spelling(Protocol):
 
     def spell_by(self, spelled: Callable[[RemotePath], RemotePath]) -> None:
         """Have requests spell paths as `spelled` does: as the server's listings did."""
+        ...
+
+
+class PiecesNoted(Protocol):
+    """Who remembers which uploads in pieces are begun on the server, also after a crash. All return at once."""
+
+    def began(self, folder: str, name: str) -> None:
+        """Pieces of the content `name` (see `Remote.put`) are about to be in this folder of the server's; durable."""
+        ...
+
+    def ended(self, folder: str) -> None:
+        """The folder is gone."""
+        ...
+
+    def left(self, folder: str) -> None:
+        """Nobody sends there any more, or for now: whether more comes is the caller's affair."""
+        ...
+
+
+@runtime_checkable
+class Piecemeal(Protocol):
+    """A `Remote` that leaves pieces on the server when an upload stops, so that it can go on."""
+
+    def note_pieces(self, noted: PiecesNoted) -> None:
+        """Tell of each upload in pieces."""
+        ...
+
+    async def drop_pieces(self, folder: str) -> None:
+        """Have the pieces in a folder removed; nothing where it is gone. Raises RemoteError."""
         ...
 
 

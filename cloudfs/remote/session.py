@@ -16,7 +16,7 @@ from cloudfs.remote.bodies import Upload
 from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import Failure, error_of_reply, is_dav_error
 from cloudfs.remote.hrefs import Place
-from cloudfs.remote.protocol import Features
+from cloudfs.remote.protocol import Features, PiecesNoted
 from cloudfs.remote.transport import Transport
 from cloudfs.types import RemotePath
 
@@ -40,6 +40,8 @@ class Session:
         self.transport = transport
         self.place = place
         self.features = features
+        self.pieces_noted: PiecesNoted | None = None
+        """Told of uploads in pieces."""
         self._told_hidden: dict[RemotePath, float] = {}
 
     def tell_hidden(self, folder: RemotePath, count: int, href: str) -> None:

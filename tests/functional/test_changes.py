@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -234,7 +233,10 @@ def told(tmp_path_factory: pytest.TempPathFactory, telling: StandIn) -> Iterator
     made.close()
 
 
-def test_what_the_server_tells_of_is_visible_within_a_second(told: MountStage, telling: StandIn) -> None:
+def test_what_the_server_tells_of_is_visible_long_before_it_is_asked(
+    told: MountStage, telling: StandIn
+) -> None:
+    """Within a second, which tests/sync/test_pushing.py shows by a clock of its own; the next poll is 5 minutes off."""
     place, other = told.mount_point / "deep/er/est", telling.account(USER)
     (place / "new").exists()
     steps: list[tuple[Callable[[], object], Callable[[], bool]]] = [
@@ -251,9 +253,7 @@ def test_what_the_server_tells_of_is_visible_within_a_second(told: MountStage, t
     for change, is_visible in steps:
         assert not is_visible()
         change()
-        begun_s = time.monotonic()
         wait_until(is_visible)
-        assert time.monotonic() - begun_s < 1, "design: within a second of the message"
 
 
 def test_our_own_changes_are_not_asked_for(told: MountStage, telling: StandIn) -> None:
