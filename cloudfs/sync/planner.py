@@ -76,7 +76,8 @@ def plan(dirty: Sequence[Node], view: View, *, whole: bool = True) -> list[Step]
     done for it shows in the next plan.
 
     Not `whole`: only some of them. What is runnable then is so in the plan of all; a step that has to wait for a
-    node outside waits for itself. Nodes of different parts that wait for each other are parted by a whole plan only.
+    node outside waits for itself. Nodes of different parts that wait for each other are parted by a plan of the folders
+    and of all that is moved (`dirty_by_places`): nobody waits for any other file but the removal of its folder.
     """
     return (_Planner(dirty, view) if whole else _PartPlanner(dirty, view)).steps()
 

@@ -311,9 +311,11 @@ class Worker:
         """Queue what is due and runnable in the next part of the backlog; return when to look again, in s."""
         began, nodes = trio.current_time(), self._store.nodes
         self._rang = self._rang and bool(self._planned_to)
-        part = nodes.dirty() if self._everything else nodes.dirty_after(self._planned_to, _PART)
-        ends = self._everything or len(part) < _PART
-        planned = plan(part, nodes, whole=ends and not self._planned_to)
+        # In a ring are only such as others wait for. There may be any number of files in a folder that is blocked.
+        rings = self._everything
+        part = nodes.dirty_by_places() if rings else nodes.dirty_after(self._planned_to, _PART)
+        ends = rings or len(part) < _PART
+        planned = plan(part, nodes, whole=ends and not self._planned_to and not rings)
         steps = runnable(planned)
         queue: list[Step] = []
         if any(isinstance(step, Remove) for step in steps):
@@ -335,7 +337,8 @@ class Worker:
         if not ends:
             self._planned_to = part[-1].ino
             return self._plan_at - now
-        self._patience.end_of_pass()
+        if not rings:
+            self._patience.end_of_pass()
         # The end of a pass. What it started may be over by now, its end unheard while other parts were planned.
         alone = bool(self._planned_to) and not self._underway
         self._everything = alone and self._held and not self._found

@@ -61,6 +61,8 @@ def test_an_id_that_never_was_has_no_versions(cloud: Dav, nextcloud: Target) -> 
 def test_a_file_that_was_removed_or_replaced_by_a_move_keeps_its_id_in_the_trash(
     cloud: Dav, nextcloud: Target
 ) -> None:
+    if nextcloud.name == "standin":
+        pytest.skip("it has no trash")
     user = httpx.URL(cloud.folder_url).path.removeprefix("/remote.php/dav/files/").partition("/")[0]
     trash = Dav(cloud.client, f"{nextcloud.site_url}/remote.php/dav/trashbin/{user}/trash/")
     for how in ("removed", "replaced"):

@@ -38,11 +38,25 @@ def test_a_kill_point_is_nothing_where_nobody_asks_for_it() -> None:
 @pytest.mark.shared_engine
 @pytest.mark.parametrize("point", SCENARIOS)
 def test_killed_exactly_there(tmp_path: Path, server: StandIn, point: str) -> None:
-    scenario = SCENARIOS[point]
+    kill_and_go_on(tmp_path, server, point, point)
+
+
+@pytest.mark.shared_engine
+@pytest.mark.parametrize("move", [1, 3])
+def test_killed_before_and_after_the_name_in_between_of_an_exchange_is_used(
+    tmp_path: Path, server: StandIn, move: int
+) -> None:
+    """No name of ours (`.old.cloudfs-3`) stays on the server."""
+    kill_and_go_on(tmp_path, server, f"move answered:{move}", "move answered:2")
+
+
+def kill_and_go_on(tmp_path: Path, server: StandIn, point: str, name: str) -> None:
+    """Kill a process at a point of a scenario; look what its successor finds, and that the server gets the same."""
+    scenario = SCENARIOS[name]
     server.account(USER).populate(SERVER)
     checksum = f"SHA1:{hashlib.sha1(OLD, usedforsecurity=False).hexdigest()}"
     server.account(USER).write("/old", OLD, checksum=checksum)
-    acknowledged = run_until_killed(tmp_path / "engine", server, point)
+    acknowledged = run_until_killed(tmp_path / "engine", server, point, name)
     allowed = [SERVER, *scenario.trees][acknowledged:][:2]
     if acknowledged < len(scenario.steps):
         allowed += scenario.midway
@@ -58,11 +72,11 @@ def test_killed_exactly_there(tmp_path: Path, server: StandIn, point: str) -> No
         stage.close()
 
 
-def run_until_killed(home: Path, server: StandIn, point: str) -> int:
-    """Run a scenario in a process that is killed at its point; return how many steps were acknowledged."""
+def run_until_killed(home: Path, server: StandIn, point: str, scenario: str) -> int:
+    """Run a scenario in a process that is killed at a point; return how many steps were acknowledged."""
     name, _, count = point.partition(":")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.doomed", str(home), server.url, point],
+        [sys.executable, "-m", "tests.crash.doomed", str(home), server.url, scenario],
         check=False,
         capture_output=True,
         cwd=REPOSITORY,

@@ -326,6 +326,30 @@ def test_waiting_for_the_server_ends_where_things_wait_for_a_folder_that_is_bloc
     assert remote.other.tree() == {"/a": b"old"}
 
 
+def test_what_waits_for_a_folder_that_is_blocked_is_never_planned_for_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def counting(dirty: Sequence[Node], view: View, *, whole: bool = True) -> list[Step]:
+        counts.append(len(dirty))
+        return plan(dirty, view, whole=whole)
+
+    monkeypatch.setattr(worker, "_PART", 16)
+    monkeypatch.setattr(worker, "plan", counting)
+    remote = NoFolders()
+
+    async def story(world: World) -> None:
+        await world.mkdir("refused")
+        for number in range(60):
+            await world.save(f"refused/{number}", b"new")
+        await trio.sleep(1000)
+        assert remote.other.tree() == {}
+
+    tell(tmp_path, story, remote)
+    assert max(counts) == 16
+
+
 @pytest.mark.expect_log("cannot be read in full any more")
 @pytest.mark.parametrize("renamed", ["d", "d/a"])
 def test_what_lost_its_base_does_not_keep_a_removal_from_ending(tmp_path: Path, renamed: str) -> None:
