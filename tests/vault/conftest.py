@@ -1,0 +1,7 @@
+"""Fixtures of the vault's tests."""
+
+from __future__ import annotations
+
+from tests.secrets.conftest import desktop
+
+__all__ = ["desktop"]
