@@ -21,8 +21,9 @@ from cloudfs.vault.place import Place
 __all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys"]
 
 _POLL_S = 2.0
-_PATIENCE_S = 60.0
-"""A locked keyring is waited for so long before a mount fails; systemd's unit tries again."""
+_PATIENCE_S = 45.0
+"""A locked keyring is waited for so long before a mount fails: `cloudfs mount` waits a minute for the daemon to say how
+it went. systemd's unit tries again."""
 
 
 class _KeyFile(FileStore):
@@ -77,7 +78,7 @@ async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None
 
 
 def wait_for_keys(folders: Folders, account: str, place: Place, *, may_prompt: bool) -> Keys | None:
-    """Do as `read_keys`, and wait for a minute for a keyring that is locked or not there yet; blocking.
+    """Do as `read_keys`, and wait for a while for a keyring that is locked or not there yet; blocking.
 
     Raises UserError: nothing is opened, and nothing was changed.
     """

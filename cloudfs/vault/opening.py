@@ -29,7 +29,7 @@ class Opened(NamedTuple):
 
 
 def open_account(folders: Folders, name: str, account: Account) -> Opened:
-    """Find the present state of an account and read its key, before a mount; blocking, a minute at most.
+    """Find the present state of an account and read its key, before a mount; blocking.
 
     What a broken-off change left is removed. Where the account's file wants it otherwise it is changed first. Raises
     UserError, and whatever `change` raises.
