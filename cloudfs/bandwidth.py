@@ -13,7 +13,17 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-__all__ = ["OFF", "Metered", "Now", "Rules", "Timetable", "parse_metered", "parse_rate", "parse_timetable"]
+__all__ = [
+    "OFF",
+    "Limits",
+    "Metered",
+    "Now",
+    "Rules",
+    "Timetable",
+    "parse_metered",
+    "parse_rate",
+    "parse_timetable",
+]
 
 LEAST_RATE = 8000
 """Below that a block of a file takes minutes, and no program waits so long."""
@@ -77,6 +87,23 @@ class Metered(msgspec.Struct, frozen=True):
 
     policy: Literal["ignore", "pause", "limit"]
     rate: float | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The limits in force, in bytes per second; None: none. Times in Unix s; None: until told otherwise."""
+
+    up: float | None = None
+    up_until: float | None = None
+    down: float | None = None
+    down_until: float | None = None
+    background: float | None = None
+    """A further one, of what is fetched that no program reads."""
+    metered: bool = False
+    """The connection is paid by what goes through it."""
+    fetching_rests: bool = False
+    """For that reason nothing is fetched that no program reads,"""
+    sending_rests: bool = False
+    """and nothing is sent."""
 
 
 class Rules(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ class Reloader:
 
     def limits(self) -> Limits:
         """Return the limits in force."""
-        return msgspec.convert(self._throttle.now, Limits, from_attributes=True)
+        return self._throttle.now
 
     def _take_over(self, new: Account) -> dict[str, Callable[[], None]]:
         """Return what takes over each key that can hold at once. NO CHECKPOINT in any."""

@@ -11,13 +11,11 @@ import trio
 
 from cloudfs import config
 from cloudfs.cli.common import client_of, holder_of, pick_known, version
-from cloudfs.cli.login import explain
 from cloudfs.cli.output import Colour, clear_line, one_line, paint, print_json
 from cloudfs.config import Account, Folders, account_names
 from cloudfs.doctor.account import check_account, check_folders
 from cloudfs.doctor.machine import check_machine
 from cloudfs.doctor.report import Finding, Verdict, fine, note, problem, skipped
-from cloudfs.doctor.server import check_server
 from cloudfs.errors import CloudfsError, ExitCode, RemoteError, UserError
 from cloudfs.fuse.mount_point import DEAD
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, probe
@@ -182,6 +180,10 @@ def _server(folders: Folders, name: str, *, offline: bool) -> Iterator[Finding]:
 
 
 async def _ask(account: Account, secret: str, name: str) -> list[Finding]:
+    # HTTP takes half a second to load, and the first lines need none.
+    from cloudfs.cli.login import explain
+    from cloudfs.doctor.server import check_server
+
     def told(error: RemoteError) -> UserError:
         return explain(error, account.url)
 

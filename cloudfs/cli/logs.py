@@ -57,7 +57,9 @@ def in_journal(holder: Holder | None, name: str) -> bool:
 
 
 def _show_journal(name: str, lines: int, *, follow: bool) -> None:
-    command = ["journalctl", "--user", "--unit", f"cloudfs@{name}", "--lines", str(lines), "--no-pager"]
+    # Not `--user --unit`: that looks into users' own journals only, which root has not, nor a machine whose journal is
+    # in memory. SOURCE: journald.conf(5), SplitMode=.
+    command = ["journalctl", f"--user-unit=cloudfs@{name}", "--lines", str(lines), "--no-pager"]
     sys.stdout.flush()
     try:
         os.execvp(command[0], [*command, *(["--follow"] if follow else [])])  # noqa: S606  # no shell is wanted

@@ -161,6 +161,10 @@ def logout(
 
     The files on the server stay as they are.
     """
+    from cloudfs.cli.common import pick
+    from cloudfs.config import Folders
+
+    account = pick(Folders.from_environment(), account)  # before HTTP is loaded, which takes half a second
     from cloudfs.cli.logout import log_out
 
     log_out(account, discard_changes=discard_changes, keep_remote=keep_remote, as_json=as_json)

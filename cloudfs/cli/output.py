@@ -8,10 +8,11 @@ from typing import Literal, TextIO
 
 import msgspec
 
-__all__ = ["Colour", "clear_line", "is_screen", "one_line", "paint", "print_json"]
+__all__ = ["Colour", "Gauge", "bar", "clear_line", "is_screen", "one_line", "paint", "print_json"]
 
 Colour = Literal["red", "yellow", "green", "dim", "bold"]
 _CODES: dict[Colour, str] = {"red": "31", "yellow": "33", "green": "32", "dim": "2", "bold": "1"}
+_BAR = 20
 _CLEAR = "\r\033[K"
 
 
@@ -43,3 +44,21 @@ def one_line(text: str) -> None:
 def clear_line() -> None:
     """Take such a line away."""
     one_line("")
+
+
+def bar(part: float) -> str:
+    """Return a bar of a fixed width; `part` is from 0 to 1."""
+    filled = round(_BAR * part)
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {part:4.0%}"
+
+
+class Gauge:
+    """A moving line with a bar: of the most that was ever left, so much is done."""
+
+    def __init__(self) -> None:
+        self._most = 0
+
+    def show(self, left: int, text: str) -> None:
+        """Show how it stands; `left` in whatever unit, in words in `text`."""
+        self._most = max(self._most, left)
+        one_line(f"{bar(1 - left / self._most) if self._most else bar(1)} {text}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from cloudfs.cli.common import asking, connect, in_units, mount_point_of, which_mount
-from cloudfs.cli.output import clear_line, one_line, print_json
+from cloudfs.cli.output import Gauge, clear_line, one_line, print_json
 from cloudfs.config import Folders
 from cloudfs.control.pinning import Keep, KeptState, Missing, PinMoved, Pinned, PinWord
 from cloudfs.errors import ExitCode, UserError
@@ -95,11 +95,14 @@ def _ask(folders: Folders, path: str, word: PinWord | None, *, wait: bool, timeo
     account, inside = which_mount(folders, path)
     if not os.path.lexists(path):
         raise UserError(f"{path} does not exist.", hint="Check the path.", code=ExitCode.USAGE)
-    what = "given back" if word == "online-only" else "to come"
+    gauge = Gauge()
 
     def show(moved: PinMoved) -> None:
-        if wait or moved.files:
-            one_line(f"{path}: {_amount(moved.files, moved.bytes)} {what}")
+        text = f"{path}: {_amount(moved.files, moved.bytes)}"
+        if word != "online-only" and wait:
+            gauge.show(moved.bytes, f"{text} to come")
+        elif moved.files:
+            one_line(f"{text} given back")
 
     with connect(folders, account) as client:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from cloudfs.cli.common import in_units
 from cloudfs.cli.deletions import next_steps, sentence
-from cloudfs.cli.output import paint
+from cloudfs.cli.output import bar, paint
 from cloudfs.cli.pin import kept_lines
 from cloudfs.control.protocol import Status
 from cloudfs.control.records import Limits, Transfer
@@ -30,7 +30,6 @@ _MEANING = {
 }
 _MOST = 10
 """Transfers and blocked files that are named; of more the number is told."""
-_BAR = 20
 _NEXT = " " * 14
 
 
@@ -98,8 +97,7 @@ def limit_lines(limits: Limits) -> Iterator[str]:
 
 def _progress(transfer: Transfer) -> str:
     part = min(transfer.done_bytes / transfer.size_bytes, 1.0) if transfer.size_bytes else 1.0
-    filled = round(part * _BAR)
-    text = f"[{'#' * filled}{'.' * (_BAR - filled)}] {part:4.0%} of {in_units(transfer.size_bytes)}"
+    text = f"{bar(part)} of {in_units(transfer.size_bytes)}"
     if transfer.bytes_per_s >= 1:
         left_s = (transfer.size_bytes - transfer.done_bytes) / transfer.bytes_per_s
         text += f", {in_units(round(transfer.bytes_per_s))}/s, {_duration(left_s)} left"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cloudfs.cli.common import connect, pick, which_mount
-from cloudfs.cli.output import clear_line, one_line, print_json
+from cloudfs.cli.output import Gauge, clear_line, print_json
 from cloudfs.config import Folders
 from cloudfs.control.client import Client
 from cloudfs.control.protocol import Progress, SyncOutcome
@@ -34,18 +34,19 @@ def sync_path(
 
 def drain(client: Client, path: str = "/", timeout_s: float | None = None, *, as_json: bool = False) -> None:
     """Wait until everything below a path in the mount is on the server, showing progress; UserError PENDING."""
+    gauge = Gauge()
+
+    def show(progress: Progress) -> None:
+        gauge.show(progress.pending, f"{progress.pending:,} to send, {progress.in_flight:,} under way")
+
     try:
-        outcome = client.sync_wait(path, timeout_s, report=_show)
+        outcome = client.sync_wait(path, timeout_s, report=show)
     finally:
         clear_line()
     if as_json:
         print_json(outcome)
     if outcome.pending or outcome.blocked:
         raise UserError(_sentence(outcome), hint=_hint(outcome), code=ExitCode.PENDING)
-
-
-def _show(progress: Progress) -> None:
-    one_line(f"{progress.pending} to send, {progress.in_flight} under way")
 
 
 def _sentence(outcome: SyncOutcome) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from cloudfs.bandwidth import Limits
+
 __all__ = [
     "Attached",
     "CacheInfo",
@@ -39,23 +41,6 @@ class Paused(msgspec.Struct, frozen=True):
     """Changes that are not on the server yet."""
     in_flight: int
     """Of these, small requests that are still under way."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """The limits of speed in force, in bytes per second; null: none. Times in Unix s; null: until told otherwise."""
-
-    up: float | None = None
-    up_until: float | None = None
-    down: float | None = None
-    down_until: float | None = None
-    background: float | None = None
-    """A further one, of what is fetched that no program reads."""
-    metered: bool = False
-    """The connection is paid by what goes through it."""
-    fetching_rests: bool = False
-    """For that reason nothing is fetched that no program reads,"""
-    sending_rests: bool = False
-    """and nothing is sent."""
 
 
 class Reloaded(msgspec.Struct, frozen=True):

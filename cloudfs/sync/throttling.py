@@ -6,34 +6,18 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
-import msgspec
 import trio
 
-from cloudfs.bandwidth import Metered, Rules
+from cloudfs.bandwidth import Limits, Metered, Rules
 from cloudfs.remote.limiting import Traffic
 from cloudfs.sync.pausing import METERED, Pause, Rest
 
-__all__ = ["InForce", "Throttle"]
+__all__ = ["Throttle"]
 
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 30.0
 """The clock may be set, and the machine sleep: a table is looked at as often as this."""
-
-
-class InForce(msgspec.Struct, frozen=True):
-    """What holds now. Rates in bytes per second, None: no limit; times in Unix seconds, None: until told otherwise."""
-
-    up: float | None = None
-    up_until: float | None = None
-    down: float | None = None
-    down_until: float | None = None
-    background: float | None = None
-    """A further limit of what is fetched that no program reads."""
-    metered: bool = False
-    fetching_rests: bool = False
-    """As the line is metered."""
-    sending_rests: bool = False
 
 
 class Throttle:
@@ -52,7 +36,7 @@ class Throttle:
         self._rules = rules
         self._local_time = local_time
         self._metered = False
-        self.now = InForce()
+        self.now = Limits()
         self._apply()
 
     async def run(self) -> None:
@@ -90,14 +74,14 @@ class Throttle:
         if (before.up, before.down) != (now.up, now.down):
             _log.info("limits: up %s, down %s", _said(now.up), _said(now.down))
 
-    def _in_force(self) -> InForce:
+    def _in_force(self) -> Limits:
         time, rules = self._local_time(), self._rules
         up, down = rules.up.at(time), rules.down.at(time)
         up_rate, up_until = up.rate, up.until
         most = _limit(rules.metered_up) if self._metered else None
         if most is not None and (up_rate is None or most < up_rate):
             up_rate, up_until = most, None
-        return InForce(
+        return Limits(
             up=up_rate,
             up_until=None if up_until is None else up_until.timestamp(),
             down=down.rate,

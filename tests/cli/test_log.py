@@ -70,7 +70,7 @@ def test_a_daemon_of_systemd_has_its_log_in_the_journal(tmp_path: Path) -> None:
     said = subprocess.run(
         command, cwd=REPOSITORY, env=environ, check=True, capture_output=True, text=True, timeout=60
     ).stdout
-    assert said == "--user --unit cloudfs@work --lines 5 --no-pager --follow\n"
+    assert said == "--user-unit=cloudfs@work --lines 5 --no-pager --follow\n"
     assert not logs.in_journal(None, "work")
     assert not logs.in_journal(Holder(os.getpid(), "/m", "/r"), "work")
     assert not logs.in_journal(Holder(2**30, "/m", "/r"), "work")

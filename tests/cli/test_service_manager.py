@@ -166,6 +166,32 @@ def test_it_is_started_when_the_mount_answers_and_unmounts_when_stopped(manager:
     assert manager.mounts() == ""
 
 
+def journal(manager: Manager, *matches: str) -> list[dict[str, str]]:
+    """Return what is in there of these fields."""
+    lines = manager.run("journalctl", "--output", "json", "--no-pager", *matches, code=None).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_journal_has_fields_and_a_reload_takes_over_settings(manager: Manager) -> None:
+    manager.service("start")
+    wait_for(lambda: bool(journal(manager, "CLOUDFS_LOGGER=cloudfs.daemon")), timeout_s=60)
+    said = journal(manager, "CLOUDFS_ACCOUNT=work", "CLOUDFS_LOGGER=cloudfs.daemon")[0]
+    assert said["MESSAGE"] == f"mounted work at {manager.place}"
+    assert (said["PRIORITY"], said["SYSLOG_IDENTIFIER"]) == ("6", "cloudfs")
+    assert said["_SYSTEMD_USER_UNIT"] == UNIT
+    assert said["MESSAGE"] in manager.run(CLOUDFS, "log", "work")
+
+    account = Path(manager.environ["CLOUDFS_HOME"]) / "config/accounts/work.toml"
+    account.write_text(account.read_text() + '\n[bandwidth]\nup = "1 MB/s"\n')
+    manager.run("systemctl", "--user", "reload", UNIT)
+    assert json.loads(manager.run(CLOUDFS, "status", "--json"))["limits"]["up"] == 1e6
+    wait_for(lambda: bool(journal(manager, "CLOUDFS_LOGGER=cloudfs.sync.throttling")), timeout_s=60)
+    account.write_text(account.read_text() + "nonsense\n")
+    manager.run("systemctl", "--user", "reload", UNIT, code=1)
+    assert manager.shown("ActiveState") == "active"
+    assert manager.answers()
+
+
 def test_a_killed_daemon_is_started_again_and_its_dead_mount_is_cleared(manager: Manager) -> None:
     change(manager, "RestartSec=0")
     manager.service("start")

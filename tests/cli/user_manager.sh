@@ -22,7 +22,12 @@ inside='
     mkdir -p /run/systemd/system  # by which systemd tells that the system was started by one
     mkdir -p --mode 700 "$XDG_RUNTIME_DIR"
     dbus-daemon --session --address="$DBUS_SESSION_BUS_ADDRESS" --fork --nopidfile
-    /lib/systemd/systemd --user &
+    mkdir -p /run/systemd/journal /run/log/journal  # in memory: /run is a file system of its own
+    /lib/systemd/systemd-journald &
+    # Where a manager of a user belongs, by which the journal knows whose unit it was that said something.
+    of_user=/sys/fs/cgroup/user.slice/user-0.slice/user@0.service
+    mkdir -p "$of_user"
+    (echo "$BASHPID" >"$of_user/cgroup.procs" && exec /lib/systemd/systemd --user) &
     until systemctl --user is-system-running --wait >/dev/null 2>&1; do
         kill -0 $! || exit 1
         sleep 0.1
