@@ -11,111 +11,67 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 import trio
 
+from cloudfs.assembly import (
+    UNKNOWN_SPACE,
+    Disk,
+    EngineConfig,
+    gate,
+    guards,
+    hands_of,
+    hydrator_of,
+    leftovers_of,
+    reading,
+    space_of,
+    watching,
+)
 from cloudfs.blocks.blockstore import BlockStore
-from cloudfs.blocks.sealing import Keys
-from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.clocks import Clocks, Jump, SystemClocks, watch_clocks
 from cloudfs.concurrency.supervise import attempt, supervise
-from cloudfs.content.adoption import Adoption
-from cloudfs.content.fetch import Fetcher, MemoryBudget
+from cloudfs.content.fetch import Fetcher
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.content.powercut import after_power_cut, boot_id
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.retrieval import Retrieval
-from cloudfs.content.source import Locate, Source, Whereabouts
-from cloudfs.errors import Changed, RemoteError
+from cloudfs.disk import open_staging, open_store, put_right
+from cloudfs.errors import RemoteError
 from cloudfs.metadata.changes import ChangeSink, Overheard
 from cloudfs.metadata.displaced import Displaced
-from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.listing import Lister
-from cloudfs.metadata.pinning import Defaults
-from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.quota import Quota
 from cloudfs.metadata.residents import Residents
-from cloudfs.metadata.setback import Setback
 from cloudfs.metadata.spreading import Spreading
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
 from cloudfs.metadata.trees import Trees
-from cloudfs.remote.protocol import Outspoken, Piecemeal, Remote, Spelling
-from cloudfs.store.db import DatabaseDamaged, set_aside
+from cloudfs.remote.protocol import Outspoken, Remote
 from cloudfs.store.store import Store
-from cloudfs.sync.appending import FROM_BYTES, Appending
-from cloudfs.sync.bulk import BulkUploader, NewFolders
-from cloudfs.sync.conflict import Conflicts
+from cloudfs.sync.appending import Appending
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.deletions import Deletions
-from cloudfs.sync.descent import Descent
-from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.echoes import Echoes
-from cloudfs.sync.execute import Executor, Hands
-from cloudfs.sync.finding import Finder
-from cloudfs.sync.folders import FolderMaker
-from cloudfs.sync.gate import GatedRemote
-from cloudfs.sync.hydrating import Hydrator, Members
+from cloudfs.sync.execute import Executor
+from cloudfs.sync.hydrating import Hydrator
 from cloudfs.sync.inbox import Inbox
-from cloudfs.sync.kept import KeptWalker
-from cloudfs.sync.leftovers import Leftovers
-from cloudfs.sync.moving import Mover
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
-from cloudfs.sync.packing import Contents, Packer
+from cloudfs.sync.packing import Contents
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.pinned import PinKeeper
 from cloudfs.sync.pushing import Pusher
-from cloudfs.sync.removal import Remover
 from cloudfs.sync.resolve import Resolver
-from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.sending import Uploads
-from cloudfs.sync.upload import Uploader
-from cloudfs.sync.watching import Pace, Watcher
-from cloudfs.sync.worker import Worker, WorkerConfig
+from cloudfs.sync.watching import Watcher
+from cloudfs.sync.worker import Worker
 from cloudfs.types import ROOT, Ino
 from cloudfs.vfs.filesystem import FileSystem
-from cloudfs.vfs.records import Space
 
 __all__ = ["Engine", "EngineConfig", "open_engine"]
 
 _log = logging.getLogger(__name__)
-
-_UNKNOWN_SPACE = 1 << 50
-"""Shown where the server names no limit: one pebibyte free."""
-
-
-class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One account's folders and limits."""
-
-    state: Path
-    """Folder of the database and the staging files."""
-    cache: Path
-    """Folder of the clean blocks; may be deleted while nothing is mounted."""
-    cache_bytes: int
-    cache_keep_free_bytes: int
-    memory_bytes: int = 64 * 1024 * 1024
-    listing_ttl_s: float = 5.0
-    poll_s: float = 30.0
-    """The account is looked at for what others changed as often as this while it is in use; 0: each folder on use."""
-    reserve_bytes: int = 16 * 1024 * 1024
-    """Allocated for the database's log beforehand, and as much kept free of changed files."""
-    delete_guard: int = 100
-    """So many nodes may vanish on the server at once without anybody being asked; 0: any number."""
-    delete_guard_server: int = 1000
-    """So many nodes may be deleted on the server at once without anybody being asked; 0: any number."""
-    append_bytes: int = FROM_BYTES
-    """Of a file that was at least so large and only grew at its end, the tail alone is sent."""
-    keys: Keys | None = None
-    """Everything in the two folders is sealed with them; None: it is plain."""
-    keep: Defaults = Defaults()
-    """What is always kept here of all that nobody said anything else about."""
-    worker: WorkerConfig = WorkerConfig()
 
 
 @dataclass(frozen=True)
@@ -152,14 +108,6 @@ class Engine:
     sink: ChangeSink
 
 
-class _Disk(NamedTuple):
-    """Where bytes are on this machine, and which of them stay."""
-
-    staging: Staging
-    blocks: BlockStore
-    keeper: PinKeeper
-
-
 @asynccontextmanager
 async def open_engine(
     config: EngineConfig,
@@ -179,9 +127,9 @@ async def open_engine(
     network. `told` hears whether all changes of others are announced to `sink` soon, or only those in what is used.
     `withheld`: `remote` has no password yet, in that state and for that reason; nothing is sent before `logged_in`.
     """
-    store = _open_store(config)
+    store = open_store(config)
     try:
-        staging = _staging(config, store)
+        staging = open_staging(config, store)
         seal = None if config.keys is None else config.keys.seal("pins")
         keeper = PinKeeper(store, config.state / "pins.json", config.keep, seal)
         blocks = await BlockStore.open(
@@ -196,7 +144,7 @@ async def open_engine(
         try:
             async with trio.open_nursery() as nursery:
                 engine = await _compose(
-                    config, remote, sink, store, _Disk(staging, blocks, keeper), nursery, told, withheld
+                    config, remote, sink, store, Disk(staging, blocks, keeper), nursery, told, withheld
                 )
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
@@ -224,7 +172,7 @@ async def _compose(
     remote: Remote,
     sink: ChangeSink,
     store: Store,
-    disk: _Disk,
+    disk: Disk,
     nursery: trio.Nursery,
     told: Callable[[bool], None],
     withheld: tuple[State, str] | None,
@@ -246,11 +194,11 @@ async def _compose(
         lambda: watcher.wake(),  # noqa: PLW0108  # it is made below
         withheld=withheld,
     )
-    outspoken, leftovers = remote if isinstance(remote, Outspoken) else None, _leftovers(store, remote)
+    outspoken, leftovers = remote if isinstance(remote, Outspoken) else None, leftovers_of(store, remote)
     pause = Pause(store, resumed)
-    remote, quota = _gate(remote, store, connectivity, pause, inbox, nursery)
+    remote, quota = gate(remote, store, connectivity, pause, inbox, nursery)
     displaced = Displaced(store, residents, sink)
-    fetcher, prefetcher = _reading(config, store, remote, blocks, sink, nursery, pause)
+    fetcher, prefetcher = reading(config, store, remote, blocks, sink, nursery, pause)
     files = Files(
         store,
         staging,
@@ -271,7 +219,7 @@ async def _compose(
         import_limit=config.cache_bytes // 4,
         keeps=keeper.keeps,
     )
-    guard, restraint, setback = _guards(config, store, inbox)
+    guard, restraint, setback = guards(config, store, inbox)
     takeover = Takeover(
         store,
         residents,
@@ -292,7 +240,7 @@ async def _compose(
         ttl_s=config.listing_ttl_s,
         told_fingerprint=setback.seen,
     )
-    watcher, pusher = _watching(config, store, remote, connectivity, lister, echoes, told)
+    watcher, pusher = watching(config, store, remote, connectivity, lister, echoes, told)
     lister.ahead = Trees(store, remote, touches, lister, nursery)
 
     def changed(ino: Ino) -> None:
@@ -310,9 +258,9 @@ async def _compose(
         discard=files.disposal.discard,
         spreading=Spreading(store, changed, inbox.ring),
     )
-    hydrator = _hydrator(store, disk, fetcher, tree, lister, watcher, pause)
+    hydrator = hydrator_of(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
-    hands = _hands(store, remote, lister, contents, residents, takeover, tree, sink)
+    hands = hands_of(store, remote, lister, contents, residents, takeover, tree, sink)
     obstacles = Obstacles(
         store,
         residents,
@@ -341,8 +289,8 @@ async def _compose(
         files,
         residents,
         new_pattern=fetcher.pattern,
-        space=lambda: _space(quota, remote.features.name_rules.new_file_bytes),
-        may_be_free=lambda: store.nodes.bytes_to_leave() if quota.is_sure() else _UNKNOWN_SPACE,
+        space=lambda: space_of(quota, remote.features.name_rules.new_file_bytes),
+        may_be_free=lambda: store.nodes.bytes_to_leave() if quota.is_sure() else UNKNOWN_SPACE,
     )
     deletions = Deletions(
         store,
@@ -355,7 +303,7 @@ async def _compose(
         changed=inbox.notify,
         reserved=worker.reserved,
     )
-    await _put_right(config, store, staging, tree, files)
+    await put_right(config, store, staging, tree, files)
     greet = partial(_introduce, remote, lister, watcher, quota)
     outages = None if outspoken is None else Outages(connectivity, outspoken, greet)
     _keep(
@@ -409,174 +357,10 @@ async def _compose(
     )
 
 
-def _leftovers(store: Store, remote: Remote) -> Leftovers | None:
-    return Leftovers(store, remote) if isinstance(remote, Piecemeal) else None
-
-
-def _gate(
-    remote: Remote,
-    store: Store,
-    connectivity: Connectivity,
-    pause: Pause,
-    inbox: Inbox,
-    nursery: trio.Nursery,
-) -> tuple[GatedRemote, Quota]:
-    """Make the one door to the server, and what counts the space there."""
-    if isinstance(remote, Spelling):
-        remote.spell_by(store.nodes.spelled)
-    gate = GatedRemote(remote, connectivity)
-    gate.pause = pause
-    quota = Quota(gate, nursery, inbox.has_room)
-    gate.spent, gate.freed = quota.spent, quota.freed
-    return gate, quota
-
-
-def _reading(
-    config: EngineConfig,
-    store: Store,
-    remote: Remote,
-    blocks: BlockStore,
-    sink: ChangeSink,
-    nursery: trio.Nursery,
-    pause: Pause,
-) -> tuple[Fetcher, Prefetcher]:
-    """Make those who bring what is read, and what will be."""
-    fetcher = Fetcher(
-        blocks,
-        remote,
-        _locator(store),
-        MemoryBudget(config.memory_bytes),
-        nursery,
-        dropped=lambda ino: sink.node_changed(ino, content=True),
-    )
-    prefetcher = Prefetcher(
-        store.nodes,
-        fetcher,
-        nursery,
-        is_another_there=store.is_observed,
-        is_paused=lambda: pause.fetching.is_on,
-    )
-    return fetcher, prefetcher
-
-
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:
     """Have workers run for as long as the engine does."""
     for name, run in workers:
         nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
-
-
-def _hands(
-    store: Store,
-    remote: Remote,
-    lister: Lister,
-    contents: Contents,
-    residents: Residents,
-    takeover: Takeover,
-    tree: Tree,
-    sink: ChangeSink,
-) -> Hands:
-    """Make those who carry out steps."""
-    collect = tree.collect
-    doubts, new_folders = Doubts(store.nodes), NewFolders()
-    conflicts = Conflicts(store, takeover, sink, met=new_folders.forget)
-    lister.sole_use = new_folders
-    packer = Packer(store, contents, residents, collect)
-    uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
-    folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
-    mover = Mover(store, remote, uploader, conflicts, doubts)
-    remover = Remover(
-        store, remote, lister, residents, contents.files, contents.outgoing, doubts, uploader.tail_arrived
-    )
-    return Hands(
-        Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
-        folders,
-        uploader,
-        BulkUploader(store, remote, packer, uploader, doubts, new_folders),
-        mover,
-        remover,
-    )
-
-
-def _guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGuard, Restraint, Setback]:
-    """Make what keeps much from vanishing at once, here and there; neither believes a server that was set back."""
-    guard = VanishGuard(store, limit=config.delete_guard, released=inbox.start_afresh)
-    restraint = Restraint(store, limit=config.delete_guard_server)
-
-    def distrust(whether: bool) -> None:  # noqa: FBT001  # a callback
-        guard.distrusted = restraint.distrusted = whether
-        inbox.ring()
-
-    setback = Setback(store, distrust)
-    distrust(setback.since is not None)
-    return guard, restraint, setback
-
-
-def _hydrator(
-    store: Store, disk: _Disk, fetcher: Fetcher, tree: Tree, lister: Lister, watcher: Watcher, pause: Pause
-) -> Hydrator:
-    """Make what brings here what is always to be here."""
-    walker = KeptWalker(store, disk.keeper, fetcher, is_another_there=store.is_observed)
-    first = partial(lister.ensure_listed, reading=True)  # as programs that walk do: whole trees come then
-    members = Members(tree.lookup, first, lister.refresh, lister.outdated)
-    return Hydrator(
-        store, disk.keeper, walker, fetcher, disk.blocks, members, pause.fetching, watched=watcher.covers
-    )
-
-
-async def _put_right(config: EngineConfig, store: Store, staging: Staging, tree: Tree, files: Files) -> None:
-    """Bring rows and staging files together as they are after whatever ended the last life."""
-    for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
-        _log.error("%s", complaint)
-    tree.collect_orphans()
-    for complaint in await files.disposal.repair():
-        _log.error("%s", complaint)
-    files.hardening.note_all()
-    await files.disposal.prune_all()
-
-
-def _watching(
-    config: EngineConfig,
-    store: Store,
-    remote: Remote,
-    connectivity: Connectivity,
-    lister: Lister,
-    echoes: Echoes,
-    told: Callable[[bool], None],
-) -> tuple[Watcher, Pusher]:
-    """Put together who finds out what others change."""
-    descent = Descent(store.nodes, remote, lister)
-    watcher = Watcher(
-        descent.run,
-        Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s),
-        possible=lambda: remote.features.deep_etags,
-        not_before=lambda: connectivity.next_try,
-        told=told,
-    )
-    lister.watch = watcher
-    return watcher, Pusher(store.nodes, remote, watcher, descent, echoes)
-
-
-def _open_store(config: EngineConfig) -> Store:
-    """Open the database; a damaged one is kept under another name, and a new one takes its place."""
-    path, key = config.state / "state.sqlite", None if config.keys is None else config.keys.database
-    try:
-        return Store(path, room_bytes=config.reserve_bytes, key=key)
-    except DatabaseDamaged as damage:
-        _log.error("%s; it is kept as %s, and a new one is begun", damage, set_aside(path))
-        return Store(path, room_bytes=config.reserve_bytes, key=key)
-
-
-def _staging(config: EngineConfig, store: Store) -> Staging:
-    """Open the staging folder of this very database, and bring into it what a lost one has left."""
-    folder = config.state / f"staging-{store.store_id}"
-    sealed = None if config.keys is None else (config.keys, store.store_id)
-    staging = Staging(folder, keep_free_bytes=config.reserve_bytes, sealed=sealed)
-    adoption = Adoption(store, staging, config.state / "recovered", stays_local)
-    for other in sorted(config.state.glob("staging-*")):
-        if other != folder:
-            for told in adoption.adopt(other):
-                _log.error("%s", told)
-    return staging
 
 
 def _jumped(engine: Engine, reconnect: Callable[[], None], nursery: trio.Nursery, jump: Jump) -> None:
@@ -617,24 +401,3 @@ async def _introduce(remote: Remote, lister: Lister, watcher: Watcher, quota: Qu
         elif not watcher.covers():
             watcher.wake()
         await quota.greet()
-
-
-def _locator(store: Store) -> Locate:
-    def locate(source: Source) -> Whereabouts:
-        path, node = store.nodes.synced_path(source.ino), store.nodes.get(source.ino)
-        if path is None or node is None:
-            subject = f"inode {source.ino}"
-            raise Changed("the version that was opened is not on the server any more", subject=subject)
-        current = node.s_version == source.version
-        remote = node.remote_version if current else source.remote
-        in_doubt = store.nodes.is_in_doubt(source.ino) or store.has_tail_attempt(source.ino)
-        return Whereabouts(path, remote, in_doubt)
-
-    return locate
-
-
-def _space(quota: Quota, name_bytes: int) -> Space:
-    known = quota.space()
-    if known is None:
-        return Space(total=_UNKNOWN_SPACE, free=_UNKNOWN_SPACE, name_bytes=name_bytes, limited=False)
-    return Space(total=known.free + known.used, free=known.free, name_bytes=name_bytes)
