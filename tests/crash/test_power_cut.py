@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs import engine
+from cloudfs import disk as on_disk
 from cloudfs.content import hardening
 from cloudfs.errors import PosixError
 from tests.crash.cuts import Disk
@@ -184,7 +184,7 @@ def test_a_cut_at_any_moment(
             disk.cut(tmp_path / f"cut{number}/state", choose)
             cuts.append((tmp_path / f"cut{number}", {name: list(may) for name, may in run.may.items()}))
     stage.close()
-    monkeypatch.setattr(engine, "boot_id", lambda: "the next life of the machine")
+    monkeypatch.setattr(on_disk, "boot_id", lambda: "the next life of the machine")
     sent = choose.choice(cuts)  # one of them: it changes the server
     for method in ("PUT", "MOVE", "DELETE", "PROPPATCH"):
         server.faults.add(Answer(403), method=method, times=None)
@@ -205,7 +205,7 @@ def test_what_cannot_be_kept_aside_is_not_given_up(
     write(stage.root(), "new", b"doubtful" * 1000)
     shutil.copytree(tmp_path / "engine/state", home / "state")
     stage.close()
-    monkeypatch.setattr(engine, "boot_id", lambda: "the next life of the machine")
+    monkeypatch.setattr(on_disk, "boot_id", lambda: "the next life of the machine")
 
     def full(*_arguments: object, **_more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -238,7 +238,7 @@ def test_bytes_that_are_taken_back_from_a_file_that_stays_are_kept_aside(
     file.close()
     shutil.copytree(tmp_path / "engine/state", home / "state")
     stage.close()
-    monkeypatch.setattr(engine, "boot_id", lambda: "the next life of the machine")
+    monkeypatch.setattr(on_disk, "boot_id", lambda: "the next life of the machine")
     stage = VfsStage(home, server, quiet_s=3600.0)
     assert len(read(stage.root(), "new")) == 6
     write(stage.root(), "new", b"gone on")
