@@ -86,3 +86,21 @@ def test_a_tree_lacks_its_folder_alone(server: StandIn, storage: str) -> None:
         return [own.path for own, _ in found]
 
     assert trio.run(trees) == [f"/{storage}/below"]
+
+
+def test_its_folder_is_removed_with_what_is_known_and_it_stays(
+    server: StandIn, stage: VfsStage, storage: str
+) -> None:
+    """What nobody here has seen is not taken along: the folder comes back with it."""
+    account, here = server.account(USER), stage.root()
+    assert "pending" not in seen(stage, storage)
+    account.set_listed_size(f"/{storage}/known", 5)
+    for name in ("below/file", "known", "other"):
+        here.unlink(f"{storage}/{name}")
+    here.rmdir(f"{storage}/below")
+    here.rmdir(storage)
+    stage.sync()
+    assert account.tree(f"/{storage}")["pending"] == b"theirs"
+    account.set_listed_size(f"/{storage}/pending", 6)
+    stage.look()
+    assert read(here, f"{storage}/pending") == b"theirs"
