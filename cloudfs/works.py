@@ -111,6 +111,7 @@ class Facts(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     cache_hits: int = 0
     cache_misses: int = 0
+    encrypted: str = ""
 
 
 class Works(Protocol):
@@ -328,6 +329,7 @@ class _EngineWorks:
         engine = self._engine
         cache = engine.blocks.statistics()
         return Facts(
+            encrypted="" if engine.config.keys is None else engine.config.keys.cipher.value,
             state=engine.connectivity.state.value,
             reason=engine.connectivity.reason,
             pending=engine.store.nodes.count_dirty(),

@@ -93,6 +93,16 @@ class Mount:
         """
         (self._home / "cache").rename(self._home / f"old cache {secrets.token_hex(4)}")
 
+    def seal(self) -> None:
+        """Have it encrypted from now on; to be called while it is not mounted."""
+        self._run("cache", "encrypt", ACCOUNT, "--key", "file")
+
+    def cpu_s(self) -> float:
+        """Return how much CPU the daemon has used."""
+        pid = json.loads(self._run("status", ACCOUNT, "--json"))["pid"]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory_mib(self) -> tuple[float, float]:
         """Return what the daemon has in memory now, and the most that it ever had."""
         status = json.loads(self._run("status", ACCOUNT, "--json"))
@@ -112,6 +122,11 @@ class Mount:
             check=True,
         )
         return done.stdout
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def _time(call: Callable[[], object]) -> float:
@@ -183,6 +198,26 @@ def _read(mount: Mount, server: Server, digest: str, runs: int) -> None:
     _row("memory added by that, at most", f"{max(added):.0f} MiB", "100 MiB")
 
 
+def _seal(mounts: dict[str, Mount], runs: int) -> None:
+    """Read the big file through a plain and an encrypted mount in turn: cold, and again from the blocks on the disk."""
+    mounts["sealed"].seal()
+    took: dict[tuple[str, str], list[float]] = {}
+    for run in range(runs):
+        for form in sorted(mounts, reverse=bool(run % 2)):
+            mount = mounts[form]
+            mount.forget_contents()
+            for how in ("cold", "warm"):
+                with mount:
+                    os.listdir(mount.point)  # noqa: PTH208  # so that it is known what is there
+                    before_s = mount.cpu_s()
+                    took.setdefault((form, how), []).append(_time(mount.cat))
+                    took.setdefault((form, f"{how}, CPU"), []).append(mount.cpu_s() - before_s)
+    for how in ("cold", "warm"):
+        for what in (how, f"{how}, CPU"):
+            plain, sealed = (statistics.median(took[form, what]) for form in ("plain", "sealed"))
+            _row(f"{what}: plain {plain:.2f} s, encrypted {sealed:.2f} s", f"{sealed / plain - 1:+.0%}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="scripts/bench mount", description=__doc__)
@@ -193,6 +228,7 @@ def main() -> None:
     )
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--sealed", action="store_true", help="only: encrypted against plain, in turn")
     options = parser.parse_args()
     password = options.password_file.read_text().splitlines()[0]
     with (
@@ -205,6 +241,13 @@ def main() -> None:
             for _ in range(options.mib):
                 file.write(os.urandom(_MIB))
         print("| what | figure | goal |\n|---|---|---|")
+        if options.sealed:
+            mounts = {form: Mount(_made(home / form), server) for form in ("plain", "sealed")}
+            with mounts["plain"] as plain:
+                subprocess.run(["cp", str(source), str(plain.point / BIG)], check=True)
+                plain.sync()
+            _seal(mounts, options.runs)
+            return
         mount = Mount(home, server)
         _write(mount, source, options.mib)
         _read(mount, server, _digest(source), options.runs)

@@ -25,7 +25,7 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
 from cloudfs.blocks.trouble import ForeignRow
-from cloudfs.blocks.valuefile import ValueWriter, read_value
+from cloudfs.blocks.valuefile import Borrowed, ValueWriter, read_value
 from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["BlockKey", "RawDisk", "value_files"]
@@ -74,6 +74,8 @@ class RawDisk(diskcache.Disk):
         """Take diskcache's settings; it makes one such object for each cache."""
         super().__init__(directory, **settings)  # type: ignore[no-untyped-call]  # it has no types
         self._writer = ValueWriter()
+        self.borrowed: Borrowed | None = None
+        """Where values are read into that are opened at once; None: each into memory of its own."""
 
     def put(self, key: object) -> tuple[str, bool]:
         """Return the key as it goes into the table; TypeError for anything but a string."""
@@ -94,20 +96,22 @@ class RawDisk(diskcache.Disk):
         key: object = None,
     ) -> tuple[int, int, str | None, sqlite3.Binary | None]:
         """Write a value; small ones stay in the table. TypeError for anything but bytes."""
-        if type(value) is not bytes or read or type(key) is not str:
+        if type(value) not in {bytes, memoryview} or read or type(key) is not str:
             raise TypeError("a block is bytes under a string key")
+        assert isinstance(value, bytes | memoryview)  # noqa: S101  # for mypy
         if len(value) < self.min_file_size:
             return 0, MODE_RAW, None, sqlite3.Binary(value)
         name = BlockKey.of_text(key).file_name()
         self._writer.write(os.path.join(self._directory, name), value)  # noqa: PTH118  # 30 µs less per block
         return len(value), MODE_BINARY, name, None
 
-    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
+    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes | memoryview:
         """Read a value; ForeignRow for every row that `store` cannot have made, CacheTrouble for lack of means."""
         if mode == MODE_RAW and type(value) is bytes and not read:
             return value
         if mode == MODE_BINARY and value is None and not read:
-            return read_value(self._path(filename))
+            path = self._path(filename)
+            return read_value(path) if self.borrowed is None else self.borrowed.read(path)
         raise ForeignRow("a value that is no plain bytes")
 
     def remove(self, file_path: object) -> None:

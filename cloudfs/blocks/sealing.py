@@ -53,6 +53,13 @@ class Seal:
         """Return the bytes and their tag, bound to `place`. INVARIANT: no nonce is used twice."""
         return self._aead.encrypt(nonce, data, place)
 
+    def seal_into(self, target: memoryview, data: bytes, place: bytes, nonce: bytes) -> None:
+        """Do as `seal`, into memory that is there already; half as much work for a MiB where the library can."""
+        if hasattr(self._aead, "encrypt_into"):
+            self._aead.encrypt_into(nonce, data, place, target)
+        else:
+            target[:] = self._aead.encrypt(nonce, data, place)
+
     def open(self, sealed: bytes | memoryview, place: bytes, nonce: bytes) -> bytes | None:
         """Return the bytes, None for any that were not sealed with this key, for this place, and in this order."""
         try:

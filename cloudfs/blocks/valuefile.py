@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 import time
 from contextlib import suppress
 
 from cloudfs.blocks.trouble import CacheTrouble
 from cloudfs.types import BLOCK_SIZE
 
-__all__ = ["ValueWriter", "read_value"]
+__all__ = ["Borrowed", "ValueWriter", "read_value"]
 
 _ALIGNMENT = 4096
 """O_DIRECT wants memory, offset and length in multiples of the disk's sector; no disk has larger ones."""
@@ -43,7 +44,7 @@ class ValueWriter:
         self._slow_until_s = 0.0
         self._aligned: mmap.mmap | None = None
 
-    def write(self, path: str, value: bytes) -> None:
+    def write(self, path: str, value: bytes | memoryview) -> None:
         """Create or replace the file (0600) with these bytes, making its folder where needed.
 
         Raises OSError; then there is no file of that name.
@@ -64,7 +65,7 @@ class ValueWriter:
             and time.monotonic() >= self._slow_until_s
         )
 
-    def _write_direct(self, path: str, value: bytes) -> bool:
+    def _write_direct(self, path: str, value: bytes | memoryview) -> bool:
         """Return False where the file system does not do that."""
         buffer = self._aligned = self._aligned or mmap.mmap(-1, _LARGEST)
         buffer[: len(value)] = value
@@ -96,6 +97,26 @@ def read_value(path: str) -> bytes:
         if error.errno in _NOT_ITS_FAULT:  # no OSError, or diskcache would call the block missing
             raise CacheTrouble(f"a block could not be read: {error.strerror}") from error
         raise
+
+
+class Borrowed(threading.local):
+    """A buffer of each thread for values that are looked at, and copied in that, before the thread reads the next one.
+
+    Finding memory for a MiB costs as much as opening one that is sealed.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(_LARGEST))
+
+    def read(self, path: str) -> memoryview:
+        """Return the file's bytes until the next call; errors as `read_value`."""
+        try:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # as above
+                return self._buffer[: file.readinto(self._buffer)]
+        except OSError as error:
+            if error.errno in _NOT_ITS_FAULT:
+                raise CacheTrouble(f"a block could not be read: {error.strerror}") from error
+            raise
 
 
 def _write(path: str, value: bytes | memoryview, flags: int) -> None:

@@ -24,6 +24,7 @@ import diskcache
 from cloudfs.blocks.index import BlockIndex, BlockRow, NewRow, empty_log
 from cloudfs.blocks.rawdisk import BlockKey, RawDisk
 from cloudfs.blocks.trouble import ForeignRow, NoRoom, translated
+from cloudfs.blocks.valuefile import Borrowed
 from cloudfs.blocks.values import Values
 from cloudfs.types import ContentVersion, Ino
 
@@ -63,6 +64,7 @@ class Volume:
             self.index = BlockIndex(folder / "index.db")
             try:
                 self._values = diskcache.Cache(str(folder), timeout=5, disk=RawDisk, **_SETTINGS)
+                self._values.disk.borrowed = Borrowed() if form.copies else None
             except BaseException:
                 self.index.close(in_order=False)
                 raise
@@ -104,7 +106,7 @@ class Volume:
     def load(self, key: BlockKey, length: int, wanted_checksum: int) -> bytes | None:
         """Read a block; None when it is missing or not the bytes that were stored. Raises CacheTrouble."""
         with translated():
-            data: bytes | None = self._values.get(key.text(self.store_id))
+            data: bytes | memoryview | None = self._values.get(key.text(self.store_id))
         return None if data is None else self.form.open(key, data, length, wanted_checksum)
 
     def store(self, blocks: Sequence[NewBlock], keep_free_bytes: int) -> None:

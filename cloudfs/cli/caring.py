@@ -86,7 +86,7 @@ def cache_verify(what: WhereArgument = None, as_json: JsonOption = False) -> Non
 
 
 KeyOption = Annotated[
-    Literal["keyring", "credential", "file"] | None,
+    Literal["keyring", "file", "credential"] | None,
     typer.Option("--key", help="Where the key is to be kept; in the keyring, if left out."),
 ]
 

@@ -333,7 +333,7 @@ def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str,
         own_password=own,
         secret_store=wanted.store.kind,
         features=msgspec.to_builtins(site.features),
-        settings=known.settings if known else config.Settings(),
+        settings=known.settings if known else _first_settings(wanted.store.kind),
     )
     # The secret first: an account that is listed can be mounted.
     keep(folders, name, wanted.store.kind, secret)
@@ -341,6 +341,11 @@ def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str,
     if known is not None and known.secret_store != wanted.store.kind:
         _leave(folders, name, known.secret_store)
     return _Kept(name, site, former)
+
+
+def _first_settings(kind: SecretKind) -> config.Settings:
+    """Whoever has a keyring for the password has one for the key of what is kept here."""
+    return config.Settings(cache_encrypt=True if kind == "keyring" else None)
 
 
 def _leave(folders: Folders, name: str, former: SecretKind) -> None:

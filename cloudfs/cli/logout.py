@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import trio
+
 from cloudfs.cli.common import holder_of, in_units, pick
 from cloudfs.cli.keeping import forget_everywhere, read_secret
 from cloudfs.cli.login import explain
@@ -13,6 +15,8 @@ from cloudfs.control.instance import hold
 from cloudfs.errors import ExitCode, RemoteError, UserError
 from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.store.only_here import OnlyHere, only_here
+from cloudfs.vault.keyholding import forget_key, read_keys
+from cloudfs.vault.place import Place, find
 
 __all__ = ["log_out"]
 
@@ -31,17 +35,38 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool) ->
     record = load_account(folders, name)
     state = folders.account_state(name)
     with hold(state, name):
-        left = only_here(state)
+        place = find(state)
+        left = _look(folders, name, place)
         if not left.nothing and not discard_changes:
             raise _refused(name, left)
         told = _revoke(folders, name, record, keep_remote=keep_remote)
         forget_everywhere(folders, name, record)
+        _forget_key(folders, name, place)
         remove_account(folders, name)
     if not left.nothing:
         print(f"Thrown away: {'; '.join(_inventory(left))}.")
     print(f"Logged out of {name}: {told}, and everything of it was removed from this machine.")
     if record.base_url and keep_remote:
         print(by_hand(record))
+
+
+def _look(folders: Folders, name: str, place: Place) -> OnlyHere:
+    """Find out what is only here; of a sealed account only with its key."""
+    try:
+        keys = trio.run(read_keys, folders, name, place)
+    except UserError as error:
+        return OnlyHere(unknown=f"it is encrypted, and its key cannot be read: {error.message}")
+    state = place.path(folders.account_state(name))
+    return only_here(state, None if keys is None else keys.database)
+
+
+def _forget_key(folders: Folders, name: str, place: Place) -> None:
+    try:
+        trio.run(forget_key, folders, name, place)
+    except UserError as error:
+        sys.stderr.write(
+            f"{error.message} The key of what was encrypted here is still in it; it opens nothing now.\n"
+        )
 
 
 def _refused(name: str, left: OnlyHere) -> UserError:

@@ -42,7 +42,8 @@ def screen(status: Status) -> Iterator[str]:
     yield from _sending(status)
     yield f"  conflicts   {status.conflicts}{' (see `cloudfs conflicts`)' if status.conflicts else ''}"
     limit = f" of {in_units(status.cache_limit_bytes)}" if status.cache_limit_bytes else ""
-    yield f"  cache       {in_units(status.cache_bytes)}{limit}"
+    form = ", encrypted" if status.encrypted else ""
+    yield f"  cache       {in_units(status.cache_bytes)}{limit}{form}"
     yield from kept_lines(status.kept)
     if status.space is not None:
         used, free = status.space.used, status.space.free

@@ -198,6 +198,8 @@ class Status(msgspec.Struct, frozen=True):
     """Blocks that were found in the cache since the mount, and"""
     cache_misses: int = 0
     """that were not."""
+    encrypted: str = ""
+    """The cipher that all that is kept here is sealed with; "": it is plain."""
 
 
 class ConflictPair(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import trio
 
 from cloudfs import config
 from cloudfs.blocks.health import check_cache
+from cloudfs.blocks.sealing import Keys
 from cloudfs.config import Account, Folders
 from cloudfs.doctor.report import Finding, fine, note, problem, skipped
 from cloudfs.errors import UserError
@@ -19,6 +20,8 @@ from cloudfs.secrets.credential import CredentialStore
 from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.secrets.stores import store_of
 from cloudfs.store.health import check_database
+from cloudfs.vault.keyholding import place_of_key, read_keys
+from cloudfs.vault.place import DATABASE, find
 
 __all__ = ["check_account", "check_folders"]
 
@@ -67,7 +70,7 @@ def check_account(folders: Folders, name: str) -> Iterator[Finding]:
     yield fine("config", str(folders.account_file(name)), name)
     yield _secret(folders, account, name)
     yield _certificates(account, name)
-    yield _database(folders, name)
+    yield from _vault(folders, name)
     yield _cache(folders, name)
     yield _disk(folders, name, account)
     yield from _rescued(folders, name)
@@ -106,11 +109,35 @@ def _certificates(account: Account, name: str) -> Finding:
     )
 
 
-def _database(folders: Folders, name: str) -> Finding:
-    path = folders.state / name / "state.sqlite"
+def _vault(folders: Folders, name: str) -> Iterator[Finding]:
+    """Look whether what is kept here is encrypted and can be opened, and then into the database."""
+    try:
+        place = find(folders.state / name)
+    except UserError as error:
+        yield problem("encryption", error.message, error.hint, name)
+        return
+    if place.key is None:
+        yield fine("encryption", "none: whoever reads this disk reads what is kept here", name)
+        yield _database(place.path(folders.state / name), None, name)
+        return
+    kept = place_of_key(folders, name, place)
+    if place.key == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ:
+        yield skipped("encryption", f"the key is kept {kept}, which nobody sees but its unit", name)
+        return
+    try:
+        keys = trio.run(read_keys, folders, name, place)
+    except UserError as error:
+        yield problem("encryption", f"the key is kept {kept}. {error.message}", error.hint, name)
+        return
+    yield fine("encryption", f"{place.cipher}, the key is kept {kept}", name)
+    yield _database(place.path(folders.state / name), keys, name)
+
+
+def _database(folder: Path, keys: Keys | None, name: str) -> Finding:
+    path = folder / DATABASE
     if not path.exists():
         return skipped("database", "it was never mounted", name)
-    wrong = check_database(path)
+    wrong = check_database(path, None if keys is None else keys.database)
     if wrong:
         return problem("database", f"{path}: {wrong}", _AGAIN, name)
     return fine("database", "in order", name)
@@ -156,10 +183,15 @@ def _keep_free_bytes(folder: Path, account: Account) -> int:
 
 
 def _rescued(folders: Folders, name: str) -> Iterator[Finding]:
-    folder = folders.state / name / "recovered"
+    try:
+        place = find(folders.state / name)
+    except UserError:
+        return
+    folder = place.path(folders.state / name) / "recovered"
     count = sum(path.is_file() for path in folder.rglob("*")) if folder.exists() else 0
     if count:
         reason = f"{count} rescued files wait in {folder}"
-        yield note(
-            "rescued", reason, "Look at them, copy what you want to keep, and delete the others.", name
-        )
+        look = "Look at them, copy what you want to keep, and delete the others."
+        if place.key is not None:
+            look = f"`cloudfs cache recovered {name} --to FOLDER` makes readable copies; then delete them."
+        yield note("rescued", reason, look, name)

@@ -21,8 +21,9 @@ from cloudfs.vault.place import Place
 __all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys"]
 
 _POLL_S = 2.0
-_PATIENCE_S = 60.0
-"""A locked keyring is waited for so long before a mount fails; systemd's unit tries again."""
+_PATIENCE_S = 45.0
+"""A locked keyring is waited for so long before a mount fails: `cloudfs mount` waits a minute for the daemon to say how
+it went. systemd's unit tries again."""
 
 
 class _KeyFile(FileStore):
@@ -77,33 +78,34 @@ async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None
 
 
 def wait_for_keys(folders: Folders, account: str, place: Place, *, may_prompt: bool) -> Keys | None:
-    """Do as `read_keys`, and wait for a minute for a keyring that is locked or not there yet; blocking.
+    """Do as `read_keys`, and wait for a while for a keyring that is locked or not there yet; blocking.
 
     Raises UserError: nothing is opened, and nothing was changed.
     """
 
-    async def wait() -> Keys | None:
-        asked = not may_prompt
-        until = trio.current_time() + _PATIENCE_S
+    async def wait() -> Keys | UserError | None:
+        asked, until = not may_prompt, trio.current_time() + _PATIENCE_S
         async with trio.open_nursery() as nursery:
             while True:
                 try:
-                    keys = await read_keys(folders, account, place)
+                    found: Keys | UserError | None = await read_keys(folders, account, place)
                 except KeyringAway as error:
-                    if trio.current_time() > until:
-                        raise _locked(account, error) from error
-                    if error.locked and not asked:
-                        asked = True
-                        nursery.start_soon(_prompt, folders, account, place)
-                    await trio.sleep(_POLL_S)
-                else:
-                    nursery.cancel_scope.cancel()
-                    return keys
+                    if trio.current_time() <= until:
+                        if error.locked and not asked:
+                            asked = True
+                            nursery.start_soon(_prompt, folders, account, place)
+                        await trio.sleep(_POLL_S)
+                        continue
+                    found = _locked(account, error)
+                except UserError as error:
+                    found = error
+                nursery.cancel_scope.cancel()  # an answer to the prompt is not waited for any more
+                return found
 
-    try:
-        return trio.run(wait, strict_exception_groups=False)
-    except BaseExceptionGroup as group:  # pragma: no cover  # trio hands single ones out as they are
-        raise group.exceptions[0] from group
+    found = trio.run(wait)
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 async def _prompt(folders: Folders, account: str, place: Place) -> None:

@@ -7,10 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import trio
 
-from cloudfs import config
 from cloudfs.blocks.sealing import Keys
 from cloudfs.config import Account, Folders, SecretKind
 from cloudfs.errors import ExitCode, UserError
@@ -18,7 +16,7 @@ from cloudfs.vault.changing import change
 from cloudfs.vault.keyholding import forget_key, keep_new_key, wait_for_keys
 from cloudfs.vault.place import Place, find, remove_others
 
-__all__ = ["Opened", "begin_sealed", "convert", "open_account"]
+__all__ = ["Opened", "convert", "open_account"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ class Opened(NamedTuple):
 
 
 def open_account(folders: Folders, name: str, account: Account) -> Opened:
-    """Find the present state of an account and read its key, before a mount; blocking, a minute at most.
+    """Find the present state of an account and read its key, before a mount; blocking.
 
     What a broken-off change left is removed. Where the account's file wants it otherwise it is changed first. Raises
     UserError, and whatever `change` raises.
@@ -76,13 +74,6 @@ def convert(folders: Folders, name: str, kind: SecretKind | None) -> Place:
         _log.warning("the former key, which opens nothing any more, could not be removed: %s", error)
     _log.info("what is kept of %s is now %s", name, "plain" if kind is None else f"encrypted, {place.cipher}")
     return place
-
-
-def begin_sealed(folders: Folders, name: str, kind: SecretKind) -> None:
-    """Have a new account encrypted from its first mount on; nothing happens to one that has any state."""
-    account = config.load_account(folders, name)
-    settings = msgspec.structs.replace(account.settings, cache_encrypt=True, cache_key=kind)
-    config.save_account(folders, name, msgspec.structs.replace(account, settings=settings))
 
 
 def _kind(said: SecretKind | None) -> SecretKind:

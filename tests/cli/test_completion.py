@@ -78,7 +78,9 @@ def test_commands_options_accounts_and_paths(complete: Any, folders: Folders, tm
     (tmp_path / "place").mkdir()
     # Without what is typed so far zsh leaves the choice to its widgets, which are replaced here.
     assert {"login", "status", "cache"} <= set(complete(tmp_path, ""))
-    assert {"info", "clear", "verify"} == set(complete(tmp_path, "cache", ""))
+    assert {"info", "clear", "verify", "encrypt", "decrypt", "rekey", "lock", "recovered"} == set(
+        complete(tmp_path, "cache", "")
+    )
     assert {"--json", "--watch"} <= set(complete(tmp_path, "status", "--"))
     assert {"work", "home.net"} == set(complete(tmp_path, "status", ""))
     assert {"work", "home.net", "place"} <= {it.rstrip("/") for it in complete(tmp_path, "unmount", "")}

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.blocks.sealing import Cipher, Keys
 from tests.model.profiles import PROFILES
 from tests.model.simulate import Failure, attempt, run_seeds, shrink
 from tests.model.slicing import sliced
+from tests.model.world import World
 from tests.tooling.needs import in_ci
 
 # What is logged as an error is a failure of the history.
@@ -42,6 +44,13 @@ def test_simulation_with_everything_done_one_by_one(name: str) -> None:
     with sliced(1):
         _, failures = run_seeds(name, range(_SEEDS), _SECONDS / 3)
     assert not failures, "--slices 1: " + _told(failures)
+
+
+@pytest.mark.parametrize("name", ["two-faults", "tails-two"])
+def test_simulation_of_an_encrypted_account(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "keys", Keys(bytes(32), Cipher.AES))
+    _, failures = run_seeds(name, range(_SEEDS), _SECONDS / 3)
+    assert not failures, "encrypted: " + _told(failures)
 
 
 @pytest.mark.skipif(in_ci(), reason="CI plays the same every time; new seeds are for a desk")

@@ -20,6 +20,7 @@ from typing import Any, Self, cast
 
 import trio
 
+from cloudfs.blocks.sealing import Keys
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import PosixError
 from cloudfs.metadata.changes import ChangeSink, NullSink
@@ -75,6 +76,9 @@ class Seen:
 
 class World:
     """One account mounted. Paths are relative, "" is the root."""
+
+    keys: Keys | None = None
+    """What is kept on the disk is sealed with these."""
 
     def __init__(
         self,
@@ -150,7 +154,7 @@ class World:
         for name in ("state", "cache"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         more: dict[str, Any] = {"cache_bytes": 64 * 1024 * 1024, "cache_keep_free_bytes": 0}
-        more |= self.guards | self._more
+        more |= {"keys": self.keys} | self.guards | self._more
         config = EngineConfig(
             state=self.folder / "state",
             cache=self.folder / "cache",

@@ -1,0 +1,1 @@
+"""Encryption at rest: the present place, changes of it, and keys."""

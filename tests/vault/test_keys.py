@@ -1,0 +1,117 @@
+"""Where the key of an encrypted account is kept, and what happens while it cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from cloudfs.blocks.sealing import Cipher, Keys
+from cloudfs.config import Account, Folders, Settings
+from cloudfs.errors import ExitCode, UserError
+from cloudfs.secrets.protocol import KeyringAway
+from cloudfs.vault import keyholding
+from cloudfs.vault.keyholding import forget_key, keep_new_key, read_keys, wait_for_keys
+from cloudfs.vault.opening import open_account
+from cloudfs.vault.place import Place, find
+from tests.secrets.session import Desktop
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders.from_environment({"CLOUDFS_HOME": str(tmp_path)})
+    made.create()
+    made.account_state("work")
+    return made
+
+
+def account(**settings: object) -> Account:
+    return Account(url="https://h.example/dav/", user="jo", settings=Settings(**settings))  # type: ignore[arg-type]
+
+
+def test_in_the_keyring(folders: Folders, desktop: Desktop) -> None:
+    place, keys = trio.run(keep_new_key, folders, "work", "keyring")
+    other, _ = trio.run(keep_new_key, folders, "work", "keyring")
+    assert len(desktop.secrets()) == 2, "a new key takes no other one's place"
+    assert place.check != other.check
+    found = trio.run(read_keys, folders, "work", place)
+    assert found is not None
+    assert found.database == keys.database
+    assert not [path for path in folders.state.rglob("*") if path.is_file()]
+    desktop.lock()
+    with pytest.raises(KeyringAway):
+        trio.run(read_keys, folders, "work", place)
+    desktop.unlock()
+    trio.run(forget_key, folders, "work", other)
+    assert len(desktop.secrets()) == 1
+
+
+def test_a_locked_keyring_is_waited_for(
+    folders: Folders, desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_account(folders, "work", account(cache_encrypt=True))
+    assert opened.keys is not None
+    place = find(folders.state / "work")
+    assert place.key == "keyring"
+    desktop.lock()
+    monkeypatch.setattr(keyholding, "_POLL_S", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(keyholding, "_PATIENCE_S", 0.0)
+        with pytest.raises(UserError, match="is encrypted, and its key cannot be read") as refused:
+            open_account(folders, "work", account(cache_encrypt=True))
+        assert refused.value.code is ExitCode.NOT_DONE
+    tries = 0
+
+    async def read(*_: object) -> Keys | None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            desktop.unlock()
+        return await read_keys(folders, "work", place)
+
+    monkeypatch.setattr(keyholding, "read_keys", read)
+    again = wait_for_keys(folders, "work", place, may_prompt=False)
+    assert again is not None
+    assert again.check == place.check
+    assert find(folders.state / "work") == place
+
+
+@pytest.mark.parametrize("wrong", [None, b"00" * 32, b"no key", b"ab" * 16])
+def test_without_its_key_nothing_is_opened_or_changed(folders: Folders, wrong: bytes | None) -> None:
+    wanted = account(cache_encrypt=True, cache_key="file")
+    opened = open_account(folders, "work", wanted)
+    assert opened.folder.name.startswith("sealed-")
+    (key,) = (folders.state / "work").glob("cache-key-*")
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.unlink()
+    if wrong is not None:
+        key.write_bytes(wrong)
+        key.chmod(0o600)
+    for setting in (True, False, None):
+        with pytest.raises(UserError) as refused:
+            open_account(folders, "work", account(cache_encrypt=setting, cache_key="file"))
+        assert refused.value.code is ExitCode.BAD_CONFIG
+    assert opened.folder.exists()
+
+
+def test_an_account_stays_as_it_is_unless_its_file_says_otherwise(folders: Folders) -> None:
+    state = folders.state / "work"
+    assert open_account(folders, "work", account()).keys is None
+    assert find(state) == Place()
+    sealed = open_account(folders, "work", account(cache_encrypt=True, cache_key="file"))
+    assert open_account(folders, "work", account()).folder == sealed.folder
+    assert open_account(folders, "work", account(cache_encrypt=False)).keys is None
+    assert not list(state.glob("cache-key-*"))
+    assert not sealed.folder.exists()
+
+
+def test_systemds_credential(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    wanted = account(cache_encrypt=True, cache_key="credential")
+    with pytest.raises(UserError, match="has not handed out"):
+        open_account(folders, "work", wanted)
+    (tmp_path / "cloudfs-work-cache-key").write_text("0f" * 32 + "\n")
+    opened = open_account(folders, "work", wanted)
+    assert opened.keys is not None
+    assert opened.keys.check == Keys(b"\x0f" * 32, Cipher(find(folders.state / "work").cipher)).check
