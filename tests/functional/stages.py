@@ -222,7 +222,10 @@ class MountStage:
         ):  # caching does not depend on how full this machine's disk is
             settings = f"cache_keep_free_bytes = 0\n{settings}"
         account = home / "config/accounts/a.toml"
-        account.write_text(account.read_text().replace("[settings]", f"[settings]\n{settings}"))
+        text = account.read_text()
+        if "cache_encrypt" in settings:  # which a login with a keyring says, too
+            text = text.replace("cache_encrypt = true\n", "")
+        account.write_text(text.replace("[settings]", f"[settings]\n{settings}"))
         self.mount()
 
     def cloudfs(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:

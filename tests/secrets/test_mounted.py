@@ -32,8 +32,8 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn, desktop: Desktop) -> Iterator[MountStage]:
-    """Mounted, with its password in the keyring, and one file that was read."""
-    made = MountStage(tmp_path / "home", server)
+    """Mounted, with its password in the keyring, and one file that was read; plain on the disk, or it would wait."""
+    made = MountStage(tmp_path / "home", server, settings="cache_encrypt = false\n")
     (made.mount_point / "known").write_bytes(b"known")
     made.sync()
     yield made
