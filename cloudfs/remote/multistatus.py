@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -22,6 +21,7 @@ from cloudfs.errors import ProtocolViolation, ServerFault
 from cloudfs.paths import UnrepresentableName, is_below, parent_of
 from cloudfs.remote import etags, queries, values
 from cloudfs.remote.hrefs import Place
+from cloudfs.remote.values import remembered
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Listing", "ListingParser", "Member", "entry_of", "parse_document", "parse_error", "parse_members"]
@@ -30,6 +30,9 @@ _MAX_ENTRY_BYTES = 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _MOST_MEMBERS = 500_000
 """Each member takes about 700 bytes until it is in the database: a listing that never ends must not take all memory."""
+_MOST_TEXT_PER_MEMBER = 1024
+"""On average, of hrefs and properties; 500 are usual. One member alone may have more."""
+_LONGEST_WORD = 64
 
 _D = "{DAV:}"
 _HREF, _STATUS, _PROPSTAT, _PROP = f"{_D}href", f"{_D}status", f"{_D}propstat", f"{_D}prop"
@@ -168,7 +171,7 @@ def _member_of(element: etree._Element) -> Member:
         if child.tag == _HREF:
             href = (child.text or "").strip()
         elif child.tag == _STATUS:
-            status = _status(child.text)
+            status = _status(child.text or "")
         elif child.tag == _PROPSTAT:
             code, properties = _propstat(child)
             if 200 <= code < 300:
@@ -185,11 +188,11 @@ def _member_of(element: etree._Element) -> Member:
 
 
 def _propstat(element: etree._Element) -> tuple[int, list[etree._Element]]:
-    line: str | None = None
+    line = ""
     properties: list[etree._Element] = []
     for child in element:
         if child.tag == _STATUS:
-            line = child.text
+            line = child.text or ""
         elif child.tag == _PROP:
             properties += child
     return _status(line), properties
@@ -205,15 +208,15 @@ def _text(prop: etree._Element) -> str:
     return " ".join(piece for piece in (str(text).strip() for text in prop.itertext()) if piece)
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def _short_name(tag: str) -> str:
     uri, _, local = tag[1:].partition("}")
     return f"{_PREFIX_OF.get(uri, uri)}:{local}"
 
 
-@lru_cache(maxsize=64)
-def _status(line: str | None) -> int:
-    match = _STATUS_LINE.match(line or "")
+@remembered(64)
+def _status(line: str) -> int:
+    match = _STATUS_LINE.match(line)
     if match is None:
         raise ProtocolViolation("a listing has an object without a status")
     return int(match[1])
@@ -246,14 +249,21 @@ def entry_of(member: Member, place: Place, folder: RemotePath) -> RemoteEntry | 
             modified_s=values.http_date_s(found.get("d:getlastmodified")),
             checksum=values.best_checksum([found.get("oc:checksums")]),
         ),
-        file_id=found.get("oc:fileid") or None,
-        permissions=found.get("oc:permissions"),
+        file_id=_word(found, "oc:fileid", path) or None,
+        permissions=_word(found, "oc:permissions", path),
         mount_root=found.get("nc:is-mount-root") == "true",
-        fingerprint=found.get("oc:data-fingerprint"),
+        fingerprint=_word(found, "oc:data-fingerprint", path),
         quota_free=_natural(found.get("d:quota-available-bytes")),
         quota_used=_natural(found.get("d:quota-used-bytes")),
         spelling=place.spelling_of(member.href, path),
     )
+
+
+def _word(found: dict[str, str], name: str, path: RemotePath) -> str | None:
+    word = found.get(name)
+    if word is not None and len(word) > _LONGEST_WORD:
+        raise ProtocolViolation(f"{name} has {len(word)} characters", subject=path)
+    return word
 
 
 def _size(found: dict[str, str], path: RemotePath) -> int:
@@ -281,6 +291,7 @@ class Listing:
         self, place: Place, folder: RemotePath, depth: int | None, *, most_members: int = _MOST_MEMBERS
     ) -> None:
         self._most_members = most_members
+        self._text_left = max(_MOST_TEXT_PER_MEMBER * most_members, 2 * _MAX_ENTRY_BYTES)
         self._place = place
         self._folder = folder
         self._depth = depth
@@ -297,6 +308,9 @@ class Listing:
         Some are held back until `finish`.
         """
         for member in members:
+            self._text_left -= len(member.href) + sum(map(len, member.properties.values()))
+            if self._text_left < 0:
+                raise ProtocolViolation("the listing is larger than can be kept", subject=self._folder)
             entry = self._entry(member)
             if entry is None:
                 continue

@@ -12,7 +12,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -53,6 +53,7 @@ _QUEUE = 16
 _HEAD_BYTES = 16 * 1024
 _Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _SECURE = {"http": "ws", "https": "wss"}
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _NAMED = re.compile(r"notify_file_id\s+(.*)", re.DOTALL)
 
 _BROKEN = (
@@ -85,6 +86,8 @@ def based_on(announced: str, base_url: str) -> str:
     parts = urlsplit(announced)
     if parts.scheme not in _SECURE.values() or not parts.hostname:
         raise ValueError("not the address of a websocket")
+    if not (parts.path + parts.query).isascii() or not (parts.path + parts.query).isprintable():
+        raise ValueError("not an address that HTTP can ask for")
     base = urlsplit(base_url)
     return urlunsplit((_SECURE[base.scheme], base.netloc, parts.path or "/", parts.query, ""))
 
@@ -97,7 +100,7 @@ def heard_in(message: str | bytes) -> Pushed | None:
     if (named := _NAMED.fullmatch(text)) is None:
         return None
     try:
-        numbers = msgspec.json.decode(named[1], type=list[int])
+        numbers = msgspec.json.decode(named[1], type=list[_Id])
     except (msgspec.DecodeError, msgspec.ValidationError):
         return Pushed(None)
     return Pushed(tuple(str(number) for number in numbers))
