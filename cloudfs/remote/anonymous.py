@@ -17,6 +17,7 @@ from cloudfs.remote import ocs
 from cloudfs.remote.exchange import Request
 from cloudfs.remote.protocol import Health
 from cloudfs.remote.transport import Limits, Transport
+from cloudfs.remote.values import json_of
 
 __all__ = ["asks_for_wipe", "health", "tell_wiped"]
 
@@ -46,8 +47,8 @@ async def asks_for_wipe(
     if reply.status == 404:
         return False
     try:
-        return msgspec.json.decode(reply.body, type=_Wipe).wipe
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json_of(reply.body, _Wipe).wipe
+    except msgspec.DecodeError:
         return False  # a page of somebody in between
 
 

@@ -10,14 +10,13 @@ goes again by a PUT, whose answer says why.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Sequence
 
 import msgspec
 
 from cloudfs.errors import ProtocolViolation, RemoteError
-from cloudfs.remote import dialect, values
+from cloudfs.remote import dialect, etags, values
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, Request, WholeReply
 from cloudfs.remote.failures import UNCONNECTED
@@ -81,18 +80,19 @@ def _body(files: Sequence[NewFile], names: Sequence[str], boundary: bytes) -> by
 def _results(reply: WholeReply, subject: str) -> dict[str, _Result]:
     """Read what the server says of each file. With 400 it ended early and says it of those that are done."""
     try:
-        told = json.loads(reply.body)
+        told = values.json_of(reply.body, object)
         # PHP writes an empty list where it means an empty table.
         return msgspec.convert(told or {}, dict[str, _Result])
-    except (ValueError, msgspec.ValidationError) as error:
+    except msgspec.DecodeError as error:
         raise ProtocolViolation(
             "a page answers, but not the server's bulk upload", subject=subject, status=reply.status
         ) from error
 
 
 def _stored(result: _Result | None, file: NewFile) -> Stored | None:
-    if result is None or result.error or not result.etag:
+    etag = "" if result is None or result.error else etags.normalise(result.etag)
+    if result is None or not etag:
         return None
     modified_s = dialect.clamp_mtime(file.mtime_s)
     file_id = values.file_id_of_header(result.fileid)
-    return Stored(result.etag, file_id, modified_s, mtime_kept=modified_s == file.mtime_s)
+    return Stored(etag, file_id, modified_s, mtime_kept=modified_s == file.mtime_s)

@@ -23,7 +23,7 @@ from cloudfs.errors import (
     Unsupported,
 )
 from cloudfs.paths import ROOT_PATH, NameRules, encode
-from cloudfs.remote import dialect, ocs, push
+from cloudfs.remote import dialect, ocs, push, values
 from cloudfs.remote.address import Address, parse_address
 from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import Request, WholeReply
@@ -39,7 +39,17 @@ from cloudfs.types import Kind
 _PATIENT = Limits(read_s=30.0)
 """A login password costs a Nextcloud half a second of hashing each time, and seconds when it is busy."""
 
-__all__ = ["Site", "all_kept", "discover", "exchange_password", "find_nextcloud", "inspect", "revoke"]
+__all__ = [
+    "Capabilities",
+    "Site",
+    "all_kept",
+    "discover",
+    "exchange_password",
+    "features_of",
+    "find_nextcloud",
+    "inspect",
+    "revoke",
+]
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -60,7 +70,9 @@ class _User(msgspec.Struct, frozen=True):
     id: str
 
 
-class _Capabilities(msgspec.Struct, frozen=True):
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a Nextcloud says it can do."""
+
     capabilities: dict[str, Any]
 
 
@@ -233,24 +245,30 @@ def _folder_in_home(dav_path: str, user: str, user_id: str) -> str:
 async def _nextcloud_features(
     transport: Transport, base_url: str, root_url: str, status: ocs.Status
 ) -> Features:
-    data = await ocs.call(transport, base_url, "cloud/capabilities", _Capabilities)
-    features = Features(
-        name=status.name,
+    data = await ocs.call(transport, base_url, "cloud/capabilities", Capabilities)
+    features = features_of(data.capabilities, status.name, base_url)
+    await _check_root(transport, root_url, features)
+    return features
+
+
+def features_of(capabilities: Mapping[str, Any], name: str, base_url: str) -> Features:
+    """Read what a Nextcloud says it can do. Pure."""
+    dav = _section(capabilities, "dav")
+    return Features(
+        name=name,
         nextcloud=True,
         sets_mtime=True,
         checksums=True,
         conditional_put=True,
-        chunking=bool(_section(data.capabilities, "dav").get("chunking")),
-        piece_bytes=_largest_piece(_section(data.capabilities, "files")),
-        bulk=bool(_section(data.capabilities, "dav").get("bulkupload")),
-        depth_infinity=_lists_trees(data.capabilities),
+        chunking=bool(dav.get("chunking")),
+        piece_bytes=_largest_piece(_section(capabilities, "files")),
+        bulk=bool(dav.get("bulkupload")),
+        depth_infinity=_lists_trees(capabilities),
         deep_etags=True,
-        push_url=_push_url(_section(data.capabilities, "notify_push"), base_url),
-        push_token_url=_push_token_url(_section(data.capabilities, "notify_push"), base_url),
-        name_rules=dialect.nextcloud_names(_section(data.capabilities, "files")),
+        push_url=_push_url(_section(capabilities, "notify_push"), base_url),
+        push_token_url=_push_token_url(_section(capabilities, "notify_push"), base_url),
+        name_rules=dialect.nextcloud_names(_section(capabilities, "files")),
     )
-    await _check_root(transport, root_url, features)
-    return features
 
 
 def _lists_trees(capabilities: Mapping[str, Any]) -> bool:
@@ -314,7 +332,7 @@ async def _plain_features(transport: Transport, root_url: str) -> Features:
     sabre = headers.get("X-Sabre-Version", "")
     product = f"SabreDAV/{sabre}" if sabre else server
     return Features(
-        name=f"WebDAV ({' '.join(product.split())[:60]})" if product else "WebDAV",
+        name=f"WebDAV ({values.printable(product, 60)})" if product else "WebDAV",
         conditional_put=bool(sabre or _ENFORCES_CONDITIONS.match(server)),
         name_rules=NameRules(),
     )

@@ -131,4 +131,4 @@ def nextcloud_names(files: Mapping[str, object]) -> NameRules:
 
 
 def _texts(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, str) and item] if isinstance(value, list) else []

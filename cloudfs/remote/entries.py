@@ -24,6 +24,10 @@ _MOST_MEMBERS = 500_000
 """Each member takes about 700 bytes until it is in the database: a listing that never ends must not take all memory."""
 
 
+_MOST_TEXT_PER_MEMBER = 1024
+"""On average, of hrefs and properties; 500 are usual. One member alone may have more."""
+_MOST_TEXT_OF_ONE = 1024 * 1024
+_LONGEST_WORD = 64
 _UNKNOWN = {"-1", "-2"}
 """Nextcloud's "not computed" and "unknown" (protocol.md §2.1)."""
 
@@ -59,14 +63,21 @@ def entry_of(member: Member, place: Place, folder: RemotePath) -> RemoteEntry | 
             modified_s=values.http_date_s(found.get("d:getlastmodified")),
             checksum=values.best_checksum([found.get("oc:checksums")]),
         ),
-        file_id=found.get("oc:fileid") or None,
-        permissions=found.get("oc:permissions"),
+        file_id=_word(found, "oc:fileid", path) or None,
+        permissions=_word(found, "oc:permissions", path),
         mount_root=found.get("nc:is-mount-root") == "true",
-        fingerprint=found.get("oc:data-fingerprint"),
+        fingerprint=_word(found, "oc:data-fingerprint", path),
         quota_free=_natural(found.get("d:quota-available-bytes")),
         quota_used=_natural(found.get("d:quota-used-bytes")),
         spelling=place.spelling_of(member.href, path),
     )
+
+
+def _word(found: dict[str, str], name: str, path: RemotePath) -> str | None:
+    word = found.get(name)
+    if word is not None and len(word) > _LONGEST_WORD:
+        raise ProtocolViolation(f"{name} has {len(word)} characters", subject=path)
+    return word
 
 
 def _size(found: dict[str, str], path: RemotePath) -> int:
@@ -99,6 +110,7 @@ class Listing:
         self, place: Place, folder: RemotePath, depth: int | None, *, most_members: int = _MOST_MEMBERS
     ) -> None:
         self._most_members = most_members
+        self._text_left = max(_MOST_TEXT_PER_MEMBER * most_members, 2 * _MOST_TEXT_OF_ONE)
         self._place = place
         self._folder = folder
         self._depth = depth
@@ -116,6 +128,9 @@ class Listing:
         Some are held back until `finish`.
         """
         for member in members:
+            self._text_left -= len(member.href) + sum(map(len, member.properties.values()))
+            if self._text_left < 0:
+                raise ProtocolViolation("the listing is larger than can be kept", subject=self._folder)
             entry = self._entry(member)
             if entry is None:
                 continue

@@ -21,9 +21,14 @@ _OPAQUE = re.compile(r"[\x21\x23-\x7e]+")
 """What RFC 9110 §8.8.3 allows between the quotes, ASCII only: anything else cannot go into a header."""
 
 
+_LONGEST = 1000
+
+
 def normalise(raw: str | None) -> str:
-    """Strip W/ and one pair of quotes; "" stands for no ETag."""
+    """Strip W/ and one pair of quotes; "" stands for no ETag, as does one of over a thousand characters."""
     text = (raw or "").strip()
+    if len(text) > _LONGEST:
+        return ""
     if text[:2] in {"W/", "w/"}:
         text = text[2:]
     if len(text) >= 2 and text[0] == text[-1] == '"':

@@ -39,7 +39,7 @@ from cloudfs.errors import (
     Unsupported,
 )
 from cloudfs.remote.multistatus import parse_error
-from cloudfs.remote.values import http_date_s, whole_number
+from cloudfs.remote.values import http_date_s, printable, whole_number
 
 __all__ = ["NETWORK_ERRORS", "UNCONNECTED", "Failure", "error_of_exception", "error_of_reply"]
 
@@ -171,7 +171,7 @@ def error_of_reply(failure: Failure) -> RemoteError:
         or ServerFault
     )
     sentence = _SENTENCES.get(kind, f"the server answered {failure.status}")
-    words = _printable(message)
+    words = printable(message, _MAX_MESSAGE)
     return kind(
         f"{sentence} (it says: {words})" if words else sentence,
         subject=failure.subject,
@@ -204,11 +204,6 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         then, now = http_date_s(text), http_date_s(headers.get("Date"))
         seconds = then - now if then and now else None
     return None if seconds is None else float(min(max(seconds, 0), 3600))
-
-
-def _printable(message: str) -> str:
-    text = "".join(char if char.isprintable() else " " for char in message[:_MAX_MESSAGE])
-    return " ".join(text.split())
 
 
 def error_of_exception(error: Exception, subject: str, *, in_body: bool = False) -> RemoteError:

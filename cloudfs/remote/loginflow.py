@@ -23,6 +23,7 @@ from cloudfs.remote.exchange import Request
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport
+from cloudfs.remote.values import json_of
 
 __all__ = ["Granted", "LoginFlow", "rebased"]
 
@@ -152,10 +153,10 @@ class LoginFlow:
             await reply.require(200)
             body = await reply.read_all(64 * 1024)
         try:
-            told = msgspec.json.decode(body, type=_Credentials)
+            told = json_of(body, _Credentials)
         except msgspec.ValidationError as error:
             raise _no_credentials() from error
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except msgspec.DecodeError:
             return None  # a page of somebody in between: the server itself has not answered yet
         words = (told.login_name, told.app_password)
         if not all(word and word.isprintable() and len(word.encode()) < SECRET_MAX_BYTES for word in words):
@@ -180,6 +181,6 @@ async def _begin(transport: Transport, base_url: str) -> _Begun | None:
             raise error_of_reply(await reply.failure())
         body = await reply.read_all(64 * 1024)
     try:
-        return msgspec.json.decode(body, type=_Begun)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json_of(body, _Begun)
+    except msgspec.DecodeError:
         return None  # a page

@@ -9,7 +9,6 @@ held, and none may be larger than `_MAX_ENTRY_BYTES`.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -17,6 +16,7 @@ from lxml import etree
 
 from cloudfs.errors import ProtocolViolation
 from cloudfs.remote import queries
+from cloudfs.remote.values import remembered
 
 __all__ = ["ListingParser", "Member", "parse_document", "parse_error", "parse_members"]
 
@@ -160,7 +160,7 @@ def _member_of(element: etree._Element) -> Member:
         if child.tag == _HREF:
             href = (child.text or "").strip()
         elif child.tag == _STATUS:
-            status = _status(child.text)
+            status = _status(child.text or "")
         elif child.tag == _PROPSTAT:
             code, properties = _propstat(child)
             if 200 <= code < 300:
@@ -177,11 +177,11 @@ def _member_of(element: etree._Element) -> Member:
 
 
 def _propstat(element: etree._Element) -> tuple[int, list[etree._Element]]:
-    line: str | None = None
+    line = ""
     properties: list[etree._Element] = []
     for child in element:
         if child.tag == _STATUS:
-            line = child.text
+            line = child.text or ""
         elif child.tag == _PROP:
             properties += child
     return _status(line), properties
@@ -197,15 +197,15 @@ def _text(prop: etree._Element) -> str:
     return " ".join(piece for piece in (str(text).strip() for text in prop.itertext()) if piece)
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def _short_name(tag: str) -> str:
     uri, _, local = tag[1:].partition("}")
     return f"{_PREFIX_OF.get(uri, uri)}:{local}"
 
 
-@lru_cache(maxsize=64)
-def _status(line: str | None) -> int:
-    match = _STATUS_LINE.match(line or "")
+@remembered(64)
+def _status(line: str) -> int:
+    match = _STATUS_LINE.match(line)
     if match is None:
         raise ProtocolViolation("a listing has an object without a status")
     return int(match[1])

@@ -10,10 +10,14 @@ from cloudfs.errors import ProtocolViolation
 from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.protocol import Space
 from cloudfs.remote.transport import Transport
+from cloudfs.remote.values import json_of, printable
 
-__all__ = ["Status", "call", "read_status", "space"]
+__all__ = ["Status", "User", "call", "data_of", "read_status", "space", "space_of"]
 
 T = TypeVar("T")
+
+_MOST_NAME = 100
+_MOST_BYTES = 2**63 - 1
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -29,7 +33,9 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """For people: "Nextcloud 29.0.1"."""
-        return f"{self.productname or 'Nextcloud'} {self.versionstring or self.version}".strip()
+        return printable(
+            f"{self.productname or 'Nextcloud'} {self.versionstring or self.version}", _MOST_NAME
+        )
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -51,8 +57,8 @@ def read_status(reply: WholeReply) -> Status | None:
     if reply.status != 200:
         return None
     try:
-        return msgspec.json.decode(reply.body, type=Status)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json_of(reply.body, Status)
+    except msgspec.DecodeError:
         return None
 
 
@@ -64,12 +70,17 @@ async def call(transport: Transport, base_url: str, path: str, kind: type[T], me
     """
     url = f"{base_url}ocs/v2.php/{path}?format=json"
     request = Request(method, url, path, {"OCS-APIRequest": "true", "Accept": "application/json"})
-    reply = await transport.fetch(request, 200)
+    return data_of((await transport.fetch(request, 200)).body, kind, path)
+
+
+def data_of(body: bytes, kind: type[T], subject: str) -> T:
+    """Return the data of an OCS answer as `kind`; ProtocolViolation where it is none. Pure."""
     try:
-        data = msgspec.json.decode(reply.body, type=_Outer).ocs.data
-        return msgspec.convert(data, kind)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise ProtocolViolation("the server's answer is not the one of a Nextcloud", subject=path) from error
+        return msgspec.convert(json_of(body, _Outer).ocs.data, kind)
+    except msgspec.DecodeError as error:
+        raise ProtocolViolation(
+            "the server's answer is not the one of a Nextcloud", subject=subject
+        ) from error
 
 
 class _Quota(msgspec.Struct, frozen=True):
@@ -79,11 +90,22 @@ class _Quota(msgspec.Struct, frozen=True):
     """Below 0: no limit, or none known."""
 
 
-class _User(msgspec.Struct, frozen=True):
+class User(msgspec.Struct, frozen=True):
+    """What is told of the user, as far as it is of use here."""
+
     quota: _Quota
 
 
 async def space(transport: Transport, base_url: str) -> Space | None:
     """Return the user's space; None where there is no limit. Up to date, unlike that of PROPFIND (protocol.md §2.1)."""
-    quota = (await call(transport, base_url, "cloud/user", _User)).quota
-    return Space(int(quota.free), int(quota.used)) if quota.quota >= 0 else None
+    return space_of(await call(transport, base_url, "cloud/user", User))
+
+
+def space_of(user: User) -> Space | None:
+    """Return the space that a user has; None where there is no limit. Pure."""
+    quota = user.quota
+    return Space(_bytes(quota.free), _bytes(quota.used)) if quota.quota >= 0 else None
+
+
+def _bytes(number: float) -> int:
+    return int(min(max(number, 0), _MOST_BYTES))

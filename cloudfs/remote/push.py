@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -60,6 +60,7 @@ _Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _SECURE = {"http": "ws", "https": "wss"}
 _TOKEN = re.compile(r"[!-~]{8,512}")
 """Not empty, and no page of somebody else."""
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _NAMED = re.compile(r"notify_file_id\s+(.*)", re.DOTALL)
 
 _BROKEN = (
@@ -98,6 +99,8 @@ def moved_to(announced: str, base_url: str, schemes: AbstractSet[str]) -> str:
     parts = urlsplit(announced)
     if parts.scheme not in schemes or not parts.hostname:
         raise ValueError(f"not an address of {' or '.join(sorted(schemes))} (of a websocket, or of a page)")
+    if not (parts.path + parts.query).isascii() or not (parts.path + parts.query).isprintable():
+        raise ValueError("not an address that HTTP can ask for")
     base = urlsplit(base_url)
     return urlunsplit((base.scheme, base.netloc, parts.path or "/", parts.query, ""))
 
@@ -132,7 +135,7 @@ def heard_in(message: str | bytes) -> Pushed | None:
     if (named := _NAMED.fullmatch(text)) is None:
         return None
     try:
-        numbers = msgspec.json.decode(named[1], type=list[int])
+        numbers = msgspec.json.decode(named[1], type=list[_Id])
     except (msgspec.DecodeError, msgspec.ValidationError):
         return Pushed(None)
     return Pushed(tuple(str(number) for number in numbers))

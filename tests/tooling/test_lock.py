@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "requirements"
-FILES = ("run", "test", "lint", "build", "package")
+FILES = ("run", "test", "lint", "build", "package", "fuzz")
 
 
 def wanted(name: str) -> list[str]:

@@ -119,7 +119,7 @@ def test_a_named_interpreter_that_is_too_old_or_missing_is_refused(machine: Mach
 def test_an_unknown_option_is_refused(machine: Machine) -> None:
     result = machine.set_up("--everything")
     assert result.returncode == 1
-    assert "usage: scripts/setup [--lint | --tests | --deb]" in result.stderr
+    assert "usage: scripts/setup [--lint | --tests | --deb | --fuzz]" in result.stderr
 
 
 def test_nothing_to_do_is_quick_and_silent() -> None:
@@ -132,7 +132,7 @@ def test_nothing_to_do_is_quick_and_silent() -> None:
     assert time.monotonic() - started < 1.0  # 0.05 s, and some patience with a busy machine
 
 
-@pytest.mark.parametrize("script", ["build-deb", "check", "demo", "fmt", "lock", "setup", "test"])
+@pytest.mark.parametrize("script", ["build-deb", "check", "demo", "fmt", "fuzz", "lock", "setup", "test"])
 def test_scripts_can_be_run(script: str) -> None:
     path = REPOSITORY / "scripts" / script
     assert os.access(path, os.X_OK)
