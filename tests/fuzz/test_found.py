@@ -12,6 +12,7 @@ from cloudfs.remote.etags import normalise
 from cloudfs.remote.exchange import WholeReply
 from cloudfs.remote.hrefs import Place
 from cloudfs.remote.multistatus import Listing, ListingParser
+from cloudfs.remote.protocol import Pushed
 from cloudfs.types import RemotePath
 
 PLACE = Place("http://h/dav/")
@@ -65,7 +66,7 @@ def test_a_websocket_that_no_request_can_name_is_none() -> None:
 
 
 def test_file_ids_that_no_server_has_are_no_ids() -> None:
-    assert push.heard_in("notify_file_id [" + "3" * 30 + "]") == push.Pushed(None)
+    assert push.heard_in("notify_file_id [" + "3" * 30 + "]") == Pushed(None)
 
 
 def test_space_is_a_number_of_bytes() -> None:
