@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -21,7 +22,6 @@ from cloudfs.errors import ProtocolViolation, ServerFault
 from cloudfs.paths import UnrepresentableName, is_below, parent_of
 from cloudfs.remote import etags, queries, values
 from cloudfs.remote.hrefs import Place
-from cloudfs.remote.values import remembered
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Listing", "ListingParser", "Member", "entry_of", "parse_document", "parse_error", "parse_members"]
@@ -33,6 +33,8 @@ _MOST_MEMBERS = 500_000
 _MOST_TEXT_PER_MEMBER = 1024
 """On average, of hrefs and properties; 500 are usual. One member alone may have more."""
 _LONGEST_WORD = 64
+_LONGEST_REMEMBERED = 1000
+"""What is kept of a listing for the next one has an end, too."""
 
 _D = "{DAV:}"
 _HREF, _STATUS, _PROPSTAT, _PROP = f"{_D}href", f"{_D}status", f"{_D}propstat", f"{_D}prop"
@@ -208,16 +210,18 @@ def _text(prop: etree._Element) -> str:
     return " ".join(piece for piece in (str(text).strip() for text in prop.itertext()) if piece)
 
 
-@remembered(256)
+@lru_cache(maxsize=256)
 def _short_name(tag: str) -> str:
+    if len(tag) > _LONGEST_REMEMBERED:
+        raise ProtocolViolation("a listing has a property with a name without end")
     uri, _, local = tag[1:].partition("}")
     return f"{_PREFIX_OF.get(uri, uri)}:{local}"
 
 
-@remembered(64)
+@lru_cache(maxsize=64)
 def _status(line: str) -> int:
     match = _STATUS_LINE.match(line)
-    if match is None:
+    if match is None or len(line) > _LONGEST_REMEMBERED:
         raise ProtocolViolation("a listing has an object without a status")
     return int(match[1])
 
