@@ -91,25 +91,25 @@ KeyOption = Annotated[
 ]
 
 
-def cache_encrypt(what: AccountArgument = None, key: KeyOption = None) -> None:
+def cache_encrypt(what: AccountArgument = None, key: KeyOption = None, as_json: JsonOption = False) -> None:
     """Encrypt all that is kept of an account on this machine; unmount it first. Changes are taken along."""
     from cloudfs.cli.sealing import encrypt
 
-    encrypt(what, key=key)
+    encrypt(what, key=key, as_json=as_json)
 
 
-def cache_decrypt(what: AccountArgument = None) -> None:
+def cache_decrypt(what: AccountArgument = None, as_json: JsonOption = False) -> None:
     """Have it plain again; unmount it first. Changes are taken along."""
     from cloudfs.cli.sealing import decrypt
 
-    decrypt(what)
+    decrypt(what, as_json=as_json)
 
 
-def cache_rekey(what: AccountArgument = None, key: KeyOption = None) -> None:
+def cache_rekey(what: AccountArgument = None, key: KeyOption = None, as_json: JsonOption = False) -> None:
     """Encrypt it anew with another key; unmount it first. Changes are taken along."""
     from cloudfs.cli.sealing import rekey
 
-    rekey(what, key=key)
+    rekey(what, key=key, as_json=as_json)
 
 
 def cache_lock(
@@ -117,11 +117,12 @@ def cache_lock(
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Even while programs use it: they lose their open files.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Unmount an encrypted account, so that no process has its key in memory."""
     from cloudfs.cli.sealing import lock
 
-    lock(what, lazy=lazy)
+    lock(what, lazy=lazy, as_json=as_json)
 
 
 def cache_recovered(
@@ -129,11 +130,12 @@ def cache_recovered(
     to: Annotated[
         str | None, typer.Option("--to", metavar="FOLDER", help="Where the copies are to be.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy what was rescued after damage out of an encrypted account, readable."""
     from cloudfs.cli.sealing import recovered
 
-    recovered(what, to=to)
+    recovered(what, to=to, as_json=as_json)
 
 
 def doctor(

@@ -208,8 +208,9 @@ class Filler:
             await trio.sleep(_CATCH_UP_S)
 
     def end(self) -> None:
-        """Unpin the page that was being filled; what it has stays until its memory is needed."""
+        """Unpin the page that was being filled; what it has stays until its memory is needed. What is whole is kept."""
         self._leave_page()
+        self._stores.hurry()  # nothing more comes with which it could be written
 
     def _fill(self, transfer: Transfer, page: Page, part: memoryview) -> None:
         was_whole = page.data is not None
@@ -281,6 +282,7 @@ class CheckedFiller:
         if self._page is not None:
             self._room.pages.unpin(self._page)
             self._page = None
+        self._room.stores.hurry()
 
     async def _begin(self, transfer: Transfer) -> Page | None:
         """Return the page; None where it lacks bytes before those that come, since it was dropped meanwhile."""

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import trio
 
-from cloudfs.errors import ProtocolViolation, RemoteError
+from cloudfs.errors import ProtocolViolation, RemoteError, Unreachable
 from cloudfs.remote.bodies import Inflater, Upload
 from cloudfs.remote.failures import NETWORK_ERRORS, Failure, error_of_exception, error_of_reply
 from cloudfs.remote.values import whole_number
@@ -22,6 +22,8 @@ from cloudfs.remote.wire import BodyStream
 __all__ = ["Lane", "Reply", "Request", "WholeReply"]
 
 _MAX_ERROR_BYTES = 64 * 1024
+_WHOLE_S = 120.0
+"""For a reply that is read whole, once its head is there; 4 MiB at most, so at 35 KiB/s."""
 _MAX_CHUNK_BYTES = 1024 * 1024
 _STRAIGHT_FROM_BYTES = 8 * 1024 * 1024
 """Bodies from this length on are worth a connection of their own: one round trip, three with TLS."""
@@ -127,7 +129,13 @@ class Reply:
         inflater.close()
 
     async def read_all(self, limit: int) -> bytes:
-        """Return the whole decompressed body; ProtocolViolation above `limit` bytes."""
+        """Return the whole decompressed body; ProtocolViolation above `limit` bytes, Unreachable after `_WHOLE_S`."""
+        with trio.move_on_after(_WHOLE_S):
+            return await self._read_to_end(limit)
+        # Each piece came before anybody could call it silence: whoever waits for more waits for ever.
+        raise Unreachable("the reply does not end", subject=self._request.subject)
+
+    async def _read_to_end(self, limit: int) -> bytes:
         inflater = Inflater(self.headers.get("Content-Encoding"))
         body = bytearray()
         while raw := await self.read_raw():

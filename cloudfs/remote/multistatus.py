@@ -9,6 +9,7 @@ held, and none may be larger than `_MAX_ENTRY_BYTES`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -16,12 +17,13 @@ from lxml import etree
 
 from cloudfs.errors import ProtocolViolation
 from cloudfs.remote import queries
-from cloudfs.remote.values import remembered
 
 __all__ = ["ListingParser", "Member", "parse_document", "parse_error", "parse_members"]
 
 _MAX_ENTRY_BYTES = 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
+_LONGEST_REMEMBERED = 1000
+"""What is kept of a listing for the next one has an end, too."""
 
 _D = "{DAV:}"
 _HREF, _STATUS, _PROPSTAT, _PROP = f"{_D}href", f"{_D}status", f"{_D}propstat", f"{_D}prop"
@@ -197,16 +199,18 @@ def _text(prop: etree._Element) -> str:
     return " ".join(piece for piece in (str(text).strip() for text in prop.itertext()) if piece)
 
 
-@remembered(256)
+@lru_cache(maxsize=256)
 def _short_name(tag: str) -> str:
+    if len(tag) > _LONGEST_REMEMBERED:
+        raise ProtocolViolation("a listing has a property with a name without end")
     uri, _, local = tag[1:].partition("}")
     return f"{_PREFIX_OF.get(uri, uri)}:{local}"
 
 
-@remembered(64)
+@lru_cache(maxsize=64)
 def _status(line: str) -> int:
     match = _STATUS_LINE.match(line)
-    if match is None:
+    if match is None or len(line) > _LONGEST_REMEMBERED:
         raise ProtocolViolation("a listing has an object without a status")
     return int(match[1])
 

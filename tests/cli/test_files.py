@@ -72,8 +72,9 @@ def test_how_much_of_a_file_is_here(stage: MountStage) -> None:
     assert read["brought_by"] == program
     assert read["brought_at"]
     assert read["why"][-1] == f"Its content is here: {program} was the first to read it since the mount."
-    stage.cloudfs("pin", str(stage.mount_point / "docs"))
-    assert "docs is pinned" in info(stage, "docs/read")["why"][-1]
+    stage.cloudfs("pin", str(stage.mount_point / "docs/read"))
+    assert "docs/read is pinned" in info(stage, "docs/read")["why"][-1]
+    stage.cloudfs("unpin", str(stage.mount_point / "docs/read"))
 
 
 def test_everything_that_is_known(stage: MountStage) -> None:

@@ -305,7 +305,7 @@ async def test_blocks_that_come_one_by_one_are_kept_together(world: World, fetch
         assert await read_through(fetcher, source) == data
         await trio.sleep(1)
         assert world.blocks.puts == 48
-        assert world.blocks.transactions <= 8
+        assert world.blocks.transactions <= 16
 
 
 async def test_who_waits_for_blocks_to_be_kept_waits_for_no_others(world: World, fetching: Fetching) -> None:

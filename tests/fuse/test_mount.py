@@ -112,6 +112,18 @@ def test_without_the_table_of_mounts_nobody_but_root_could_unmount(
     check_fuse(str(device), str(tmp_path / "mtab"))
 
 
+@pytest.mark.mount
+def test_nothing_in_it_gives_rights_and_nobody_else_gets_in(served: Server) -> None:
+    """A setuid program, or a device, that a server claims to have is one in name only."""
+    flags = os.statvfs(served.mount_point).f_flag
+    assert flags & os.ST_NOSUID
+    assert flags & os.ST_NODEV
+    (mount,) = mounts_at(str(served.mount_point))
+    assert "default_permissions" in mount.options
+    assert "allow_other" not in mount.options
+    assert f"user_id={os.getuid()}" in mount.options
+
+
 # --- ends
 
 

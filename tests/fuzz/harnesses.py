@@ -98,7 +98,8 @@ def _judge_entry(entry: RemoteEntry) -> None:
         (entry.fingerprint, 1024),
         (entry.spelling, 1024),
     ):
-        assert text is None or len(text.encode()) <= most  # encodes: it is kept in a database
+        assert text is None or len(text) <= most
+        (text or "").encode()  # it is kept in a database
 
 
 def _entry(href: str, kind: str = "", status: str = "HTTP/1.1 200 OK") -> str:

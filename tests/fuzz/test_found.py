@@ -93,6 +93,13 @@ def test_words_have_an_end(name: str) -> None:
         listed(MEMBER.format(href="a", more=f"<{name}>{'x' * 1000}</{name}>"))
 
 
+def test_names_and_states_that_are_kept_have_an_end() -> None:
+    with pytest.raises(ProtocolViolation, match="name without end"):
+        listed(MEMBER.format(href="a", more=f"<d:{'x' * 2000}/>"))
+    with pytest.raises(ProtocolViolation, match="without a status"):
+        listed(MEMBER.format(href="a", more="").replace("200 OK", f"200 {'x' * 2000}"))
+
+
 def test_a_listing_has_an_end_in_bytes_too() -> None:
     """500,000 members of a megabyte each would be half a terabyte, and pass every other bound."""
     large = f"<d:displayname>{'x' * 500_000}</d:displayname>"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs.errors import RemoteError, ServerFault, Unreachable, UserError
+from cloudfs.errors import RemoteError, Unreachable, UserError
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Condition
@@ -148,7 +148,7 @@ async def test_a_proxy_that_refuses(server: StandIn, environment: pytest.MonkeyP
             remote.distrust_connections()
             with pytest.raises(Unreachable, match="the proxy refuses the connection"):
                 await remote.stat(RemotePath("/"))
-            with pytest.raises(ServerFault):
+            with pytest.raises(Unreachable, match="the proxy refuses the connection"):
                 await remote.follow_changes(lambda: None, lambda _: None)
         finally:
             await remote.aclose()
