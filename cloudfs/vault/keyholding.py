@@ -15,6 +15,7 @@ from cloudfs.errors import ExitCode, UserError
 from cloudfs.secrets.credential import CredentialStore
 from cloudfs.secrets.file import FileStore
 from cloudfs.secrets.keyring import KeyringStore
+from cloudfs.secrets.memory import close_memory
 from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writable
 from cloudfs.vault.place import Place
 
@@ -65,9 +66,13 @@ def place_of_key(folders: Folders, account: str, place: Place) -> str:
 
 
 async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None:
-    """Return the keys of the present place, None for a plain one. Raises KeyringAway, UserError."""
+    """Return the keys of the present place, None for a plain one. Raises KeyringAway, UserError.
+
+    The memory of a process that has them is closed for good.
+    """
     if place.key is None:
         return None
+    close_memory()
     store = _store(folders, account, place.key, place.check)
     keys = _parse(await store.read(), Cipher(place.cipher), store.place)
     if keys.check != place.check:
@@ -118,8 +123,9 @@ async def _prompt(folders: Folders, account: str, place: Place) -> None:
 async def keep_new_key(folders: Folders, account: str, kind: SecretKind) -> tuple[Place, Keys]:
     """Make a key and keep it; or take the one that systemd hands out. Returns a place without a folder yet.
 
-    It has been read back from where it is kept. Raises KeyringAway, UserError.
+    The memory of the process is closed for good. The key has been read back from where it is kept. Raises KeyringAway, UserError.
     """
+    close_memory()
     cipher = quick_cipher()
     if kind == "credential":
         store = _store(folders, account, kind, "")
