@@ -10,13 +10,11 @@ why there is none. Imports nothing of the command line, to stay small in memory.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import gc
 import logging
 import os
 import random
-import resource
 import signal
 import sys
 import time
@@ -55,6 +53,7 @@ from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
+from cloudfs.secrets.memory import close_memory
 from cloudfs.vault.opening import open_account
 from cloudfs.wiping import wipe
 from cloudfs.works import Compose, Launch, Works, compose
@@ -316,9 +315,7 @@ def main(argv: Sequence[str] | None = None, *, compose: Compose = compose) -> in
 def _harden() -> None:
     """No other user, no core file and no debugger of the same user gets at the password in memory."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    pr_set_dumpable = 4
-    ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+    close_memory()
 
 
 def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:

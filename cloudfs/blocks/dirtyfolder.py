@@ -146,9 +146,10 @@ class DirtyFolder:
         return DirtyFolder(folder, 1)
 
     def inherit(self, lost: DirtyFolder, old: str, new: str, present: RangeSet) -> None:
-        """Have a file of a lost database as one of ours, complete before anybody relies on it. Raises OSError."""
+        """Have a file of a lost database as one of ours; its name is durable when this returns. Raises OSError."""
         del present
         os.link(lost.path / old, self.path / new)
+        os.fsync(self._fd)
 
     def pack_label(self, name: str, text: bytes) -> bytes:
         """Return what a file says of itself as it is kept beside it."""

@@ -8,14 +8,16 @@ kept under `recovered`, and the log says so.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cloudfs.blocks.dirtyfolder import sync_file_system
 from cloudfs.blocks.staging import Staging, numbers_of
-from cloudfs.content.labels import Label, read
+from cloudfs.content.labels import Label, label, read
 from cloudfs.content.recovered import keep_in
-from cloudfs.errors import LocalDamage
+from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
@@ -36,34 +38,53 @@ class Adoption:
         self._stays_local = stays_local
 
     def adopt(self, lost: Path) -> list[str]:
-        """Take over the staging files in the folder `lost`; returns sentences about them.
+        """Take over the staging files in the folder `lost`; returns sentences about them. Raises OSError.
 
-        Done again after a crash it finds by the files themselves what it has taken over already.
+        Done again after a crash it finds in the database what it has taken over already.
         """
         told: list[str] = []
         files = sorted((numbers, path) for path in lost.iterdir() if (numbers := numbers_of(path.name)))
-        there = {path.stat().st_ino for path in self._staging.path.iterdir()}
         done: set[int] = set()
+        waiting: set[int] = set()
         staging = self._staging.beside(lost)
-        for (ino, _), path in reversed(
-            files
-        ):  # of each the newest content that is whole; what is older is part of it
-            if path.stat().st_ino in there:
-                done.add(ino)
-            elif ino not in done:
-                whole, sentences = self._take(staging, path)
+        try:
+            # Of each the newest content that is whole; what is older is part of it.
+            for (ino, _), path in reversed(files):
+                if ino in done | waiting:
+                    continue
+                try:
+                    whole, sentences = self._take(staging, path)
+                except PosixError as error:
+                    # A sealed file is copied. The mount goes on without it, and what it is waits where it was.
+                    whole, sentences = (
+                        False,
+                        [f"{path}: waits for a start with room to take it over: {error}"],
+                    )
+                    waiting.add(ino)
                 told += sentences
                 if whole:
                     done.add(ino)
-        staging.close()
-        for _, path in files:
+        finally:
+            staging.close()
+        self._leave(lost, [path for (ino, _), path in files if ino not in waiting])
+        return told
+
+    def _leave(self, lost: Path, taken: list[Path]) -> None:
+        # A power cut must not find files gone, and the rows or the new names of their bytes not there yet.
+        _sync_all(lost)
+        for path in taken:
             path.unlink()
         with contextlib.suppress(OSError):
             lost.rmdir()
-        return told
+        _sync_all(self._staging.path)
+        with self._store.transaction():
+            for path in taken:
+                self._store.put_note(_note_of(path), None)
 
     def _take(self, lost: Staging, path: Path) -> tuple[bool, list[str]]:
         key = _key(path)
+        if self._store.note(_note_of(path)) is not None:
+            return True, []
         found = read(lost.label_of(*key))
         if found is not None and found.whole and not _is_short(lost, key, found):
             with contextlib.suppress(LocalDamage):  # some of it does not open: then it is no whole file
@@ -78,8 +99,8 @@ class Adoption:
         what = "changes of a lost database that are no whole file; they are kept, but not sent"
         return False, [f"{target}: {what}"]
 
-    def _place(self, label: Label, lost: Staging, path: Path) -> str:
-        *folders, name = label.path.strip("/").split("/")
+    def _place(self, said: Label, lost: Staging, path: Path) -> str:
+        *folders, name = said.path.strip("/").split("/")
         nodes, now = self._store.nodes, time.time_ns()
         with self._store.transaction():
             version = nodes.next_version()
@@ -92,18 +113,22 @@ class Adoption:
                 parent=parent.ino,
                 name=name,
                 folder=0,
-                size=label.size,
+                size=said.size,
                 mtime_ns=path.stat().st_mtime_ns,
                 ctime_ns=now,
                 version=version,
                 local_only=int(self._stays_local(name, parent)),
             )
-            present = RangeSet(label.present)
+            present = RangeSet(said.present)
             # Before the commit: a second name without a row is deleted at the next start, and the first one is still
             # there.
             self._staging.inherit(lost, _key(path), (ino, version), present)
-            row = StagedRow(ino, version, label.size, present.pack(), ContentVersion(0), 0, None)
+            row = StagedRow(ino, version, said.size, present.pack(), ContentVersion(0), 0, None)
             self._store.put_staged(row)
+            # With the row or not at all: the bytes may be in the new folder without one, and a copy looks like any
+            # other file.
+            self._store.put_note(_note_of(path), "taken over")
+        label(self._store, self._staging, row)
         return nodes.local_path(ino) or name
 
     def _folder(self, parent: Node, name: str, now: int) -> Node:
@@ -136,6 +161,18 @@ class Adoption:
 def _key(path: Path) -> tuple[Ino, ContentVersion]:
     ino, version = numbers_of(path.name) or (0, 0)
     return Ino(ino), ContentVersion(version)
+
+
+def _note_of(path: Path) -> str:
+    return f"adopted_{path.parent.name}/{path.name}"
+
+
+def _sync_all(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file_system(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_short(lost: Staging, key: tuple[Ino, ContentVersion], label: Label) -> bool:

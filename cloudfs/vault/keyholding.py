@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -15,10 +18,13 @@ from cloudfs.errors import ExitCode, UserError
 from cloudfs.secrets.credential import CredentialStore
 from cloudfs.secrets.file import FileStore
 from cloudfs.secrets.keyring import KeyringStore
+from cloudfs.secrets.memory import close_memory
 from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writable
 from cloudfs.vault.place import Place
 
-__all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys"]
+__all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys", "wait_to_keep_new_key"]
+
+T = TypeVar("T")
 
 _POLL_S = 2.0
 _PATIENCE_S = 45.0
@@ -65,9 +71,13 @@ def place_of_key(folders: Folders, account: str, place: Place) -> str:
 
 
 async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None:
-    """Return the keys of the present place, None for a plain one. Raises KeyringAway, UserError."""
+    """Return the keys of the present place, None for a plain one. Raises KeyringAway, UserError.
+
+    The memory of a process that has them is closed for good.
+    """
     if place.key is None:
         return None
+    close_memory()
     store = _store(folders, account, place.key, place.check)
     keys = _parse(await store.read(), Cipher(place.cipher), store.place)
     if keys.check != place.check:
@@ -82,25 +92,36 @@ def wait_for_keys(folders: Folders, account: str, place: Place, *, may_prompt: b
 
     Raises UserError: nothing is opened, and nothing was changed.
     """
+    prompt = partial(_prompt, folders, account, place) if may_prompt else None
+    return _patiently(account, lambda: read_keys(folders, account, place), prompt)
 
-    async def wait() -> Keys | UserError | None:
-        asked, until = not may_prompt, trio.current_time() + _PATIENCE_S
+
+def wait_to_keep_new_key(folders: Folders, account: str, kind: SecretKind) -> tuple[Place, Keys]:
+    """Do as `keep_new_key`, and wait for a keyring as `wait_for_keys` does; blocking. Raises UserError."""
+    return _patiently(account, lambda: keep_new_key(folders, account, kind), None)
+
+
+def _patiently(
+    account: str, work: Callable[[], Awaitable[T]], prompt: Callable[[], Awaitable[None]] | None
+) -> T:
+    async def wait() -> T | UserError:
+        ask, until = prompt, trio.current_time() + _PATIENCE_S
         async with trio.open_nursery() as nursery:
             while True:
                 try:
-                    found: Keys | UserError | None = await read_keys(folders, account, place)
+                    done: T | UserError = await work()
                 except KeyringAway as error:
                     if trio.current_time() <= until:
-                        if error.locked and not asked:
-                            asked = True
-                            nursery.start_soon(_prompt, folders, account, place)
+                        if error.locked and ask is not None:
+                            nursery.start_soon(ask)
+                            ask = None
                         await trio.sleep(_POLL_S)
                         continue
-                    found = _locked(account, error)
+                    done = _locked(account, error)
                 except UserError as error:
-                    found = error
+                    done = error
                 nursery.cancel_scope.cancel()  # an answer to the prompt is not waited for any more
-                return found
+                return done
 
     found = trio.run(wait)
     if isinstance(found, UserError):
@@ -118,8 +139,10 @@ async def _prompt(folders: Folders, account: str, place: Place) -> None:
 async def keep_new_key(folders: Folders, account: str, kind: SecretKind) -> tuple[Place, Keys]:
     """Make a key and keep it; or take the one that systemd hands out. Returns a place without a folder yet.
 
-    It has been read back from where it is kept. Raises KeyringAway, UserError.
+    The memory of the process is closed for good. The key has been read back from where it is kept. Raises KeyringAway,
+    UserError.
     """
+    close_memory()
     cipher = quick_cipher()
     if kind == "credential":
         store = _store(folders, account, kind, "")

@@ -13,7 +13,7 @@ from cloudfs.blocks.sealing import Keys
 from cloudfs.config import Account, Folders, SecretKind
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.vault.changing import change
-from cloudfs.vault.keyholding import forget_key, keep_new_key, wait_for_keys
+from cloudfs.vault.keyholding import forget_key, wait_for_keys, wait_to_keep_new_key
 from cloudfs.vault.place import Place, find, remove_others
 
 __all__ = ["Opened", "convert", "open_account"]
@@ -55,7 +55,7 @@ def convert(folders: Folders, name: str, kind: SecretKind | None) -> Place:
     keys = wait_for_keys(folders, name, old, may_prompt=_has_screen())
     wanted, new_keys = Place(), None
     if kind is not None:
-        wanted, new_keys = trio.run(keep_new_key, folders, name, kind)
+        wanted, new_keys = wait_to_keep_new_key(folders, name, kind)
         if wanted.check == old.check:
             raise UserError(
                 "systemd still hands out the key that is in use.",

@@ -21,6 +21,7 @@ import typer.main
 from cloudfs.cli.main import app
 from cloudfs.config import Folders
 from cloudfs.errors import ExitCode
+from cloudfs.vault.keyholding import _PATIENCE_S
 from tests.cli.conftest import REPOSITORY, Run, add_account
 from tests.fuse.conftest import is_mounted
 
@@ -73,6 +74,17 @@ def test_it_does_not_try_again_what_ends_the_same_way() -> None:
         ExitCode.NO_FUSE,
         ExitCode.BAD_CONFIG,
     }
+
+
+def test_it_tries_for_ever_while_the_keyring_is_locked() -> None:
+    """Each try waits for the key itself, so that they never come as fast as those that systemd gives up on."""
+    (pause,), (within,), (tries,) = map(settings, ("RestartSec", "StartLimitIntervalSec", "StartLimitBurst"))
+    waited = _PATIENCE_S + int(pause)
+    assert (int(tries) - 1) * waited > int(within)
+    assert settings("Restart") == ["on-failure"]
+    assert str(int(ExitCode.NOT_DONE)) not in settings("RestartPreventExitStatus")[0].split()
+    # And what may follow at the same start: its files are encrypted or decrypted, which takes up to a minute.
+    assert int(settings("TimeoutStartSec")[0]) >= _PATIENCE_S + 60 + 30
 
 
 def verify(unit: Path, home: Path) -> list[str]:

@@ -13,9 +13,11 @@ import pytest
 import trio
 
 from cloudfs import disk as on_disk
+from cloudfs.blocks.sealing import Cipher, Keys
 from cloudfs.content import hardening
 from cloudfs.errors import PosixError
 from tests.crash.cuts import Disk
+from tests.crash.rescued import rescued
 from tests.functional.drivers import Driver, OpenFile, read, tree, write
 from tests.functional.stages import USER, VfsStage
 from tests.servers import Answer, StandIn
@@ -25,6 +27,9 @@ pytestmark = [
     pytest.mark.expect_log("was not on the disk when the power went|staging file is missing", optional=True),
 ]
 
+KEYS = Keys(bytes(range(32)), Cipher.AES)
+BOTH = pytest.mark.parametrize("keys", [None, KEYS], ids=["plain", "sealed"])
+CUTS = int(os.environ.get("CLOUDFS_TEST_CUTS", "1"))
 OLD = b"what the server has " * 5000
 
 
@@ -157,15 +162,21 @@ def saved_by_rename(run: Scenario) -> list[Callable[[], None]]:
 
 
 SCENARIOS = [new_file, edited, rewritten, shortened, saved_by_rename]
+SEALED = SCENARIOS if CUTS > 1 else [rewritten]
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("CLOUDFS_TEST_CUTS", "1"))))
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("seed", range(CUTS))
+@pytest.mark.parametrize(
+    ("scenario", "keys"),
+    [*((scenario, None) for scenario in SCENARIOS), *((scenario, KEYS) for scenario in SEALED)],
+    ids=lambda it: getattr(it, "__name__", "sealed" if it else "plain"),
+)
 def test_a_cut_at_any_moment(
     tmp_path: Path,
     server: StandIn,
     monkeypatch: pytest.MonkeyPatch,
     scenario: Callable[[Scenario], list[Callable[[], None]]],
+    keys: Keys | None,
     seed: int,
 ) -> None:
     monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
@@ -174,7 +185,7 @@ def test_a_cut_at_any_moment(
     for name in ("old", "other"):
         account.write(f"/{name}", OLD)
     cuts: list[tuple[Path, dict[str, list[bytes | None]]]] = []
-    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0, keys=keys)
     assert tree(stage.root()) == {"old": OLD, "other": OLD}
     with monkeypatch.context() as patch:
         disk = Disk(tmp_path / "engine/state", patch)
@@ -190,18 +201,19 @@ def test_a_cut_at_any_moment(
         server.faults.add(Answer(403), method=method, times=None)
     for home, may in cuts:
         if home != sent[0]:
-            _check(home, may, server)
+            _check(home, may, server, keys)
     server.faults.clear()
-    _check(*sent, server, send=True)
+    _check(*sent, server, keys, send=True)
 
 
+@BOTH
 def test_what_cannot_be_kept_aside_is_not_given_up(
-    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch, keys: Keys | None
 ) -> None:
     """The disk is full when the machine is back: the start fails, and the next one finds all that there was."""
     monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
     home = tmp_path / "cut"
-    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0, keys=keys)
     write(stage.root(), "new", b"doubtful" * 1000)
     shutil.copytree(tmp_path / "engine/state", home / "state")
     stage.close()
@@ -216,21 +228,22 @@ def test_what_cannot_be_kept_aside_is_not_given_up(
             with pytest.RaisesGroup(
                 pytest.RaisesExc(PosixError, match="No space left on device: new"), flatten_subgroups=True
             ):
-                VfsStage(home, server, quiet_s=3600.0)
-    stage = VfsStage(home, server, quiet_s=3600.0)
+                VfsStage(home, server, quiet_s=3600.0, keys=keys)
+    stage = VfsStage(home, server, quiet_s=3600.0, keys=keys)
     assert tree(stage.root()) == {}
     stage.close()
     (kept,) = (home / "state/recovered").iterdir()
-    assert kept.read_bytes() == b"doubtful" * 1000
+    assert rescued(kept, keys) == b"doubtful" * 1000
 
 
+@BOTH
 def test_bytes_that_are_taken_back_from_a_file_that_stays_are_kept_aside(
-    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch, keys: Keys | None
 ) -> None:
     """What was synced is shown again; what was written into the same staging file since is for people to look at."""
     monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
     home = tmp_path / "cut"
-    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
+    stage = VfsStage(tmp_path / "engine", server, quiet_s=3600.0, keys=keys)
     file = stage.root().open("new", os.O_RDWR | os.O_CREAT)
     file.write(0, b"synced")
     file.fsync()
@@ -239,16 +252,23 @@ def test_bytes_that_are_taken_back_from_a_file_that_stays_are_kept_aside(
     shutil.copytree(tmp_path / "engine/state", home / "state")
     stage.close()
     monkeypatch.setattr(on_disk, "boot_id", lambda: "the next life of the machine")
-    stage = VfsStage(home, server, quiet_s=3600.0)
+    stage = VfsStage(home, server, quiet_s=3600.0, keys=keys)
     assert len(read(stage.root(), "new")) == 6
     write(stage.root(), "new", b"gone on")
     (kept,) = (home / "state/recovered").iterdir()
-    assert kept.read_bytes() == b"synTHEN MORE"
+    assert rescued(kept, keys) == b"synTHEN MORE"
     stage.close()
 
 
-def _check(home: Path, may: dict[str, list[bytes | None]], server: StandIn, *, send: bool = False) -> None:
-    stage = VfsStage(home, server, quiet_s=3600.0)
+def _check(
+    home: Path,
+    may: dict[str, list[bytes | None]],
+    server: StandIn,
+    keys: Keys | None,
+    *,
+    send: bool = False,
+) -> None:
+    stage = VfsStage(home, server, quiet_s=3600.0, keys=keys)
     try:
         shown = tree(stage.root())
         assert set(shown) <= set(may), home.name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import resource
 from pathlib import Path
 
 import trio
@@ -126,3 +128,25 @@ def test_what_is_so_already_is_said(run: Run, folders: Folders) -> None:
     assert "has a new key" in run("cache", "rekey", "work").out
     assert "its key is gone" in run("cache", "decrypt", "work").out
     assert config.load_account(folders, "work").settings.cache_encrypt is False
+
+
+def test_a_command_that_has_the_key_closes_its_memory_as_the_daemon_does(
+    run: Run, folders: Folders, tmp_path: Path
+) -> None:
+    add_account(folders, "work")
+    set_dumpable, get_dumpable, prctl = 4, 3, ctypes.CDLL(None).prctl
+    before = prctl(get_dumpable)
+    try:
+        for words in (
+            ("cache", "encrypt", "work", "--key", "file"),
+            ("cache", "rekey", "work"),
+            ("cache", "recovered", "work", "--to", tmp_path / "out"),
+            ("doctor", "--offline", "--json"),
+            ("cache", "decrypt", "work"),
+        ):
+            prctl(set_dumpable, 1)
+            run(*words)
+            assert prctl(get_dumpable) == 0, words
+            assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    finally:
+        prctl(set_dumpable, before)

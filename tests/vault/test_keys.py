@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -75,6 +76,27 @@ def test_a_locked_keyring_is_waited_for(
     assert again is not None
     assert again.check == place.check
     assert find(folders.state / "work") == place
+
+
+def test_a_locked_keyring_is_waited_for_at_the_first_mount_too(
+    folders: Folders, desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failing at once, systemd's unit would use up its tries within a minute of the login."""
+    desktop.lock()
+    tries = 0
+
+    async def keep(*arguments: Any) -> tuple[Place, Keys]:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            desktop.unlock()
+        return await keep_new_key(*arguments)
+
+    monkeypatch.setattr(keyholding, "_POLL_S", 0.05)
+    monkeypatch.setattr(keyholding, "keep_new_key", keep)
+    opened = open_account(folders, "work", account(cache_encrypt=True))
+    assert (opened.keys is not None, tries) == (True, 3)
+    assert len(desktop.secrets()) == 1
 
 
 @pytest.mark.parametrize("wrong", [None, b"00" * 32, b"no key", b"ab" * 16])
