@@ -91,6 +91,9 @@ def test_status_says_so(tmp_path: Path, status: int) -> None:
     with StandIn() as server:
         stage = MountStage(tmp_path / "home", server, settings="listing_ttl_s = 0")
         try:
+            assert (
+                list(stage.mount_point.iterdir()) == []
+            )  # a folder that nobody could list takes nothing new
             server.faults.add(Answer(status), times=None)
             (stage.mount_point / "new").write_bytes(b"new")
             stage.wait(
