@@ -48,6 +48,11 @@ def asked(server: StandIn, what: str) -> int:
     return server.requests.count("POST", f"/core/wipe/{what}")
 
 
+def resist(path: Path, onerror: Callable[..., None]) -> None:
+    """Be `shutil.rmtree` where nothing can be removed."""
+    onerror(None, str(path), (PermissionError, PermissionError(errno.EPERM, "no"), None))
+
+
 def left_of_it(stage: MountStage) -> list[Path]:
     """Return whatever still tells something of the account's contents."""
     words = [b"secret name", KNOWN[1000:1032], PENDING]
@@ -77,6 +82,43 @@ def test_everything_is_removed_and_told(stage: MountStage, server: StandIn) -> N
         assert "1 change not on the server yet" in said, command
 
 
+def test_of_an_encrypted_account_the_key_goes_too(tmp_path: Path, server: StandIn) -> None:
+    sealed = 'listing_ttl_s = 0\ncache_encrypt = true\ncache_key = "file"'
+    stage = MountStage(tmp_path / "home", server, settings=sealed)
+    try:
+        (key,) = (stage.home / "state/a").glob("cache-key-*")
+        words = key.read_bytes().strip()
+        server.account(USER).mark_for_wipe(app_password(server))
+        (stage.mount_point / "pending").write_bytes(PENDING)
+        stage.wait(lambda: asked(server, "success") == 1)
+        left = [path for path in stage.home.rglob("*") if path.is_file()]
+        assert [path for path in left if words in path.read_bytes()] == []
+        assert not key.exists()
+        assert find_wiped(Folders.from_environment(stage.environ))["a"].changes == 1, (
+            "it was looked into before"
+        )
+    finally:
+        stage.close()
+
+
+def test_an_encrypted_account_is_unreadable_whatever_stays_of_it(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = MountStage(tmp_path / "home", server, settings='cache_encrypt = true\ncache_key = "file"')
+    try:
+        stage.cloudfs("unmount", "a")
+        folders = Folders.from_environment(stage.environ)
+        account = load_account(folders, "a")
+        opened = open_account(folders, "a", account)
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="cannot be removed"):
+            patch.setattr(shutil, "rmtree", resist)
+            wipe(folders, "a", account, "any", opened)
+        assert list((stage.home / "state/a").glob("cache-key-*")) == []
+        assert list((stage.home / "state/a").glob("sealed-*/state.sqlite")), "it could not be removed"
+    finally:
+        stage.close()
+
+
 def test_what_cannot_be_removed_is_tried_again(
     stage: MountStage, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,9 +130,6 @@ def test_what_cannot_be_removed_is_tried_again(
     server.account(USER).mark_for_wipe(secret)
     folders = Folders.from_environment(stage.environ)
     account = load_account(folders, "a")
-
-    def resist(path: Path, onerror: Callable[..., None]) -> None:
-        onerror(None, str(path), (PermissionError, PermissionError(errno.EPERM, "no"), None))
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="blocks cannot be removed"):
         patch.setattr(shutil, "rmtree", resist)
