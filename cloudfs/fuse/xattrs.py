@@ -2,7 +2,7 @@
 
 They have a price (docs/PERFORMANCE.md), so an account has to ask for them: before every write(2) the kernel looks for
 `security.capability`, and remembers that there are none only for a mount as a whole, from one ENOSYS on. What would
-spare that is FUSE_HANDLE_KILLPRIV_V2, which libfuse knows from 3.17 on; pyfuse3 3.5 has no way to ask for it.
+spare that is FUSE_HANDLE_KILLPRIV_V2, which libfuse 3.14 does not know; pyfuse3 3.5 has no way to ask for it.
 SOURCE: Linux fs/fuse/inode.c (SB_NOSEC), fs/fuse/xattr.c (no_getxattr), pyfuse3 handlers.pxi (fuse_init).
 """
 
