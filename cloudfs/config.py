@@ -43,6 +43,7 @@ __all__ = [
     "read_secret_file",
     "remove_account",
     "save_account",
+    "sync_folder",
     "write_private",
     "write_secret",
 ]
@@ -283,14 +284,15 @@ def write_private(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _bad(
             f"{path} cannot be written: {error.strerror}.", "Look at the folder and the disk."
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -8,7 +8,6 @@ It is done while nothing is mounted, by whoever holds the account.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from cloudfs.blocks.sealing import Keys
 from cloudfs.blocks.staging import Staging
+from cloudfs.config import sync_folder
 from cloudfs.content.labels import label
 from cloudfs.content.powercut import after_power_cut, boot_id
 from cloudfs.errors import ExitCode, LocalDamage, UserError
@@ -45,9 +45,9 @@ def change(state: Path, cache: Path, keys: Keys | None, place: Place, new_keys: 
     try:
         if (old / DATABASE).exists():
             _copy(old, keys, making, new_keys)
-        _sync_folder(making)
+        sync_folder(making)
         making.rename(state / made.folder)
-        _sync_folder(state)
+        sync_folder(state)
         make_present(state, made)
     except BaseException:
         remove_others(state, find(state))
@@ -115,12 +115,4 @@ def _copy_files(store: Store, staging: Staging, target: Staging) -> None:
         elif present:
             msg = f"inode {row.ino}: its staging file {row.ino}.{row.version} is missing"
             raise LocalDamage(msg)
-    _sync_folder(target.path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.path)

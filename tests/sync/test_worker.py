@@ -197,10 +197,8 @@ def test_a_removed_folder_stays_on_the_server_while_a_file_in_it_is_read(tmp_pat
     tell(tmp_path, story, remote)
 
 
-def test_a_large_backlog_is_never_planned_for_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One plan of 10,000 nodes would keep every program in the mount waiting."""
+def counted_plans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the backlog planned in small parts; return what will hold how many nodes each plan was made of."""
     counts: list[int] = []
 
     def counting(dirty: Sequence[Node], view: View, *, whole: bool = True) -> list[Step]:
@@ -209,6 +207,14 @@ def test_a_large_backlog_is_never_planned_for_at_once(
 
     monkeypatch.setattr(worker, "_PART", 16)
     monkeypatch.setattr(worker, "plan", counting)
+    return counts
+
+
+def test_a_large_backlog_is_never_planned_for_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One plan of 10,000 nodes would keep every program in the mount waiting."""
+    counts = counted_plans(monkeypatch)
 
     async def story(world: World) -> None:
         await world.mkdir("d")
@@ -329,14 +335,7 @@ def test_waiting_for_the_server_ends_where_things_wait_for_a_folder_that_is_bloc
 def test_what_waits_for_a_folder_that_is_blocked_is_never_planned_for_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts: list[int] = []
-
-    def counting(dirty: Sequence[Node], view: View, *, whole: bool = True) -> list[Step]:
-        counts.append(len(dirty))
-        return plan(dirty, view, whole=whole)
-
-    monkeypatch.setattr(worker, "_PART", 16)
-    monkeypatch.setattr(worker, "plan", counting)
+    counts = counted_plans(monkeypatch)
     remote = NoFolders()
 
     async def story(world: World) -> None:
