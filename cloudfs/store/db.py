@@ -100,6 +100,8 @@ class Database:
                     raise DatabaseDamaged(msg) from error
                 raise
         self._inside = False
+        self._spare: list[sqlite3.Connection] = []
+        """What the last snapshot read with, or nothing."""
         self.room = Room(path, room_bytes)
         self.room.take()
 
@@ -151,16 +153,38 @@ class Database:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Give the nodes as they are now, and stay so within the block, whatever is committed meanwhile; 0.2 ms.
+        """Give the nodes as they are now, and stay so within the block, whatever is committed meanwhile; 20 µs.
 
         Not inside `transaction`, whose changes it would not show. The block may await; as long as it lasts the WAL
         only grows.
         """
-        with self._reporting(), contextlib.closing(self._connect()) as db:
-            for statement in ("PRAGMA query_only = ON", "PRAGMA cache_size = -1024", "BEGIN"):
-                db.execute(statement)
+        with self._reporting(), self._reader() as db:
+            db.execute("BEGIN")
             db.execute("SELECT 1 FROM meta").fetchone()  # the first look is what it goes on seeing
-            yield Snapshot(db, self._reporting)
+            snapshot = Snapshot(db, self._reporting)
+            yield snapshot
+            snapshot.end()
+            db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection of one's own: opening one costs more than most snapshots, so one is kept for the next."""
+        db = self._spare.pop() if self._spare else self._open_reader()
+        try:
+            yield db
+        except BaseException:
+            db.close()
+            raise
+        if self._spare:
+            db.close()
+        else:
+            self._spare.append(db)
+
+    def _open_reader(self) -> sqlite3.Connection:
+        db = self._connect()
+        for pragma in ("query_only = ON", "cache_size = -1024"):
+            db.execute(f"PRAGMA {pragma}")
+        return db
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -265,6 +289,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; SQLite folds the WAL in when it is the last one."""
+        for spare in self._spare:
+            spare.close()
         self._db.close()
         self.room.close()
 

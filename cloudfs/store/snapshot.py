@@ -32,6 +32,14 @@ class Snapshot:
     ) -> None:
         self._db = db
         self._translated = translated
+        self._reading: set[sqlite3.Cursor] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """Let go of what was not read to its end, which would hold the WAL as it was, and give no more."""
+        self._ended = True
+        for cursor in self._reading:
+            cursor.close()
 
     def members(self, parent: Ino) -> Iterator[list[Node]]:
         """Give what the mount shows in a folder."""
@@ -104,11 +112,16 @@ class Snapshot:
             yield [Node(*row) for row in page]
 
     def _pages(self, sql: str, parameters: tuple[Any, ...], size: int) -> Iterator[list[Any]]:
+        if self._ended:  # the connection may be another snapshot's by now
+            msg = "a snapshot ends with its block"
+            raise RuntimeError(msg)
         with self._translated():
             cursor = self._db.execute(sql, parameters)
+        self._reading.add(cursor)
         while True:
             with self._translated():
                 page = cursor.fetchmany(size)
             if not page:
+                self._reading.discard(cursor)
                 return
             yield page

@@ -70,8 +70,32 @@ def test_it_ends_with_its_block_and_cannot_write(store: Store) -> None:
         with pytest.raises(sqlite3.OperationalError):
             rows._db.execute("DELETE FROM nodes")
         assert flat(rows.synced()) == [1]
-    with pytest.raises(LocalDamage):
+    with pytest.raises(RuntimeError):
         next(rows.members(ROOT))
+
+
+def test_the_next_one_sees_what_came_meanwhile_also_where_the_last_was_not_read_to_its_end(
+    store: Store,
+) -> None:
+    for number in range(5):
+        local(store, ROOT, f"{number}")
+    with store.db.snapshot() as rows:
+        pages = rows.child_inos(ROOT)
+        assert len(next(pages)) == 2
+    came = local(store, ROOT, "came")
+    with store.db.snapshot() as rows:
+        assert came in flat(rows.child_inos(ROOT))
+    with pytest.raises(LocalDamage):
+        next(pages)
+    assert store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "nobody holds the log"
+
+
+def test_two_at_a_time_each_see_their_own_moment(store: Store) -> None:
+    with store.db.snapshot() as before:
+        came = local(store, ROOT, "came")
+        with store.db.snapshot() as after:
+            assert came in flat(after.child_inos(ROOT))
+        assert came not in flat(before.child_inos(ROOT))
 
 
 def test_damage_that_it_meets_is_noted(store: Store, path: Path) -> None:
