@@ -124,6 +124,7 @@ class StagedRow(msgspec.Struct, frozen=True):
     safe_present: bytes | None = None
     safe_limit: int | None = None
     base_seen: float | None = None
+    """When `base_remote` was seen on the server, in Unix s by its clock."""
 
     @property
     def state(self) -> SafeState:
