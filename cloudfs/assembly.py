@@ -30,6 +30,7 @@ from cloudfs.remote.protocol import Piecemeal, Remote, Spelling
 from cloudfs.store.store import Store
 from cloudfs.sync.appending import FROM_BYTES
 from cloudfs.sync.bulk import BulkUploader, NewFolders
+from cloudfs.sync.committing import Committer
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.connectivity import Connectivity
 from cloudfs.sync.descent import Descent
@@ -176,8 +177,8 @@ def hands_of(
     doubts, new_folders = Doubts(store.nodes), NewFolders()
     conflicts = Conflicts(store, takeover, sink, met=new_folders.forget)
     lister.sole_use = new_folders
-    packer = Packer(store, contents, residents, collect)
-    uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, collect)
+    packer, committer = Packer(store, contents, residents, collect), Committer(store, doubts, collect)
+    uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, committer)
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
     remover = Remover(
@@ -187,7 +188,7 @@ def hands_of(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,
         uploader,
-        BulkUploader(store, remote, packer, uploader, doubts, new_folders),
+        BulkUploader(store, remote, packer, committer, doubts, new_folders),
         mover,
         remover,
     )

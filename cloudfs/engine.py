@@ -215,7 +215,7 @@ async def _compose(
         blocks,
         fetcher,
         files,
-        Retrieval(store, remote),
+        Retrieval(store, remote, blocks),
         import_limit=config.cache_bytes // 4,
         keeps=keeper.keeps,
     )

@@ -15,6 +15,7 @@
         │   └── ParentMissing 404 or 409 while creating
         ├── AlreadyExists     405 on MKCOL, 412 with If-None-Match: * or Overwrite: F
         ├── Changed           412: the object is not the version that we named
+        ├── ConditionRefused  412, though it is
         ├── Locked            423, and 500 with LockedException (temporary)
         ├── QuotaExceeded     507
         ├── NameRefused       400 InvalidPath and relatives
@@ -45,6 +46,7 @@ __all__ = [
     "Changed",
     "ChecksumMismatch",
     "CloudfsError",
+    "ConditionRefused",
     "ContentRefused",
     "ExitCode",
     "Forbidden",
@@ -209,6 +211,10 @@ class Changed(RemoteError):
     """The precondition named another version than the server has: nothing was done."""
 
     errno = errno.ESTALE
+
+
+class ConditionRefused(RemoteError):
+    """The server, or a proxy before it, says that a precondition fails which a look shows to hold: nothing was done."""
 
 
 class Locked(RemoteError):

@@ -28,7 +28,7 @@ from cloudfs.errors import CloudfsError, PosixError
 from cloudfs.store.store import Store
 from cloudfs.types import BLOCK_SIZE, Ino
 
-__all__ = ["Bases", "leans_on"]
+__all__ = ["Bases", "leans_on", "seen_there_s"]
 
 _log = logging.getLogger(__name__)
 
@@ -128,3 +128,14 @@ def leans_on(top: Layer | Source | None, base: Source) -> bool:
         gaps = [gap for start, stop in gaps for gap in top.present.gaps(start, min(stop, limit))]
         top = top.below
     return bool(gaps) and isinstance(top, Source) and top.version == base.version
+
+
+def seen_there_s(store: Store, base: Layer | Source | None) -> float | None:
+    """Return when the server was last seen to have a version, in Unix s by its clock; None where that is not known."""
+    node = store.nodes.get(base.ino) if isinstance(base, Source) else None
+    if node is None or base is None or node.s_parent is None or store.is_observed(node.ino):
+        return None
+    if (node.s_version, node.remote_version) != (base.version, base.remote):
+        return None
+    folder = store.nodes.get(node.s_parent)
+    return None if folder is None else folder.listed_there

@@ -18,7 +18,7 @@ import trio
 from cloudfs.blocks.staging import StagedFile, Staging
 from cloudfs.concurrency.keylock import KeyedLock
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.content.bases import Bases
+from cloudfs.content.bases import Bases, seen_there_s
 from cloudfs.content.disposal import Disposal
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
@@ -333,6 +333,7 @@ class Files:
             base=content.version,
             base_limit=content.size,
             base_remote=None if top is None else top.remote,
+            base_seen=seen_there_s(self._store, top),
         )
         with self._store.transaction():
             self._take_back(content)
@@ -350,7 +351,9 @@ class Files:
             content.abandoned = version
             self._try_take_back(content)
             raise
-        layer = Layer(content.ino, version, file, size=content.size, base=top, base_limit=content.size)
+        layer = Layer(
+            content.ino, version, file, size=content.size, base=top, base_limit=content.size, row=row
+        )
         content.top = layer
         if changes:
             self.bases.note(layer)

@@ -32,6 +32,7 @@ class Layer:
     __slots__ = (
         "base",
         "base_limit",
+        "base_seen",
         "checksum",
         "cuts",
         "file",
@@ -56,7 +57,7 @@ class Layer:
         present: RangeSet | None = None,
         row: StagedRow | None = None,
     ) -> None:
-        """`row`: what is known of it from an earlier life."""
+        """`row`: what is known of it already."""
         self.ino = ino
         self.version = version
         self.file = file
@@ -64,6 +65,7 @@ class Layer:
         self.present = RangeSet() if present is None else present
         self.base = base
         self.base_limit = base_limit
+        self.base_seen = None if row is None else row.base_seen
         self.checksum = None if row is None else row.checksum
         self.sealed = False
         self.safe = None if row is None else row.safe
@@ -123,6 +125,7 @@ class Layer:
             safe_size=None if self.safe is None else self.safe.size,
             safe_present=None if self.safe is None else self.safe.present,
             safe_limit=None if self.safe is None else self.safe.base_limit,
+            base_seen=self.base_seen if base is not None else None,
         )
 
 

@@ -141,7 +141,8 @@ class Outgoing:
                 if not present:
                     await self._files.write_into(layer, start, chunk[start - at : stop - at])
 
-        if not await self._retrieval.bring(base, take):
+        seen_there_s = layer.base_seen if base is layer.base else None
+        if not await self._retrieval.bring(base, seen_there_s, take):
             return False
         for start, stop in layer.present.gaps(0, limit):
             layer.present.add(start, stop)
@@ -260,7 +261,7 @@ class Outgoing:
             top = top.base
         row = self._store.staged(layer.ino, top.version) if isinstance(top, Layer) else None
         if row is not None:
-            self._store.put_staged(msgspec.structs.replace(row, base_remote=remote))
+            self._store.put_staged(msgspec.structs.replace(row, base_remote=remote, base_seen=None))
 
     def rebase(self, content: FileContent, old: ContentVersion | None, new: Source) -> None:
         """What stands on the version `old` stands on `new` from now on, which begins with the same bytes.
@@ -269,11 +270,13 @@ class Outgoing:
         """
         for row in self._store.staged_of(content.ino):
             if row.base == old:
-                self._store.put_staged(msgspec.structs.replace(row, base=new.version, base_remote=new.remote))
+                self._store.put_staged(
+                    msgspec.structs.replace(row, base=new.version, base_remote=new.remote, base_seen=None)
+                )
         at = content.top
         while isinstance(at, Layer):
             if at.base is not None and at.base.version == old:
-                at.base = new
+                at.base, at.base_seen = new, None
                 return
             at = at.base
 

@@ -104,6 +104,10 @@ class Lister:
         self._flight: SingleFlight[Ino, None] = SingleFlight(nursery)
         self._follower = Follower(store, remote, takeover.vanished, self._list_alone)
         self._asked_at: dict[Ino, float] = {}
+        self._taken_from: dict[Ino, float] = {}
+        """When (trio) that was asked whose answer was taken over last."""
+        self._made_before = store.nodes.last_ino()
+        """Later folders are of this life: what earlier ones noted was perhaps by a clock that was set since."""
         self._all_old = False
         """Nothing counts as fresh that was not asked for since: time went on without us, or was set."""
         self._expiring = False
@@ -209,7 +213,11 @@ class Lister:
             return trio.current_time() - asked_at
         # Not asked since the start: only a folder that was made just now is known to be current.
         age_s = time.time() - (node.listed_at or 0)
-        return math.inf if self._all_old or age_s < 0 else age_s
+        return math.inf if self._all_old or age_s < 0 or node.ino <= self._made_before else age_s
+
+    def was_asked_since(self, ino: Ino, then: float) -> bool:
+        """Tell whether a folder was seen by a question that was asked after `then` (trio)."""
+        return self._taken_from.get(ino, -math.inf) >= then
 
     def wants(self, node: Node, asked_at: float) -> bool:
         """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news."""
@@ -386,7 +394,15 @@ class Lister:
         # What a step has begun to touch since may be as it was before, or after it, whatever the listing says.
         whole = fitted and not kept and await self._has_all(ino, compared) and not left_out()
         listed_at = time.time() - (trio.current_time() - asked_at)
-        self._takeover.refresh_folder(asked, own, whole=whole, listed_at=listed_at)
+        self._takeover.refresh_folder(
+            asked,
+            own,
+            whole=whole,
+            listed_at=listed_at,
+            # The answer has just told how far apart the clocks are.
+            listed_there=listed_at + self._remote.clock_skew_s,
+        )
+        self._taken_from[ino] = asked_at
         if self._takeover.vanished and not self._expiring:
             self._expiring = True
             self._nursery.start_soon(self._expire)

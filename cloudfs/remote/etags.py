@@ -15,13 +15,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["can_match", "if_match", "normalise", "of_headers"]
+__all__ = ["can_match", "if_match", "may_have_a_double", "normalise", "of_headers"]
 
 _OPAQUE = re.compile(r"[\x21\x23-\x7e]+")
 """What RFC 9110 §8.8.3 allows between the quotes, ASCII only: anything else cannot go into a header."""
 
 
 _LONGEST = 1000
+
+_MARGIN_S = 3.0
+"""Replies tell the time in whole seconds, after they were on their way; clocks are set in between."""
 
 
 def normalise(raw: str | None) -> str:
@@ -51,3 +54,12 @@ def if_match(etag: str) -> str:
     if not can_match(etag):
         raise ValueError(f"no condition can be made of the ETag {etag!r}")
     return f'"{etag}"'
+
+
+def may_have_a_double(modified_s: int, seen_there_s: float | None) -> bool:
+    """Tell whether a version may have been written over within its second after it was seen.
+
+    Nextcloud makes a file's ETag of its modification second: whatever else is written within that has the same one.
+    `seen_there_s`: when it was seen, in Unix s by the server's clock, whose times the versions have; None for never.
+    """
+    return seen_there_s is None or modified_s > seen_there_s - _MARGIN_S

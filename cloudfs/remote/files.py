@@ -2,13 +2,13 @@
 
 The work is done by the neighbours: `listings` (what exists), `reading` (bytes of one version), `changing` (everything
 but contents), `connect` (what the server is), `storing` (uploads: `chunked` in pieces, `bulk` many together),
-`archives` (small files down), `versions` (old contents), each on the same `Session`.
+`archives` (small files down), `versions` and `trash` (old contents), each on the same `Session`.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
@@ -32,6 +32,7 @@ from cloudfs.remote import (
     reading,
     retries,
     search,
+    trash,
     versions,
 )
 from cloudfs.remote.archives import Archives
@@ -238,6 +239,12 @@ class WebdavRemote:
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open an old content of a file as a stream."""
         return versions.open_old(self._session, self._site, file_id, expect)
+
+    def stream_removed(
+        self, file_id: str, size: int, folders: Collection[str]
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a file in the trash as a stream."""
+        return trash.open_removed(self._session, self._site, file_id, size, folders)
 
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         """Read small files of one folder from one zip.

@@ -11,7 +11,7 @@ Rules of every method:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -270,7 +270,18 @@ class Remote(Protocol):
         """Open what the server keeps of a file that was replaced: a content of the size (> 0) and time of `expect`.
 
         All of it, as `stream` does. **Nothing says that it is that version**, of which only the second is compared:
-        the caller has to prove it by a checksum. Raises NotFound where none is kept, Unsupported.
+        the caller has to prove it. Raises NotFound where none is kept, or more than one may be meant, Unsupported.
+        """
+        ...
+
+    def stream_removed(
+        self, file_id: str, size: int, folders: Collection[str]
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open what the server's trash has of a file that was removed, by itself or with a folder.
+
+        All of it, as `stream` does; `folders`: names of those that it may be in. Looked for in some folders only.
+        **Nothing says which content it is**: the caller has to prove it. Raises Changed where it has not this size
+        (> 0), NotFound where it is not found, Unsupported.
         """
         ...
 

@@ -409,6 +409,11 @@ class Nodes:
         ).fetchone()
         return ContentVersion(row[0])
 
+    def last_ino(self) -> Ino:
+        """Return the number of the node that was added last, be it still there or not: later ones are greater."""
+        (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'nodes'").fetchone()
+        return Ino(last)
+
     def insert(self, **columns: Any) -> Ino:  # noqa: ANN401  # column values
         """Add a node and return its new inode number; errors as `Database.execute`."""
         names = ", ".join(columns)

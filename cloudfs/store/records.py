@@ -43,6 +43,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     t_looked: int = 0
     listed_etag: str | None = None
     s_spelling: str | None = None
+    listed_there: float | None = None
+    """Unix s by the server's clock."""
 
     @property
     def kind(self) -> Kind:
@@ -121,6 +123,8 @@ class StagedRow(msgspec.Struct, frozen=True):
     safe_size: int | None = None
     safe_present: bytes | None = None
     safe_limit: int | None = None
+    base_seen: float | None = None
+    """When `base_remote` was seen on the server, in Unix s by its clock."""
 
     @property
     def state(self) -> SafeState:

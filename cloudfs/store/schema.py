@@ -78,6 +78,11 @@ _STEPS: list[str] = [
     CREATE INDEX nodes_unlisted ON nodes(ino)
         WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL AND NOT ifnull(listed_at, 0);
     """,
+    # 9: when, by the server's clock, a version was last seen there (listed_there, base_seen).
+    """
+    ALTER TABLE nodes ADD COLUMN listed_there REAL;
+    ALTER TABLE staged ADD COLUMN base_seen REAL;
+    """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
 an older database has the very columns that `_TABLES` gives a new one (a column goes last in its table)."""
@@ -173,7 +178,10 @@ CREATE TABLE nodes (
     listed_etag TEXT,
     -- How the server spells s_name, where that is another form than NFC; NULL = as s_name. A server that compares bytes
     -- knows the name by that spelling alone.
-    s_spelling  TEXT
+    s_spelling  TEXT,
+    -- Folders: what the server's clock said (Unix s) when the last whole listing was asked for; NULL = not known. To be
+    -- compared with the server's own times, whatever becomes of our clock.
+    listed_there REAL
 );
 CREATE UNIQUE INDEX nodes_by_name ON nodes(parent, name) WHERE parent IS NOT NULL;
 CREATE UNIQUE INDEX nodes_moved ON nodes(s_parent, s_name) WHERE moved;
@@ -218,6 +226,9 @@ CREATE TABLE staged (
     safe_size    INTEGER,
     safe_present BLOB,
     safe_limit   INTEGER,
+    -- Where `base` is the server's: `listed_there` of the folder that it was in when this was begun; NULL =
+    -- nobody knows that it was listed.
+    base_seen    REAL,
     PRIMARY KEY (ino, version)
 ) WITHOUT ROWID;
 

@@ -158,7 +158,7 @@ class Store:
         """Insert or replace what is known of a staging file."""
         base_remote = None if file.base_remote is None else msgspec.json.encode(file.base_remote)
         self.db.execute(
-            "INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 file.ino,
                 file.version,
@@ -171,6 +171,7 @@ class Store:
                 file.safe_size,
                 file.safe_present,
                 file.safe_limit,
+                file.base_seen,
             ),
         )
 

@@ -25,10 +25,10 @@ from cloudfs.paths import join
 from cloudfs.remote.protocol import NewFile, Remote
 from cloudfs.store.records import Attempt
 from cloudfs.store.store import Store
+from cloudfs.sync.committing import Committer
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.packing import Package, Packer
 from cloudfs.sync.steps import Step, Upload
-from cloudfs.sync.upload import Uploader
 from cloudfs.types import Ino, RemoteEntry, Stored
 
 __all__ = ["MOST_BYTES", "MOST_FILES", "BulkUploader", "NewFolders"]
@@ -93,7 +93,7 @@ class BulkUploader:
         store: Store,
         remote: Remote,
         packer: Packer,
-        uploader: Uploader,
+        committer: Committer,
         doubts: Doubts,
         new_folders: NewFolders,
     ) -> None:
@@ -101,7 +101,7 @@ class BulkUploader:
         self._nodes = store.nodes
         self._remote = remote
         self._packer = packer
-        self._uploader = uploader
+        self._committer = committer
         self._doubts = doubts
         self._new_folders = new_folders
         self._singly: set[Ino] = set()
@@ -247,7 +247,7 @@ class BulkUploader:
         with self._store.transaction():
             for package, made in zip(packages, stored, strict=True):
                 if made is not None:
-                    package.delivered = self._uploader.commit_new(package.parcel, made)
+                    package.delivered = self._committer.commit(package.parcel, made, None)
         # Of what was refused it stays in doubt whether any of it was stored.
         self._send_singly([it for it, made in zip(packages, stored, strict=True) if made is None])
 

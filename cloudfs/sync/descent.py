@@ -13,7 +13,6 @@ of the uploads: there may be no moment without one for minutes, and what others 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Iterator
 
 import trio
@@ -23,7 +22,6 @@ from cloudfs.metadata.listing import Lister
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.nodes import Nodes
-from cloudfs.store.records import Node
 from cloudfs.sync.connectivity import is_outage
 from cloudfs.types import ROOT, Ino
 
@@ -79,26 +77,19 @@ class Descent:
 
     async def _list_all(self, folders: Collection[Ino]) -> None:
         outages = list[RemoteError]()
-        began_s = time.time()
-        waiting = iter([(ino, self._last_listing(ino)) for ino in sorted(folders)])
+        began_at = trio.current_time()
+        waiting = iter(sorted(folders))
         async with trio.open_nursery() as nursery:
             for _ in range(1 if len(folders) <= _FEW else _AT_ONCE):
-                nursery.start_soon(self._work, waiting, began_s, outages)
+                nursery.start_soon(self._work, waiting, began_at, outages)
         if outages:
             raise outages[0]
 
-    def _last_listing(self, ino: Ino) -> float | None:
-        """Return when a folder was listed last; None while that may still come of a question asked before now."""
-        node = self._nodes.get(ino)
-        return None if node is None or self._lister.is_under_way(ino) else node.listed_at
-
-    async def _work(
-        self, waiting: Iterator[tuple[Ino, float | None]], began_s: float, outages: list[RemoteError]
-    ) -> None:
-        for ino, before in waiting:
-            node = self._nodes.get(ino)
-            if outages or node is None or (before is not None and _was_listed(node, before, began_s)):
-                continue  # as a folder that something has come from
+    async def _work(self, waiting: Iterator[Ino], began_at: float, outages: list[RemoteError]) -> None:
+        for ino in waiting:
+            # A folder that something has come from may have been listed for that since.
+            if outages or self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
+                continue
             try:
                 await self._list(ino)
             except RemoteError as error:
@@ -116,8 +107,3 @@ class Descent:
     def _is_new(self, ino: Ino, etag: str) -> bool:
         node = self._nodes.get(ino)
         return node is not None and node.listed_etag != etag
-
-
-def _was_listed(node: Node, before: float, began_s: float) -> bool:
-    """Tell whether a folder was asked for since, and not only taken over from an answer that was on its way then."""
-    return node.listed_at is not None and node.listed_at != before and node.listed_at >= began_s

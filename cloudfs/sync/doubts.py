@@ -82,6 +82,11 @@ class Doubts:
         """The outcome is known. NO CHECKPOINT."""
         self._nodes.end_try(ino)
 
+    def settle_if_over(self, ino: Ino) -> None:
+        """The latest request certainly did nothing: so the outcome is known, unless an earlier one may yet come."""
+        if trio.current_time() >= self._until.get(ino, 0.0):
+            self.settle(ino)
+
     def may_still_come(self, ino: Ino, size: int) -> bool:
         """Tell whether a request of so many bytes, not carried out when it was looked for, may be so yet."""
         return trio.current_time() < self._until.setdefault(ino, _end_of(self._born, size))

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import trio
 
 from cloudfs.content.tails import TailProof
-from cloudfs.errors import NotFound
+from cloudfs.errors import ConditionRefused, NotFound
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 
-__all__ = ["Evidence", "base_content"]
+__all__ = ["Evidence", "base_content", "condition_refused"]
 
 
 def base_content(node: Node) -> list[Attempt]:
@@ -25,6 +25,14 @@ def base_content(node: Node) -> list[Attempt]:
     if node.s_version is None or node.s_size is None or not checksum.upper().startswith("SHA1:"):
         return []
     return [Attempt(node.ino, node.s_version, node.s_size, checksum)]
+
+
+def condition_refused(path: RemotePath) -> ConditionRefused:
+    """Return what to raise where a request was refused for a condition that, looked at, holds."""
+    message = (
+        "the server, or a proxy before it, refuses the condition that nobody else's changes are overwritten"
+    )
+    return ConditionRefused(message, subject=path)
 
 
 class Evidence:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cloudfs.errors import BaseLost, Changed, CloudfsError, NotFound, RemoteError
+from cloudfs.errors import BaseLost, Changed, CloudfsError, ConditionRefused, NotFound, RemoteError
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.takeover import NS, version_columns
 from cloudfs.metadata.touched import TouchLog
@@ -19,6 +19,7 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.bulk import BulkUploader
 from cloudfs.sync.echoes import Echoes
+from cloudfs.sync.evidence import condition_refused
 from cloudfs.sync.finding import Finder
 from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.moving import Mover
@@ -73,7 +74,7 @@ class Executor:
             with self._touches.step(self._places(step)):
                 as_planned = await self._carry_out(step)
                 self._note_echoes(step)
-        except (NotFound, Changed, BaseLost) as error:
+        except (NotFound, Changed, ConditionRefused, BaseLost) as error:
             self._have_found_out_anew(step.node.ino)
             # Not before: a listing leaves out the names that a step is just changing, and these it is to be asked for.
             await self._look_again(step)
@@ -162,7 +163,12 @@ class Executor:
         base = None if node.folder else node.remote_version
         if base is not None and not base.same_content((await self._remote.stat(path)).version):
             raise Changed("it was changed on the server", subject=path)
-        taken_s = await self._remote.set_mtime(path, mtime_s, expect=base)
+        try:
+            taken_s = await self._remote.set_mtime(path, mtime_s, expect=base)
+        except Changed:
+            if base is not None and base.same_content((await self._remote.stat(path)).version):
+                raise condition_refused(path) from None
+            raise
         columns: dict[str, object] = {"s_mtime_ns": node.mtime_ns}
         if taken_s is not None:
             columns |= self._retimed(node, taken_s, (await self._remote.stat(path)).version)

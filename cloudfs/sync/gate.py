@@ -7,7 +7,7 @@ as well. What is on the wire already cannot be recalled, so after a while withou
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TypeVar
 
@@ -124,6 +124,12 @@ class GatedRemote:
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """GET an old content of a file."""
         return self._opened(self._remote.stream_old(file_id, expect))
+
+    def stream_removed(
+        self, file_id: str, size: int, folders: Collection[str]
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """GET a file from the trash."""
+        return self._opened(self._remote.stream_removed(file_id, size, folders))
 
     async def read_archive(self, folder: RemotePath, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
         """GET a zip of small files."""

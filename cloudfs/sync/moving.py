@@ -9,7 +9,7 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
-from cloudfs.sync.evidence import Evidence
+from cloudfs.sync.evidence import Evidence, condition_refused
 from cloudfs.sync.upload import Uploader
 from cloudfs.types import Ino, RemoteEntry, RemotePath, Stored
 
@@ -89,7 +89,9 @@ class Mover:
     async def _taken(self, node: Node, target: RemotePath, place: tuple[Ino, str]) -> bool:
         entry = await self._evidence.look(target)
         if entry is None:
-            raise Changed("somebody took its new name, and gave it up again", subject=target)
+            # Somebody took its new name, and gave it up again; or nobody did.
+            self._doubts.settle_if_over(node.ino)
+            raise condition_refused(target)
         if await self.has_arrived(node, place, entry):
             return True
         self._doubts.settle(node.ino)
@@ -114,6 +116,8 @@ class Mover:
         here = node.s_parent, node.s_name
         if await self._uploader.recognise(node, here, entry):
             return True  # what an upload of ours, whose reply was lost, made of it: the next plan moves that
+        if entry.version.same_content(node.remote_version):
+            raise condition_refused(source)
         if not node.content_dirty:
             # The next listing brings their content, and the move goes on with it.
             raise Changed("it was changed on the server", subject=source)

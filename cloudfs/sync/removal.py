@@ -18,7 +18,7 @@ import trio
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import Changed, Locked, NotFound, ProtocolViolation, Unsupported
+from cloudfs.errors import Changed, Locked, NotFound, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.residents import Residents
 from cloudfs.remote.protocol import Remote
@@ -26,7 +26,7 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.doubts import Doubts
-from cloudfs.sync.evidence import Evidence, base_content
+from cloudfs.sync.evidence import Evidence, base_content, condition_refused
 from cloudfs.sync.keeping import Keeper
 from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 
@@ -115,9 +115,7 @@ class Remover:
         except Changed:
             entry = await self._evidence.look(path)
             if entry is not None and entry.version.same_content(node.remote_version):
-                raise ProtocolViolation(
-                    "the removal of a file that is unchanged was refused", subject=path
-                ) from None
+                raise condition_refused(path) from None
             if entry is None or not await self._is_ours(node, entry):
                 raise
             await self._delete(node, path, entry.version)

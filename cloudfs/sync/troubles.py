@@ -10,6 +10,7 @@ import trio
 from cloudfs.errors import (
     BaseLost,
     CloudfsError,
+    ConditionRefused,
     ContentRefused,
     Forbidden,
     LocalDamage,
@@ -17,7 +18,9 @@ from cloudfs.errors import (
     NotAuthenticated,
     QuotaExceeded,
     RemoteError,
+    ServerFault,
     TooLarge,
+    Unsupported,
 )
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
@@ -25,11 +28,13 @@ from cloudfs.types import Ino
 __all__ = ["Trouble", "Troubles", "cannot_be_read", "kept_newer", "withheld"]
 
 _FIRST_S, _LONGEST_S = 1.0, 300.0
+_REFUSED_TRIES = 4
+"""So often what is refused without a reason that tells something is tried at first: in about ten seconds."""
 _BLOCKED_S = 600.0
 """What the server refused for good is still tried again this often: its cause may have gone."""
 
 _LOG_IN = "log in again with `cloudfs login`"
-_NEXT_STEP: tuple[tuple[type[CloudfsError], str], ...] = (
+_NEXT_STEP: tuple[tuple[type[CloudfsError] | tuple[type[CloudfsError], ...], str], ...] = (
     (QuotaExceeded, "free space in the account, or ask its administrator for more"),
     (Forbidden, "ask the owner of the folder for permission, or move the file elsewhere"),
     (NameRefused, "rename the file"),
@@ -42,6 +47,17 @@ _NEXT_STEP: tuple[tuple[type[CloudfsError], str], ...] = (
     (
         BaseLost,
         "save the whole file once more from the program that edited it, or remove it to see the server's version",
+    ),
+    (
+        ConditionRefused,
+        "ask the administrator to let the headers If, If-Match, If-None-Match and Overwrite through, unchanged",
+    ),
+    (
+        (Unsupported, ServerFault),
+        (
+            "ask the administrator of the server, or of a proxy before it, why it refuses this, or the conditions (If,"
+            " If-Match, If-None-Match) that it is asked for under; the log tells its answers"
+        ),
     ),
     (LocalDamage, "see the log; what is left of the file is kept in the staging folder"),
 )
@@ -73,7 +89,7 @@ class Troubles:
         """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
         known = self._by_ino.get(node.ino)
         tries = 1 if known is None else known.tries + 1
-        blocked = _is_for_good(error)
+        blocked = _is_for_good(error, tries)
         self._refused[node.ino] = type(error)
         wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
@@ -189,8 +205,13 @@ _BLOCKING = (
 )
 
 
-def _is_for_good(error: Exception) -> bool:
-    return isinstance(error, _BLOCKING)
+_REFUSING = (ConditionRefused, ServerFault, Unsupported)
+"""Where not even the server says that it will pass."""
+
+
+def _is_for_good(error: Exception, tries: int) -> bool:
+    refused = isinstance(error, _REFUSING) and not error.temporary
+    return isinstance(error, _BLOCKING) or (refused and tries >= _REFUSED_TRIES)
 
 
 def _next_step(error: Exception) -> str:

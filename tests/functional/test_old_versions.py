@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,14 +164,88 @@ def blocked(stage: VfsStage, there: Account, name: str) -> None:
     assert copies(there, name) == []
 
 
-@LOGGED
-def test_without_a_checksum_no_old_version_is_believed(
+def test_without_a_checksum_the_one_of_the_same_time_and_size_is_taken(
     stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
 ) -> None:
+    read_end(here, "plain")
     edit(here, "plain")
     there.write("/plain", b"theirs")
+    assert not send(stage)
+    assert copies(there, "plain") == [edited(LARGE)]
+    assert [it for it in server.requests if "/versions/" in it.path]
+
+
+@LOGGED
+def test_without_a_checksum_what_differs_from_a_block_that_is_here_is_not_believed(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
+) -> None:
+    read_end(here, "plain")
+    edit(here, "plain")
+    there.write("/plain", b"theirs")
+    spoilt = server.faults.add(Spoil(at=LARGE - 1), method="GET", path=OLD_VERSION, times=None)
+    blocked(stage, there, "plain")
+    assert spoilt.hits
+
+
+@LOGGED
+def test_without_a_checksum_what_may_have_had_a_twin_in_its_second_is_not_believed(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
+) -> None:
+    """Nobody looked into the folder once that second was over."""
+    there.write("/plain", content(LARGE)[::-1], mtime=int(time.time()))
+    stage.look()
+    edit(here, "plain")
+    there.write("/plain", b"theirs", mtime=WRITTEN_S)
     blocked(stage, there, "plain")
     assert not [it for it in server.requests if "/versions/" in it.path]
+
+
+@pytest.mark.parametrize("within", ["", "/inner/deep"], ids=["itself", "below it"])
+def test_what_was_removed_with_its_folder_is_found_in_the_trash(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn, within: str
+) -> None:
+    name = put_in_folder(stage, here, there, within, checksum=sha1(content(LARGE)))
+    for number in range(40):
+        there.write(f"/other{number}/x", b"other")
+        there.delete(f"/other{number}")
+    edit(here, name)
+    there.delete("/folder")
+    assert not send(stage)
+    assert there.tree()[name] == edited(LARGE)
+    listed = [it for it in server.requests if "/trashbin/" in it.path and it.method == "PROPFIND"]
+    assert len(listed) == 2 + within.count("/")
+
+
+@LOGGED
+def test_without_a_checksum_nothing_in_the_trash_is_believed(
+    stage: VfsStage, here: VfsDriver, there: Account, server: StandIn
+) -> None:
+    """It says neither when its content was written nor what it is."""
+    name = put_in_folder(stage, here, there, "", checksum=None)
+    edit(here, name)
+    there.delete("/folder")
+    (trouble,) = send(stage)
+    assert "another client replaced the version" in trouble.reason
+    assert not [it for it in server.requests if "/trashbin/" in it.path]
+
+
+def read_end(here: VfsDriver, name: str) -> None:
+    file = here.open(name)
+    assert file.read(LARGE - 1000, 1000) == content(LARGE)[-1000:]
+    file.close()
+
+
+def put_in_folder(
+    stage: VfsStage, here: VfsDriver, there: Account, within: str, *, checksum: str | None
+) -> str:
+    name = f"folder{within}/f"
+    there.write(f"/{name}", content(LARGE), mtime=WRITTEN_S, checksum=checksum)
+    stage.look()
+    folder = ""
+    for part in name.split("/")[:-1]:
+        folder = f"{folder}/{part}".strip("/")
+        here.names(folder)
+    return name
 
 
 @LOGGED

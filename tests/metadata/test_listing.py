@@ -56,6 +56,19 @@ async def test_a_fresh_folder_is_not_asked_for_again(tmp_path: Path, autojump_cl
         assert room.remote.asked == ["/", "/"]
 
 
+async def test_what_an_earlier_life_has_seen_is_not_fresh(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Nobody knows by which clock it noted when."""
+    del autojump_clock
+    async with open_metadata(tmp_path, ttl_s=3600) as room:
+        room.remote.set("/", file("/a"))
+        await room.lister.ensure_listed(ROOT)
+    async with open_metadata(tmp_path, ttl_s=3600) as room:
+        room.remote.set("/", file("/b"))
+        await room.lister.ensure_listed(ROOT)
+        await trio.sleep(1)
+        assert set(room.shown()) == {"b"}
+
+
 async def test_many_readers_share_one_request(tmp_path: Path, autojump_clock: MockClock) -> None:
     del autojump_clock
     async with open_metadata(tmp_path) as room:

@@ -72,6 +72,7 @@ class Listings:
     gate: Callable[[], object] | None = None
     asked: list[str] = field(default_factory=list)
     latency_s: float = 0.1
+    clock_skew_s: float = 0.0
     tree_s: float = 0.1
     """How long a whole tree takes."""
     tree_error: RemoteError | None = None

@@ -75,6 +75,8 @@ class Account:
         self.contents: dict[ContentKey, bytes] = {}
         """Every content that a file ever had, by all that a listing says of it."""
         self.old: dict[str, set[ContentKey]] = {}
+        self.removed: dict[str, bytes] = {}
+        """The trash: what files held when they were removed, by their ids."""
         """Contents of a file that were overwritten, or removed with it, by its id."""
         self.fingerprint: str | None = None
         """What Nextcloud's administrator changes after a backup was restored."""
@@ -133,6 +135,13 @@ class Account:
         self._changed(parent_of(path))
         return found
 
+    def _files_below(self, folder: StoredObject) -> Iterator[StoredObject]:
+        for member in folder.members.values():
+            if member.kind is Kind.FILE:
+                yield member
+            else:
+                yield from self._files_below(member)
+
     def _keep(self, file: StoredObject) -> None:
         self.old.setdefault(file.file_id, set()).add(content_key(file.version))
 
@@ -181,8 +190,9 @@ class Account:
         return self.get(target)
 
     def delete(self, path: RemotePath) -> None:
-        if (found := self.get(path)).kind is Kind.FILE:
-            self._keep(found)
+        found = self.get(path)
+        for file in [found] if found.kind is Kind.FILE else self._files_below(found):
+            self.removed[file.file_id] = file.content
         del self._folder_of(path).members[_name(path)]
         self._changed(parent_of(path))
 

@@ -12,7 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
@@ -227,11 +236,28 @@ class FakeRemote:
                 raise Unsupported("the server keeps no old versions", subject=ROOT_PATH)
             now = [content_key(it.version) for it in self.account.walk() if it.file_id == file_id]
             key = content_key(expect)
-            if key in now or key not in self.account.old.get(file_id, ()):
+            # Of what is in the trash no versions are shown.
+            if not now or key in now or key not in self.account.old.get(file_id, ()):
                 raise NotFound("the server keeps no such version", subject=ROOT_PATH, status=404)
             return self.account.contents[key]
 
         data = await self._ask("stream_old", ROOT_PATH, look)
+        async with aclosing(_chunks(data, None, self.chance, ROOT_PATH)) as chunks:
+            yield chunks
+
+    @asynccontextmanager
+    async def stream_removed(
+        self, file_id: str, size: int, folders: Collection[str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        def look() -> bytes:
+            if not self.features.nextcloud:
+                raise Unsupported("the server keeps no old versions", subject=ROOT_PATH)
+            if len(self.account.removed.get(file_id, b"")) != size:
+                raise NotFound("it is not found in the trash", subject=ROOT_PATH, status=404)
+            return self.account.removed[file_id]
+
+        del folders
+        data = await self._ask("stream_removed", ROOT_PATH, look)
         async with aclosing(_chunks(data, None, self.chance, ROOT_PATH)) as chunks:
             yield chunks
 

@@ -13,7 +13,7 @@ import trio
 from cloudfs.content.files import Files
 from cloudfs.content.layers import FileContent
 from cloudfs.store.nodes import Nodes
-from cloudfs.sync.upload import Uploader
+from cloudfs.sync.delivery import Delivery
 from cloudfs.vfs.filesystem import FileSystem
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.model.operations import Operation, Save, Wait
@@ -87,18 +87,18 @@ def test_a_request_that_waits_for_the_network_and_must_not_is_found(monkeypatch:
 
 def test_a_conflict_without_a_reason_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     create = itertools.count()
-    deliver = Uploader._deliver
+    deliver = Delivery.deliver
 
-    async def quarrelsome(uploader: Uploader, parcel: Any, layer: Any) -> object:
-        version = await deliver(uploader, parcel, layer)
+    async def quarrelsome(delivery: Delivery, parcel: Any, layer: Any) -> object:
+        version = await deliver(delivery, parcel, layer)
         if next(create) % 3 == 0:
-            nodes: Nodes = uploader._nodes
+            nodes: Nodes = delivery._nodes
             node = nodes.get(parcel.node.ino)
             if node is not None and node.linked:
-                uploader._conflicts.step_aside(node)
+                delivery._conflicts.step_aside(node)
         return version
 
-    monkeypatch.setattr(Uploader, "_deliver", quarrelsome)
+    monkeypatch.setattr(Delivery, "deliver", quarrelsome)
     assert "conflicts without a reason" in found("offline", monkeypatch)
 
 

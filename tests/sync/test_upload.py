@@ -20,7 +20,7 @@ from cloudfs.content.source import Source
 from cloudfs.errors import PosixError, Unreachable
 from cloudfs.remote.dialect import EARLIEST_MTIME_S
 from cloudfs.remote.protocol import Features
-from cloudfs.sync.upload import MUCH_BYTES
+from cloudfs.sync.delivery import MUCH_BYTES
 from cloudfs.types import ROOT, ContentVersion, Ino, Kind, RemoteEntry, RemotePath, RemoteVersion
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
 from tests.sync.mount import World, opened, tell
@@ -142,6 +142,23 @@ def test_much_that_arrived_is_not_sent_again(tmp_path: Path) -> None:
     tell(tmp_path, story, remote)
     assert remote.other.tree() == {"/a": MUCH}
     assert remote.sent_bytes == MUCH_BYTES
+
+
+def test_much_that_is_tried_again_is_looked_for_once(tmp_path: Path) -> None:
+    remote = with_file()
+    remote.faults.next("put", [FaultKind.FAULT])
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await trio.sleep(10)
+        await world.refresh_all()
+        remote.log.clear()
+        await world.save("a", MUCH)
+        await world.drain()
+
+    tell(tmp_path, story, remote, poll_s=0)
+    assert remote.other.tree() == {"/a": MUCH}
+    assert [it for it in remote.methods() if it.endswith(" /a")] == ["stat /a", "put /a", "stat /a", "put /a"]
 
 
 def test_much_that_is_in_conflict_is_sent_once(tmp_path: Path) -> None:

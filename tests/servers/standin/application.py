@@ -12,6 +12,8 @@ from tests.servers.standin.endpoints.ocs import ROOT as OCS_ROOT
 from tests.servers.standin.endpoints.ocs import Ocs
 from tests.servers.standin.endpoints.root import Root
 from tests.servers.standin.endpoints.status import Status
+from tests.servers.standin.endpoints.trash import ROOT as TRASH_ROOT
+from tests.servers.standin.endpoints.trash import Trash
 from tests.servers.standin.endpoints.uploads import Uploads
 from tests.servers.standin.endpoints.versions import ROOT as VERSIONS_ROOT
 from tests.servers.standin.endpoints.versions import Versions
@@ -51,6 +53,7 @@ class Application:
             "/remote.php/webdav/": Files(site, legacy=True),
             "/remote.php/dav/uploads/": Uploads(site),
             VERSIONS_ROOT: Versions(site),
+            TRASH_ROOT: Trash(site),
             "/remote.php/dav/bulk": Bulk(site),
             DOWNLOAD: Download(site),
         }

@@ -132,6 +132,15 @@ class Node:
         return letters
 
 
+@dataclass(frozen=True)
+class Removed:
+    """A file or folder in the trash: it keeps its id, and so does what is below it (protocol.md §10)."""
+
+    node: Node
+    original: Segments
+    at: int
+
+
 class Tree:
     """One account's nodes. The caller holds `lock` around anything that reads or changes more than one of them."""
 
@@ -142,6 +151,8 @@ class Tree:
         """Hears of every entry that is made, changed, moved or removed, not of the folders above it."""
         self._counters = counters
         self.root = self._node("", None, folder=True)
+        self.trash: dict[str, Removed] = {}
+        """What was removed, by the names that it has there."""
 
     def now(self) -> int:
         """The server's clock, in whole seconds."""
@@ -211,7 +222,11 @@ class Tree:
             node.etag = self._counters.uniqid() if node.is_folder else self._file_etag(node)
 
     def remove(self, node: Node) -> None:
-        """Take the node and everything below it out of the tree."""
+        """Take the node and everything below it out of the tree, to the trash."""
+        self.trash[f"{node.name}.d{self.now()}"] = Removed(node, node.segments(), self.now())
+        self._detach(node)
+
+    def _detach(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None
         assert parent.children is not None
@@ -222,7 +237,7 @@ class Tree:
 
     def move(self, node: Node, parent: Node, name: str) -> None:
         """Rename: ids, ETags, times and checksums stay, both parents' chains change (§3.3)."""
-        self.remove(node)
+        self._detach(node)
         node.name, node.parent = name, parent
         for below in node.walk():
             if below is not node:

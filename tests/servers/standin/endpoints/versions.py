@@ -52,10 +52,10 @@ def _listing(request: Request, node: Node, href: str) -> Response:
     names, explicit = asked_names(request.body.read())
     missing = explicit and "return=minimal" not in request.header("prefer")
     writer = Writer()
-    _write(writer, href, names, {DAV + "resourcetype": "<d:collection/>"}, missing=missing)
+    write_known(writer, href, names, {DAV + "resourcetype": "<d:collection/>"}, missing=missing)
     if depth_of(request) > 0:
         # What the file holds now is among them.
-        for mtime, blob in sorted({**node.versions, node.mtime: node.blob}.items()):
+        for mtime, blob in sorted({node.mtime: node.blob, **node.versions}.items()):
             found: dict[str, str | None] = {
                 DAV + "getlastmodified": http_date(mtime),
                 DAV + "getcontentlength": str(blob.size_bytes),
@@ -63,13 +63,14 @@ def _listing(request: Request, node: Node, href: str) -> Response:
                 DAV + "getetag": str(mtime),
                 DAV + "getcontenttype": content_type(node.name),
             }
-            _write(writer, f"{href}{mtime}", names, found, missing=missing)
+            write_known(writer, f"{href}{mtime}", names, found, missing=missing)
     return document(request, writer)
 
 
-def _write(
+def write_known(
     writer: Writer, href: str, names: list[str], known: dict[str, str | None], *, missing: bool
 ) -> None:
+    """Write what is known of one object, of what was asked for."""
     propstats = [("200 OK", {name: known[name] for name in names if name in known})]
     absent: dict[str, str | None] = {name: None for name in names if name not in known}
     if absent and missing:
@@ -78,7 +79,8 @@ def _write(
 
 
 def _content(request: Request, node: Node, name: str) -> Response:
-    blob = node.versions.get(int(name)) if name.isdecimal() and int(name) != node.mtime else None
+    # Where what the file holds now has the time of what was overwritten, that is what is sent.
+    blob = node.versions.get(int(name)) if name.isdecimal() else None
     if blob is None:
         raise DavError(404)
     old = replace(node, mtime=int(name), blob=blob, size_bytes=blob.size_bytes, checksum=None)
