@@ -132,9 +132,9 @@ async def test_changes_are_told_by_their_ids(server: StandIn) -> None:
         server.push.tell(USER, "notify_activity")
         server.push.tell(USER, "notify_file")
         heard = await listener.hears(2)
-        node = server.site.users.get(USER).tree.lookup(("file",))  # type: ignore[union-attr]  # it is there
-        assert node is not None
-        assert heard == [Pushed((str(node.file_id),)), Pushed(None)]
+        root = server.site.users.get(USER).tree.root  # type: ignore[union-attr]  # it is there
+        (node,) = root.members()
+        assert heard == [Pushed((str(node.file_id), str(root.file_id))), Pushed(None)]
 
     await listening(server, story)
 
