@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs.errors import NotAuthenticated, RemoteError, Unreachable, Unsupported
+from cloudfs.errors import NotAuthenticated, RemoteError, ServerFault, Unreachable, Unsupported
 from cloudfs.remote import push
 from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
@@ -205,6 +205,15 @@ async def test_a_refused_login_is_told_apart_and_tried_once(server: StandIn) -> 
     assert isinstance(listener.error, NotAuthenticated)
     assert server.push.refused == 1
     assert not listener.connected.is_set()
+
+
+async def test_a_push_server_that_cannot_ask_about_a_login_has_not_refused_it(server: StandIn) -> None:
+    """While its Nextcloud is in maintenance, say. A refused login is left alone for an hour."""
+    server.faults.add(Answer(404), method="POST")
+    server.push.cut_off = True
+    listener = Listener(server)
+    await listener.run()
+    assert isinstance(listener.error, ServerFault)
 
 
 async def test_a_connection_that_breaks_ends_it(server: StandIn) -> None:
