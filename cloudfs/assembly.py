@@ -26,7 +26,7 @@ from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.tree import Tree
-from cloudfs.remote.protocol import Piecemeal, Remote, Spelling
+from cloudfs.remote.protocol import Features, Piecemeal, Remote, Spelling
 from cloudfs.store.store import Store
 from cloudfs.sync.appending import FROM_BYTES
 from cloudfs.sync.bulk import BulkUploader, NewFolders
@@ -258,9 +258,16 @@ def locator(store: Store) -> Locate:
     return locate
 
 
-def space_of(quota: Quota, name_bytes: int) -> Space:
-    """Return what statfs tells, from memory."""
+def space_of(quota: Quota, features: Features) -> Space:
+    """Return what statfs tells, from memory.
+
+    SOURCE: Nextcloud's QuotaPlugin, from 29 to 34, compares the whole length of a PUT, of pieces and of what they are
+    put together to with what is free (measured for each of them on 29.0.1).
+    """
+    name_bytes = features.name_rules.new_file_bytes
     known = quota.space()
     if known is None:
         return Space(total=UNKNOWN_SPACE, free=UNKNOWN_SPACE, name_bytes=name_bytes, limited=False)
-    return Space(total=known.free + known.used, free=known.free, name_bytes=name_bytes)
+    return Space(
+        total=known.free + known.used, free=known.free, name_bytes=name_bytes, whole=features.nextcloud
+    )

@@ -289,7 +289,7 @@ async def _compose(
         files,
         residents,
         new_pattern=fetcher.pattern,
-        space=lambda: space_of(quota, remote.features.name_rules.new_file_bytes),
+        space=lambda: space_of(quota, remote.features),
         may_be_free=lambda: store.nodes.bytes_to_leave() if quota.is_sure() else UNKNOWN_SPACE,
     )
     deletions = Deletions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import re
+import sys
 import unicodedata
 from datetime import datetime
 from urllib.parse import quote, unquote_to_bytes
@@ -78,6 +79,8 @@ class NameRules(msgspec.Struct, frozen=True):
     max_bytes: int = NAME_MAX_BYTES
     new_file_bytes: int = NAME_MAX_BYTES
     """The longest name under which a file can come into being there; renamed, it may have a longer one."""
+    path_bytes: int = sys.maxsize
+    """The longest path below the account's folder, with its slash."""
 
 
 def lookup_name(raw: bytes) -> str:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -97,16 +97,25 @@ class Mount:
         """Have it encrypted from now on; to be called while it is not mounted."""
         self._run("cache", "encrypt", ACCOUNT, "--key", "file")
 
+    def configure(self, settings: str) -> None:
+        """Add lines to the account's settings; to be called while it is not mounted."""
+        account = self._home / f"config/accounts/{ACCOUNT}.toml"
+        account.write_text(account.read_text().replace("[settings]", f"[settings]\n{settings}"))
+
+    def status(self) -> dict[str, Any]:
+        """Return what `status --json` prints."""
+        told: dict[str, Any] = json.loads(self._run("status", ACCOUNT, "--json"))
+        return told
+
     def cpu_s(self) -> float:
         """Return how much CPU the daemon has used."""
-        pid = json.loads(self._run("status", ACCOUNT, "--json"))["pid"]
+        pid = self.status()["pid"]
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> tuple[float, float]:
         """Return what the daemon has in memory now, and the most that it ever had."""
-        status = json.loads(self._run("status", ACCOUNT, "--json"))
-        lines = Path(f"/proc/{status['pid']}/status").read_text().splitlines()
+        lines = Path(f"/proc/{self.status()['pid']}/status").read_text().splitlines()
         values = {
             line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))
         }

@@ -18,7 +18,7 @@ from cloudfs.metadata.permissions import require, require_creatable, require_mov
 from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.spreading import Spreading
-from cloudfs.paths import NameRules, check_name, is_below, lookup_name
+from cloudfs.paths import NameRules, check_name, is_below, join, lookup_name
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, Kind
@@ -100,6 +100,7 @@ class Tree:
         folder = self.folder(parent)
         if self._nodes.child(parent, name) is not None:
             raise PosixError(errno.EEXIST, name)
+        self._require_short(folder, name)
         require_creatable(folder, kind, name)
         return folder, name
 
@@ -197,6 +198,7 @@ class Tree:
         if target is not None and target.ino == source.ino:
             return source, None
         self._check_rename(source, folder, target, replace=replace)
+        self._require_short(folder, new_name)
         if not source.folder and not source.synced and target is None:
             check_name(new_raw, self._rules(), new_file=True)
         if target is not None and self._displaced.is_unseen(target.ino):
@@ -327,6 +329,12 @@ class Tree:
     def _require_outside(self, source: Node, folder: Node) -> None:
         if source.folder and (folder.ino == source.ino or source.ino in self._nodes.ancestors(folder.ino)):
             raise PosixError(errno.EINVAL, source.name)
+
+    def _require_short(self, folder: Node, name: str) -> None:
+        """Raise ENAMETOOLONG for a path that the server does not take. What is below what moves is not looked at."""
+        above = None if stays_local(name, folder) else self._nodes.local_path(folder.ino)
+        if above is not None and len(join(above, name).encode()) > self._rules().path_bytes:
+            raise PosixError(errno.ENAMETOOLONG, name)
 
     def path(self, ino: Ino) -> str | None:
         """Return where the mount shows a node; None once it is unlinked."""

@@ -45,6 +45,10 @@ _NAME_BYTES = 250
 _NEW_FILE_BYTES = 227
 """The upload of a new file with a longer name fails for ever: it goes through a name of its own with an ending
 (protocol.md §2.4). Folders, renamed files and what is there already may have up to 250 bytes."""
+_PATH_BYTES = 3900
+"""Of 4000, in which Nextcloud counts the user's id (64 at most), "/files" and the ending of that name. What is made
+with one over 3968 can go to no trash, where 32 more are before and behind it: a DELETE is a 500, for ever (measured on
+29.0.1)."""
 
 
 def listed_properties(features: Features) -> tuple[str, ...]:
@@ -127,6 +131,7 @@ def nextcloud_names(files: Mapping[str, object]) -> NameRules:
         refuse_dots_and_blanks=True,
         max_bytes=_NAME_BYTES,
         new_file_bytes=_NEW_FILE_BYTES,
+        path_bytes=_PATH_BYTES,
     )
 
 

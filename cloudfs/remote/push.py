@@ -61,6 +61,8 @@ _SECURE = {"http": "ws", "https": "wss"}
 _TOKEN = re.compile(r"[!-~]{8,512}")
 """Not empty, and no page of somebody else."""
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_REFUSED = "err: Invalid credentials"
+"""SOURCE: src/error.rs of notify_push 1.4.0. Any other error is of asking the Nextcloud about the login."""
 _NAMED = re.compile(r"notify_file_id\s+(.*)", re.DOTALL)
 
 _BROKEN = (
@@ -243,8 +245,10 @@ async def _log_in(socket: WebSocketConnection, user: str, password: str) -> None
         answer = await socket.get_message()
     if answer == "authenticated":
         return
-    if isinstance(answer, str) and answer.startswith("err:"):
+    if answer == _REFUSED:
         raise NotAuthenticated("the push server does not accept the login")
+    if isinstance(answer, str) and answer.startswith("err:"):
+        raise ServerFault("the push server cannot tell whether the login is good")
     raise ProtocolViolation("the push server answers the login with something else")
 
 

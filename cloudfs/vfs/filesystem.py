@@ -260,7 +260,8 @@ class FileSystem:
             return
         # Looked at again before anything is refused: of an open file a part may have gone up since.
         node = self._store.nodes.get(ino)
-        (room if node is None else self._room(node)).require(size, space, self._may_be_free())
+        now = room if node is None else self._room(node)
+        now.require(size, space, self._may_be_free(), room)
 
     async def flush(self, handle: HandleId) -> None:
         """Flush as for close(2): what was written is safe from a killed process when this returns."""

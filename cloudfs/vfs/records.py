@@ -66,3 +66,5 @@ class Space(msgspec.Struct, frozen=True):
     the longest that the server knows: a renamed file and a folder may have more."""
     limited: bool = True
     """False: the server names no limit, and the figures are mere placeholders."""
+    whole: bool = False
+    """A version that takes another one's place needs room for all of it, not only for what it is larger by."""

@@ -2,7 +2,8 @@
 
 Only what is certain counts. What was removed or cut here may be free by now, or will be before the file goes up. The
 space is that of the account; files of received shares and external storages count on somebody else's, and what other
-files will take is not known yet. Whatever is refused later is kept, and `cloudfs status` says why.
+files will take is not known yet. What a file has on the server it may always have here, though a Nextcloud may refuse
+that as well: better kept and shown by `cloudfs status`, as all that is refused later, than not even kept.
 """
 
 from __future__ import annotations
@@ -35,11 +36,16 @@ class Room(msgspec.Struct, frozen=True):
 
     def lacks(self, size: int, space: Space) -> int:
         """Return how many bytes a file of this size is short of, by what the server has told; 0: it fits."""
-        if not (self.counts and space.limited):
+        if not (self.counts and space.limited) or size <= self.held_bytes:
             return 0
-        return max(size - self.held_bytes - max(space.free, 0), 0)
+        needed = size if space.whole else size - self.held_bytes
+        return max(needed - max(space.free, 0), 0)
 
-    def require(self, size: int, space: Space, may_be_free: int) -> None:
-        """Raise PosixError(EDQUOT) where a file of this size cannot go up, whatever was removed here since."""
-        if self.lacks(size, space) > may_be_free:
+    def require(self, size: int, space: Space, may_be_free: int, opened: Room) -> None:
+        """Raise PosixError(EDQUOT) where a file of this size cannot go up, whatever was removed here since.
+
+        `opened`: its room when it was opened. What has gone up of it since is no reason to refuse the rest.
+        """
+        came = max(self.held_bytes - opened.held_bytes, 0) if space.whole else 0
+        if self.lacks(size, space) > may_be_free + came:
             raise PosixError(errno.EDQUOT, f"{size} bytes, and the account has {space.free} left")

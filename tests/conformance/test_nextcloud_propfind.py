@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -233,6 +233,24 @@ class TestNames:
         for method in ("PUT", "MKCOL"):
             reply = cloud.request(method, "é" * 126, content=b"")
             assert (reply.status_code, exception_of(reply)) == (400, INVALID)
+
+    def test_a_path_of_4000_bytes_is_counted_from_above_the_account(self, cloud: Dav) -> None:
+        """And a new file is written under a longer name first."""
+        account, _, folder = unquote(cloud.folder_url).partition("/dav/files/")[2].partition("/")
+        left = 3800 - len("/" + folder.rstrip("/"))
+        path = ""
+        while left:
+            name = "d" * (min(left, 200 if left >= 400 or left <= 200 else left - 200) - 1)
+            path, left = f"{path}{name}/", left - len(name) - 1
+            cloud.mkcol(path)
+        longest = 4000 - len(f"/{account}/files") - 3801
+        cloud.put(path + "f" * 99, b"1")  # 3900 from the account on
+        cloud.mkcol(path + "d" * longest)
+        reply = cloud.request("PUT", path + "f" * longest, content=b"1")
+        assert (reply.status_code, exception_of(reply)) == (400, INVALID)
+        reply = cloud.request("MKCOL", path + "d" * (longest + 1))
+        assert (reply.status_code, exception_of(reply)) == (400, INVALID)
+        cloud.request("DELETE", path + "d" * longest)  # what is above can then go to the trash
 
     def test_slashes_and_dots_in_paths_collapse(self, cloud: Dav) -> None:
         cloud.mkcol("d")

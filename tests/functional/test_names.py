@@ -65,7 +65,7 @@ def write(driver: VfsDriver, name: str, content: bytes) -> None:
 
 ORDINARY = [
     " a b ", "a.", "100%", "#", "?", "&", "a+b", ";", ":", "<>", '"', "'", "~a", "=", "@", ",", "$", "!", "(1)", "[1]",
-    "{1}", "^", "|", "`", "\x7f", "😀", "...", ".hidden", "CON", "aux.txt", "Thumbs.db",
+    "a*b", "{1}", "^", "|", "`", "\x7f", "😀", "...", ".hidden", "CON", "aux.txt", "Thumbs.db",
     "x.PART", "x.filepart", ".user.ini",
 ]  # fmt: skip
 
@@ -180,6 +180,30 @@ def test_a_new_file_is_not_renamed_to_a_name_that_it_cannot_be_made_under(driver
     write(driver, "new", b"")
     with refused(errno.ENAMETOOLONG):
         driver.rename("new", "n" * 228)
+
+
+def test_paths_that_the_server_does_not_take_are_refused(
+    driver: VfsDriver, stage: VfsStage, top: str
+) -> None:
+    """And so is what could be made there, but never be removed: in the trash it has a longer one."""
+    folder, left = "", 3800 - len(top)
+    while left > 100:
+        folder, left = f"{folder}{'d' * 100}/", left - 101
+        driver.mkdir(folder.rstrip("/"))
+    longest = 3900 - len(f"{top}/{folder}")
+    write(driver, "file", b"longest")
+    for make in (
+        lambda path: write(driver, path, b""),
+        driver.mkdir,
+        lambda path: driver.rename("file", path),
+    ):
+        with refused(errno.ENAMETOOLONG):
+            make(folder + "x" * (longest + 1))
+    driver.rename("file", folder + "x" * longest)
+    write(driver, folder + "y" * longest, b"longest")
+    driver.mkdir(folder + "z" * longest)
+    write(driver, f"{folder}.~lock.{'l' * longest}#", b"stays here")
+    assert not stage.send()
 
 
 @pytest.mark.parametrize("name", ["\ufffe", "a\uffffb"])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.vfs.records import Space
+from cloudfs.vfs.room import Room
 from tests.functional.drivers import read, write
 from tests.functional.stages import USER, MountStage, VfsStage
 from tests.servers import StandIn
@@ -62,10 +64,10 @@ def test_what_is_sure_not_to_fit_is_refused_at_once(tmp_path: Path) -> None:
                 here.truncate("new", 500_000)
             new.write(0, b"over what is there")
             new.close()
-            old = here.open("old", os.O_WRONLY)
-            old.write(600_000, bytes(400_000))  # what it has on the server counts already
+            old = here.open("old", os.O_RDWR)
+            old.write(599_999, b"x")  # it has that much already: kept here, at least
             with raises(errno.EDQUOT):
-                old.write(1_000_000, b"x")
+                old.write(600_000, b"x")  # all of it anew, says a Nextcloud
             old.close()
             write(here, "shared/other", bytes(500_000))  # on its owner's account
             account.set_quota(None)
@@ -133,6 +135,38 @@ def test_what_went_up_of_an_open_file_is_not_asked_for_twice(tmp_path: Path) -> 
             account.set_quota(None)
         finally:
             stage.close()
+
+
+@pytest.mark.shared_engine
+@pytest.mark.parametrize("held", [500_000, 600_000])
+def test_a_larger_version_needs_room_for_all_of_it(tmp_path: Path, held: int) -> None:
+    """Nextcloud compares the whole new size with what is free, whatever it replaces (protocol.md §6)."""
+    with StandIn() as server:
+        account = server.account(USER)
+        account.set_quota(1_000_000)
+        account.write("/old", bytes(held))
+        stage = VfsStage(tmp_path / "engine", server)
+        try:
+            here = stage.root()
+            free = 1_000_000 - held
+            stage.wait(lambda: stage.engine.filesystem.space().free == free)
+            with raises(errno.EDQUOT):
+                here.truncate("old", max(free, held) + 1)
+            here.truncate("old", free)
+            stage.sync()
+            assert account.read("/old") == bytes(free)
+            account.set_quota(None)
+        finally:
+            stage.close()
+
+
+def test_elsewhere_a_version_needs_room_for_what_it_is_larger_by() -> None:
+    """Servers that are no Nextcloud tell nothing else."""
+    room = Room(held_bytes=600_000, counts=True)
+    assert not room.lacks(1_000_000, Space(total=1_000_000, free=400_000))
+    assert room.lacks(1_000_001, Space(total=1_000_000, free=400_000)) == 1
+    assert room.lacks(600_001, Space(total=1_000_000, free=400_000, whole=True)) == 200_001
+    assert not room.lacks(600_000, Space(total=1_000_000, free=400_000, whole=True))
 
 
 @pytest.mark.shared_engine

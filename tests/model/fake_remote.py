@@ -424,7 +424,7 @@ class FakeRemote:
         wanted = set(ids)
 
         def search() -> list[RemoteEntry]:
-            found = [it for it in self.account.walk() if it.file_id in wanted]
+            found = [it for it in self.account.walk() if it.file_id in wanted and it.path != ROOT_PATH]
             return [
                 msgspec.structs.replace(it, version=msgspec.structs.replace(it.version, checksum=None))
                 for it in found

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -75,8 +76,35 @@ def site(login: Login) -> Site:
 
 @pytest.fixture
 async def remote(login: Login, site: Site) -> AsyncIterator[WebdavRemote]:
-    remote = WebdavRemote(site, login.password)
+    async with tidied(WebdavRemote(site, login.password)) as remote:
+        yield remote
+
+
+class _Begun:
+    """The uploads in pieces that have not come to their end."""
+
+    def __init__(self) -> None:
+        self.folders: set[str] = set()
+
+    def began(self, folder: str, name: str) -> None:
+        del name
+        self.folders.add(folder)
+
+    def ended(self, folder: str) -> None:
+        self.folders.discard(folder)
+
+    def left(self, folder: str) -> None:
+        """It may go on."""
+
+
+@asynccontextmanager
+async def tidied(remote: WebdavRemote) -> AsyncIterator[WebdavRemote]:
+    """Leave no pieces behind, as the engine does: a real server keeps them for a day."""
+    begun = _Begun()
+    remote.note_pieces(begun)
     yield remote
+    for folder in begun.folders:
+        await remote.drop_pieces(folder)
     await remote.aclose()
 
 

@@ -27,7 +27,7 @@ from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Condition
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemotePath, RemoteVersion, Stored
-from tests.remote.conftest import Login, body_of, store
+from tests.remote.conftest import Login, body_of, store, tidied
 from tests.servers import Account, Answer, CutUpload, Drop, LoseReply, Record, StandIn
 
 MIB = 1024 * 1024
@@ -80,16 +80,14 @@ async def test_the_version_replaced_is_the_one_that_was_meant(remote: WebdavRemo
 
 
 async def test_a_new_file_in_pieces(login: Login, site: Site, top: RemotePath) -> None:
-    remote = WebdavRemote(site, login.password, limits=Limits(whole_bytes=MIB, piece_bytes=PIECE))
-    try:
+    limits = Limits(whole_bytes=MIB, piece_bytes=PIECE)
+    async with tidied(WebdavRemote(site, login.password, limits=limits)) as remote:
         stored = await send(remote, join(top, "f"), Condition(absent=True))
         entry = await remote.stat(join(top, "f"))
         assert (entry.version.etag, entry.file_id) == (stored.etag, stored.file_id)
         assert await remote.get_range(join(top, "f"), 0, len(NEW), entry.version) == NEW
         with pytest.raises(AlreadyExists):
             await send(remote, join(top, "f"), Condition(absent=True))
-    finally:
-        await remote.aclose()
 
 
 # What goes wrong.

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs.errors import NotAuthenticated, RemoteError, Unreachable, Unsupported
+from cloudfs.errors import NotAuthenticated, RemoteError, ServerFault, Unreachable, Unsupported
 from cloudfs.remote import push
 from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
@@ -132,9 +132,9 @@ async def test_changes_are_told_by_their_ids(server: StandIn) -> None:
         server.push.tell(USER, "notify_activity")
         server.push.tell(USER, "notify_file")
         heard = await listener.hears(2)
-        node = server.site.users.get(USER).tree.lookup(("file",))  # type: ignore[union-attr]  # it is there
-        assert node is not None
-        assert heard == [Pushed((str(node.file_id),)), Pushed(None)]
+        root = server.site.users.get(USER).tree.root  # type: ignore[union-attr]  # it is there
+        (node,) = root.members()
+        assert heard == [Pushed((str(node.file_id), str(root.file_id))), Pushed(None)]
 
     await listening(server, story)
 
@@ -205,6 +205,15 @@ async def test_a_refused_login_is_told_apart_and_tried_once(server: StandIn) -> 
     assert isinstance(listener.error, NotAuthenticated)
     assert server.push.refused == 1
     assert not listener.connected.is_set()
+
+
+async def test_a_push_server_that_cannot_ask_about_a_login_has_not_refused_it(server: StandIn) -> None:
+    """While its Nextcloud is in maintenance, say. A refused login is left alone for an hour."""
+    server.faults.add(Answer(404), method="POST")
+    server.push.cut_off = True
+    listener = Listener(server)
+    await listener.run()
+    assert isinstance(listener.error, ServerFault)
 
 
 async def test_a_connection_that_breaks_ends_it(server: StandIn) -> None:

@@ -72,6 +72,76 @@ def test_changes_of_many_files_are_one_question(tmp_path: Path) -> None:
     told(tmp_path, story)
 
 
+def test_what_the_folder_is_told_for_too_is_listed_once(tmp_path: Path) -> None:
+    """A Nextcloud tells of the folder with everything that changes in it; the one above has nothing new."""
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.tell("/a/b/new", "/a/b")
+        await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+        assert world.remote.methods() == ["identify /", "list_folder /a/b"]
+        world.remote.tell("/a/b")
+        await trio.sleep(SOON_S)
+        assert world.remote.methods()[2:] == ["identify /"], "it is as we know it"
+
+    told(tmp_path, story)
+
+
+def test_a_removal_is_told_by_the_folders_alone(tmp_path: Path) -> None:
+    """That is how a Nextcloud tells of it: of the folder, and of the root (the trash has changed)."""
+
+    async def story(world: World) -> None:
+        root = world.engine.store.nodes.get(ROOT)
+        assert root is not None
+        assert root.s_file_id is not None
+        world.remote.other.delete("/a/b/file")
+        world.remote.tell("/a/b", ids=(root.s_file_id,))
+        await trio.sleep(SOON_S)
+        assert "/a/b/file" not in shown(world)
+        assert world.remote.methods() == ["identify /", *(f"list_folder {it}" for it in ("/a/b", "/", "/a"))]
+        world.remote.other.delete("/x")
+        world.remote.tell(ids=(root.s_file_id,))
+        await trio.sleep(SOON_S)
+        assert "/x" not in shown(world)
+        assert world.remote.methods()[4:] == ["identify /", "list_folder /"]
+
+    told(tmp_path, story)
+
+
+def test_folders_in_which_we_are_at_work_are_listed_when_we_rest(tmp_path: Path) -> None:
+    """Or after ten seconds. That they changed is mostly our own doing, but nothing else tells what others remove."""
+
+    async def story(world: World) -> None:
+        for number in range(50):
+            await world.save(f"a/b/mine-{number}", b"mine")
+            await world.drain()
+            world.remote.tell(f"/a/b/mine-{number}", "/a/b")
+            await trio.sleep(0.5)
+        assert world.remote.methods().count("list_folder /a/b") <= 3
+        world.remote.log.clear()
+        world.remote.other.delete("/a/b/file")
+        world.remote.tell("/a/b")
+        await trio.sleep(4)
+        assert "/a/b/file" not in shown(world)
+        assert world.remote.methods().count("list_folder /a/b") == 1
+
+    told(tmp_path, story)
+
+
+def test_what_others_remove_where_we_never_rest_is_seen(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.delete("/a/b/file")
+        for number in range(30):
+            await world.save(f"a/b/mine-{number}", b"mine")
+            await world.drain()
+            world.remote.tell(f"/a/b/mine-{number}", "/a/b")
+            await trio.sleep(0.5)
+        assert "/a/b/file" not in shown(world)
+
+    told(tmp_path, story)
+
+
 def test_a_removal_is_seen_where_the_file_was(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         file_id = world.remote.other.file_id("/a/b/file")
@@ -156,7 +226,7 @@ def test_an_id_that_nobody_knows_is_looked_for(tmp_path: Path) -> None:
     told(tmp_path, story)
 
 
-def test_our_own_changes_come_back_as_echoes_and_nothing_is_listed(tmp_path: Path) -> None:
+def test_our_own_changes_come_back_as_echoes(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.save("a/b/mine", b"mine")
         await world.save("a/b/file", b"changed here")
@@ -169,6 +239,10 @@ def test_our_own_changes_come_back_as_echoes_and_nothing_is_listed(tmp_path: Pat
         world.remote.tell("/a/b/mine", "/a/b/file", "/x/made", "/x/renamed", ids=(gone,))
         await trio.sleep(SOON_S)
         assert world.remote.methods() == ["identify /"]
+        await trio.sleep(60)
+        assert world.remote.methods()[1:] == ["list_folder /x/made"], (
+            "once: nothing tells its ETag when it is made"
+        )
 
     told(tmp_path, story)
 

@@ -7,11 +7,13 @@ host that does not exist, as behind a proxy whose name the server does not know.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import socket
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -27,11 +29,26 @@ from wsproto.utilities import ProtocolError
 
 from tests.servers.standin.messages import Request, Response
 from tests.servers.standin.tree import Node
-from tests.servers.standin.users import User, Users
+from tests.servers.standin.users import User
 
 PATH = "/push/ws"
 PRE_AUTH = "/apps/notify_push/pre_auth"
 _TURN_S = 0.01
+
+
+class Person(Protocol):
+    """Whose login it was."""
+
+    @property
+    def id(self) -> str:
+        """The user's id."""
+
+
+class Logins(Protocol):
+    """Who may come in."""
+
+    def by_login(self, login: str, password: str) -> Person | None:
+        """Whoever this login belongs to."""
 
 
 @dataclass(eq=False)
@@ -39,7 +56,7 @@ class Connection:
     """One client's. `words` is what it said so far."""
 
     socket: socket.socket
-    user: User | None = None
+    user: Person | None = None
     words: list[str] = field(default_factory=list)
     outgoing: deque[str] = field(default_factory=deque)
     pings: int = 0
@@ -53,7 +70,7 @@ class Connection:
 class PushServer:
     """All connections of one server."""
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: Logins) -> None:
         self._users = users
         self._mutex = threading.Lock()
         self.connections: list[Connection] = []
@@ -66,10 +83,12 @@ class PushServer:
         self.refused = 0
         """Logins with a wrong password."""
         self.opened = 0
-        self.tokens: dict[str, User] = {}
+        self.tokens: dict[str, Person] = {}
         """What `PreAuth` gave out, good for one login each."""
         self.forgetful = False
         """Knows no token."""
+        self.cut_off = False
+        """Cannot ask the Nextcloud who may come in."""
 
     @property
     def announced(self) -> dict[str, object]:
@@ -80,10 +99,18 @@ class PushServer:
         }
         return {"type": ["files", "activities", "notifications"], "endpoints": endpoints}
 
-    def changed(self, user: User, node: Node) -> None:
-        """A cache entry of an account has changed."""
-        if not self.mute:
-            self.tell(user.id, f"notify_file_id [{node.file_id}]", "notify_file")
+    def changed(self, user: User, node: Node | None, parent: Node) -> None:
+        """An entry of an account has changed, or something was taken out of a folder.
+
+        SOURCE: Nextcloud 29.0.1 with notify_push 1.4.0, measured for each method: what is changed is told of, and the
+        folder it is in, for its size and time; what is removed is not, since it moves to the trash, which is outside;
+        for that the account's root is.
+        """
+        if self.mute:
+            return
+        told = [parent, user.tree.root] if node is None else [node, parent]
+        ids = list(dict.fromkeys(it.file_id for it in told))
+        self.tell(user.id, f"notify_file_id {json.dumps(ids, separators=(',', ':'))}", "notify_file")
 
     def tell(self, user_id: str, message: str, otherwise: str | None = None) -> None:
         """Send a message to an account's clients; `otherwise` to those that do not want to hear ids."""
@@ -167,10 +194,17 @@ class PushServer:
             return
         name, word = connection.words
         token = self.tokens.pop(word, None) if not name and not self.forgetful else None
-        connection.user = token or self._users.by_login(name, word)
+        connection.user = token or (None if self.cut_off else self._users.by_login(name, word))
         if connection.user is None:
             self.refused += 1
-        connection.outgoing.append("authenticated" if connection.user else "err: Invalid credentials")
+        connection.outgoing.append("authenticated" if connection.user else f"err: {self._why()}")
+
+    def _why(self) -> str:
+        """SOURCE: src/error.rs of notify_push 1.4.0, by reading."""
+        unasked = (
+            "Error while sending authentication request to nextcloud: Server error: 503 Service Unavailable"
+        )
+        return unasked if self.cut_off else "Invalid credentials"
 
 
 class PreAuth:
@@ -184,8 +218,12 @@ class PreAuth:
     def handle(self, request: Request) -> Response:
         """The token is all there is in the reply. SOURCE: nextcloud/notify_push, PreAuthController."""
         request.body.drain()
+        return self.token_for(request.account)
+
+    def token_for(self, person: Person) -> Response:
+        """Give out another one."""
         token = secrets.token_hex(16)
-        self._push.tokens[token] = request.account
+        self._push.tokens[token] = person
         body = token.encode()
         return Response(200, [("Content-Type", "text/plain")], body, len(body))
 

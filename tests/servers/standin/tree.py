@@ -147,8 +147,9 @@ class Tree:
     def __init__(self, owner: str, counters: Counters) -> None:
         self.owner = owner
         self.lock = threading.RLock()
-        self.on_change: Callable[[Node], None] = lambda _: None
-        """Hears of every entry that is made, changed, moved or removed, not of the folders above it."""
+        self.on_change: Callable[[Node | None, Node], None] = lambda _node, _parent: None
+        """Hears of every entry that is made, changed or moved, and of the folder that it is in; of what is taken out
+        (before a move, too) of the folder alone."""
         self._counters = counters
         self.root = self._node("", None, folder=True)
         self.trash: dict[str, Removed] = {}
@@ -186,7 +187,7 @@ class Tree:
         node.upload_time, node.checksum, node.broken_at = upload_time, None, None
         self._stamp(node, self.now() if mtime is None else mtime)
         self.propagate(node.parent, size_delta=grown, mtime=node.mtime)
-        self.on_change(node)
+        self.on_change(node, node.parent or node)
 
     def leave_truncated(self, node: Node, blob: Blob) -> None:
         """What a broken in-place overwrite leaves: short content behind an unchanged listing (protocol.md §6)."""
@@ -210,7 +211,7 @@ class Tree:
         """Set the mtime: new ETags up to the root; ancestors' times never go back (§3.1)."""
         self._stamp(node, mtime)
         self.propagate(node.parent, mtime=mtime)
-        self.on_change(node)
+        self.on_change(node, node.parent or node)
 
     def _stamp(self, node: Node, mtime: int) -> None:
         # SOURCE: measured on 29.0.1: as long as the mtime second stays, so does the ETag, whatever the size. Only
@@ -233,7 +234,7 @@ class Tree:
         del parent.children[node.name]
         parent.mtime = self.now()
         self.propagate(parent, size_delta=-node.size_bytes, mtime=self.now())
-        self.on_change(node)
+        self.on_change(None, parent)
 
     def move(self, node: Node, parent: Node, name: str) -> None:
         """Rename: ids, ETags, times and checksums stay, both parents' chains change (§3.3)."""
@@ -267,7 +268,7 @@ class Tree:
         parent.children[node.name] = node
         parent.mtime = self.now()
         self.propagate(parent, size_delta=node.size_bytes, mtime=self.now())
-        self.on_change(node)
+        self.on_change(node, parent)
         return node
 
     def _node(self, name: str, parent: Node | None, *, folder: bool) -> Node:

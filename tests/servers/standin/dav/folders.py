@@ -29,7 +29,7 @@ def mkcol(site: Site, request: Request, location: Location) -> Response:
             raise DavError(405, "The resource you tried to create already exists", headers={"Allow": allow})
         if "K" not in parent.effective_permissions():
             raise DavError(403)
-        check_new(location.path)
+        check_new(location.user.id, location.path)
         failed = refused(changes)
         if failed:
             return report(request, location.href(), changes, failed)

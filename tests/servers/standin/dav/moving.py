@@ -98,4 +98,4 @@ def _check_may_arrive(destination: Location, target: Node | None) -> None:
         raise not_located(destination.path[:-1])
     if "C" not in parent.effective_permissions():
         raise DavError(403)
-    check_new(destination.path)
+    check_new(destination.user.id, destination.path)

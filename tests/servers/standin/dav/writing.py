@@ -11,7 +11,13 @@ from tests.servers.standin.dav.properties import quoted_etag
 from tests.servers.standin.dav.times import whole_seconds
 from tests.servers.standin.errors import DavError
 from tests.servers.standin.messages import BodyCutError, Headers, Request, Response, empty
-from tests.servers.standin.names import LONGEST_NEW_FILE_BYTES, check_new, is_part
+from tests.servers.standin.names import (
+    LONGEST_NEW_FILE_BYTES,
+    TEMPORARY_ENDING_BYTES,
+    check_new,
+    check_path_length,
+    is_part,
+)
 from tests.servers.standin.site import Site
 from tests.servers.standin.tree import Node
 
@@ -44,6 +50,8 @@ def put(site: Site, request: Request, location: Location, spooled: Blob | None) 
                 "Error while copying file to target location (copied: -1 bytes, expected filesize: 1 byte)",
                 exception="Sabre\\DAV\\Exception",
             )
+        if location.node() is None:
+            check_path_length(location.user.id, location.path, TEMPORARY_ENDING_BYTES)
     site.check_quota(location.user, location.path, _announced_bytes(request, spooled))
     with location.user.locks.exclusive(location.path):
         blob = spooled if spooled is not None else _receive(site, request, location)
@@ -82,7 +90,7 @@ def check_creatable(location: Location) -> None:
         raise DavError(404, f"Node with name '{folder.name}' could not be found")
     if "C" not in folder.effective_permissions():
         raise DavError(403)
-    check_new(location.path)
+    check_new(location.user.id, location.path)
 
 
 def store(location: Location, blob: Blob, *, upload_time: int) -> tuple[bool, Node]:

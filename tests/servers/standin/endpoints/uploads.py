@@ -151,7 +151,7 @@ class Uploads:
         if parent is not None and "C" not in parent.effective_permissions():
             raise DavError(403)  # also where the file is there: to Nextcloud what is put together is created
         if target is None:
-            check_new(location.path)
+            check_new(location.user.id, location.path)
         elif "W" not in target.effective_permissions():
             raise DavError(403)
         self._site.check_quota(user, location.path, upload.size_bytes())
