@@ -240,7 +240,7 @@ async def _compose(
         ttl_s=config.listing_ttl_s,
         told_fingerprint=setback.seen,
     )
-    watcher, pusher = watching(config, store, remote, connectivity, lister, echoes, told)
+    watcher, pusher = watching(config, store, remote, connectivity, lister, touches, echoes, told)
     lister.ahead = Trees(store, remote, touches, lister, nursery)
 
     def changed(ino: Ino) -> None:

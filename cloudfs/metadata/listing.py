@@ -211,11 +211,14 @@ class Lister:
         age_s = time.time() - (node.listed_at or 0)
         return math.inf if self._all_old or age_s < 0 else age_s
 
-    def wants(self, node: Node, asked_at: float) -> bool:
-        """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news."""
+    def wants(self, node: Node, asked_at: float, *, stale: bool = False) -> bool:
+        """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news.
+
+        `stale`: something new is known to be among them, however lately it was listed.
+        """
         if node.listed_at is None:
             return True
-        return self._asked_at.get(node.ino, -math.inf) < asked_at and self._is_old(node)
+        return self._asked_at.get(node.ino, -math.inf) < asked_at and (stale or self._is_old(node))
 
     async def take_over(
         self,
