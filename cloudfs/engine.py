@@ -245,7 +245,6 @@ async def _compose(
 
     def changed(ino: Ino) -> None:
         inbox.notify(ino)
-        files.hardening.moved(ino)
         hydrator.wake()
 
     tree = Tree(
@@ -258,6 +257,7 @@ async def _compose(
         discard=files.disposal.discard,
         spreading=Spreading(store, changed, inbox.ring),
     )
+    tree.moved = files.hardening.moved
     hydrator = hydrator_of(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = hands_of(store, remote, lister, contents, residents, takeover, tree, sink)

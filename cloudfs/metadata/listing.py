@@ -143,8 +143,16 @@ class Lister:
         await self._list_first(ino)
 
     def _is_watched(self, ino: Ino) -> bool:
-        """Tell whether nothing can have changed in a folder that will not be found out without asking for it."""
-        return self.watch.covers() and self._store.nodes.is_seen_whole(ino)
+        """Tell whether nothing can have changed in a folder that will not be found out without asking for it.
+
+        Of one that was made here everything is known but what others have put there since, as every look finds out:
+        while files go up into it, none may ever see it as a whole.
+        """
+        return self.watch.covers() and (self._store.nodes.is_seen_whole(ino) or self.is_ours_alone(ino))
+
+    def is_ours_alone(self, ino: Ino) -> bool:
+        """Tell whether a folder was made here not long ago, and nobody else was seen to use it."""
+        return self.sole_use is not None and self.sole_use.covers(ino)
 
     def _may_allow_otherwise(self, node: Node) -> bool:
         """Tell whether what may be done in a folder may be something else by now, with no ETag that would tell."""
@@ -406,7 +414,7 @@ class Lister:
 
         Not left out is what a step touches that has sent nothing yet: there it would be in the way.
         """
-        if self.sole_use is None or not self.sole_use.covers(ino):
+        if self.sole_use is None or not self.is_ours_alone(ino):
             return
         if any(name not in compared.synced and name not in in_doubt for name in compared.entries):
             self.sole_use.forget(ino)

@@ -40,6 +40,8 @@ _Folder = tuple[RemoteEntry, Sequence[RemoteEntry]]
 class _Lister(Protocol):
     def wants(self, node: Node, asked_at: float, *, stale: bool = False) -> bool: ...
 
+    def is_ours_alone(self, ino: Ino) -> bool: ...
+
     async def take_over(
         self,
         ino: Ino,
@@ -130,18 +132,44 @@ class Renewer:
     ) -> None:
         """Take over what is wanted. A folder comes before those in it, which are found by their names."""
         inos = {top[1]: top[0]}
+        shown = dict[RemotePath, RemoteEntry]()
         for folder in tree:
             ino = inos.pop(folder[0].path, None)
-            if ino is None:
-                continue
-            node = self._nodes.get(ino)
-            if ino in wanted and node is not None and self._lister.wants(node, asked_at, stale=True):
-                await self._lister.take_over(ino, folder[0].path, folder, touched, asked_at)
+            if ino is not None:
+                await self._take_over(ino, folder, wanted, touched, asked_at)
+                renewed.taken.add(ino)
+                inos |= folders_in(self._nodes, ino, folder[1], touched.get(ino, set()))
+                shown |= {entry.path: entry for entry in folder[1]}
+        for path, ino in inos.items():
+            if self._is_empty(ino, shown[path]):
+                await self._take_over(ino, (shown[path], ()), wanted, touched, asked_at)
+                renewed.taken.add(ino)
             else:
-                await trio.lowlevel.checkpoint()
-            renewed.taken.add(ino)
-            inos |= folders_in(self._nodes, ino, folder[1], touched.get(ino, set()))
-        renewed.bare.update(ino for ino in inos.values() if ino in wanted)
+                renewed.bare.update({ino}.intersection(wanted))
+
+    async def _take_over(
+        self,
+        ino: Ino,
+        folder: _Folder,
+        wanted: Collection[Ino],
+        touched: Mapping[Ino, set[str]],
+        asked_at: float,
+    ) -> None:
+        node = self._nodes.get(ino)
+        if ino in wanted and node is not None and self._lister.wants(node, asked_at, stale=True):
+            await self._lister.take_over(ino, folder[0].path, folder, touched, asked_at)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _is_empty(self, ino: Ino, entry: RemoteEntry) -> bool:
+        """Tell whether a folder that is shown without members has none: one of ours into which nothing has gone yet.
+
+        Nextcloud goes down by one level or to the end (protocol.md §2.3, §15.2), and this tree goes by two.
+        """
+        local = (
+            self._remote.features.nextcloud and not entry.mount_root and "M" not in (entry.permissions or "")
+        )
+        return local and self._lister.is_ours_alone(ino) and not self._nodes.synced_children(ino)
 
 
 def folders_in(
