@@ -22,14 +22,16 @@ from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.pinning import Defaults
 from cloudfs.metadata.quota import Quota
+from cloudfs.metadata.renewing import Renewer
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
 from cloudfs.metadata.takeover import Takeover
+from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
 from cloudfs.remote.protocol import Features, Piecemeal, Remote, Spelling
 from cloudfs.store.store import Store
 from cloudfs.sync.appending import FROM_BYTES
-from cloudfs.sync.bulk import BulkUploader, NewFolders
+from cloudfs.sync.bulk import BulkUploader
 from cloudfs.sync.committing import Committer
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.connectivity import Connectivity
@@ -45,6 +47,7 @@ from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.kept import KeptWalker
 from cloudfs.sync.leftovers import Leftovers
 from cloudfs.sync.moving import Mover
+from cloudfs.sync.newfolders import FolderLooks, NewFolders
 from cloudfs.sync.packing import Contents, Packer
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.pinned import PinKeeper
@@ -188,7 +191,7 @@ def hands_of(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,
         uploader,
-        BulkUploader(store, remote, packer, committer, doubts, new_folders),
+        BulkUploader(store, remote, packer, committer, doubts, FolderLooks(store.nodes, remote, new_folders)),
         mover,
         remover,
     )
@@ -226,11 +229,12 @@ def watching(
     remote: Remote,
     connectivity: Connectivity,
     lister: Lister,
+    touches: TouchLog,
     echoes: Echoes,
     told: Callable[[bool], None],
 ) -> tuple[Watcher, Pusher]:
     """Put together who finds out what others change."""
-    descent = Descent(store.nodes, remote, lister)
+    descent = Descent(store.nodes, remote, lister, Renewer(store, remote, touches, lister))
     watcher = Watcher(
         descent.run,
         Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s),

@@ -240,12 +240,11 @@ async def _compose(
         ttl_s=config.listing_ttl_s,
         told_fingerprint=setback.seen,
     )
-    watcher, pusher = watching(config, store, remote, connectivity, lister, echoes, told)
+    watcher, pusher = watching(config, store, remote, connectivity, lister, touches, echoes, told)
     lister.ahead = Trees(store, remote, touches, lister, nursery)
 
     def changed(ino: Ino) -> None:
         inbox.notify(ino)
-        files.hardening.moved(ino)
         hydrator.wake()
 
     tree = Tree(
@@ -258,6 +257,7 @@ async def _compose(
         discard=files.disposal.discard,
         spreading=Spreading(store, changed, inbox.ring),
     )
+    tree.moved = files.hardening.moved
     hydrator = hydrator_of(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = hands_of(store, remote, lister, contents, residents, takeover, tree, sink)

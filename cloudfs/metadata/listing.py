@@ -147,8 +147,16 @@ class Lister:
         await self._list_first(ino)
 
     def _is_watched(self, ino: Ino) -> bool:
-        """Tell whether nothing can have changed in a folder that will not be found out without asking for it."""
-        return self.watch.covers() and self._store.nodes.is_seen_whole(ino)
+        """Tell whether nothing can have changed in a folder that will not be found out without asking for it.
+
+        Of one that was made here everything is known but what others have put there since, as every look finds out:
+        while files go up into it, none may ever see it as a whole.
+        """
+        return self.watch.covers() and (self._store.nodes.is_seen_whole(ino) or self.is_ours_alone(ino))
+
+    def is_ours_alone(self, ino: Ino) -> bool:
+        """Tell whether a folder was made here not long ago, and nobody else was seen to use it."""
+        return self.sole_use is not None and self.sole_use.covers(ino)
 
     def _may_allow_otherwise(self, node: Node) -> bool:
         """Tell whether what may be done in a folder may be something else by now, with no ETag that would tell."""
@@ -219,11 +227,14 @@ class Lister:
         """Tell whether a folder was seen by a question that was asked after `then` (trio)."""
         return self._taken_from.get(ino, -math.inf) >= then
 
-    def wants(self, node: Node, asked_at: float) -> bool:
-        """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news."""
+    def wants(self, node: Node, asked_at: float, *, stale: bool = False) -> bool:
+        """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news.
+
+        `stale`: something new is known to be among them, however lately it was listed.
+        """
         if node.listed_at is None:
             return True
-        return self._asked_at.get(node.ino, -math.inf) < asked_at and self._is_old(node)
+        return self._asked_at.get(node.ino, -math.inf) < asked_at and (stale or self._is_old(node))
 
     async def take_over(
         self,
@@ -419,7 +430,7 @@ class Lister:
 
         Not left out is what a step touches that has sent nothing yet: there it would be in the way.
         """
-        if self.sole_use is None or not self.sole_use.covers(ino):
+        if self.sole_use is None or not self.is_ours_alone(ino):
             return
         if any(name not in compared.synced and name not in in_doubt for name in compared.entries):
             self.sole_use.forget(ino)

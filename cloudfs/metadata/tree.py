@@ -55,6 +55,8 @@ class Tree:
         self._changed = changed
         self._discard = discard
         self._displaced = displaced
+        self.moved: Callable[[Ino], None] = lambda _: None
+        """Told of each node that is shown elsewhere from now on, with all that is in it."""
         self.spreading = spreading
         """It marks what is in a folder that becomes one of this machine alone, or no longer is."""
 
@@ -261,6 +263,7 @@ class Tree:
         return self.node(source.ino), self.node(target.ino)
 
     def _place(self, node: Node, folder: Node, name: str, now: int) -> None:
+        self.moved(node.ino)
         local_only = stays_local(name, folder)
         self._nodes.update(node.ino, parent=folder.ino, name=name, ctime_ns=now, local_only=int(local_only))
         # While something is being marked, the members of one that has the right mark may not have it yet.

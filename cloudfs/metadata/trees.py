@@ -11,18 +11,19 @@ Whatever goes wrong with such a request concludes nothing: each folder is then l
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import trio
 
 from cloudfs.concurrency.times import Times
 from cloudfs.errors import RemoteError, Unavailable, Unreachable, Unsupported
+from cloudfs.metadata.renewing import folders_in
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
-from cloudfs.types import ROOT, Ino, Kind, RemoteEntry, RemotePath
+from cloudfs.types import ROOT, Ino, RemoteEntry, RemotePath
 
 __all__ = ["Trees"]
 
@@ -230,7 +231,7 @@ class Trees:
             if ino is None:
                 continue
             await self._take_over(request, ino, path, folder, touched)
-            inos |= self._below(ino, folder[1], touched.get(ino, set()))
+            inos |= folders_in(self._nodes, ino, folder[1], touched.get(ino, set()))
             request.serve(ino)
 
     def _next(
@@ -259,17 +260,6 @@ class Trees:
                 _log.debug("a folder of a tree could not be taken over: %s", error)
         else:
             await trio.lowlevel.checkpoint()
-
-    def _below(
-        self, folder: Ino, members: Sequence[RemoteEntry], touched: set[str]
-    ) -> Iterator[tuple[RemotePath, Ino]]:
-        """Find the nodes of a folder's folders: those that surely are what the tree shows under their names."""
-        for entry in members:
-            if entry.kind is not Kind.FOLDER or entry.name in touched:
-                continue
-            node = self._nodes.synced_child(folder, entry.name)
-            if node is not None and node.folder and node.s_file_id == entry.file_id:
-                yield entry.path, node.ino
 
 
 def _is_mounted(node: Node) -> bool:

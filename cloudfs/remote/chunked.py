@@ -17,7 +17,7 @@ What only grew at its end goes up as its tail: the server copies the file that i
     MKCOL  uploads/USER/ID
     COPY   files/USER/PATH            Destination: …/00001, If-Match, Overwrite: F
     PROPFIND files/USER/PATH          still the version that the tail belongs to?
-    PUT    uploads/USER/ID/00002 …
+    PUT    uploads/USER/ID/00002 …    meanwhile, if it is small
     PROPFIND uploads/USER/ID          every piece there, with its length, and nothing else?
     MOVE   uploads/USER/ID/.file      Destination, OC-Total-Length, If
 
@@ -30,8 +30,9 @@ SOURCE: apps/dav/lib/Upload/ChunkingV2Plugin.php and UploadFolder.php of nextclo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import trio
@@ -40,6 +41,7 @@ from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import (
     AlreadyExists,
     Changed,
+    CloudfsError,
     ContentRefused,
     Forbidden,
     NotFound,
@@ -72,6 +74,8 @@ _MOST_PIECES = 10_000
 _QUICK_S, _SLOW_S = 10.0, 40.0
 """A piece that took less makes the next one twice as long, one that took more half: little is lost with a connection,
 and few requests are made, each of which costs the server 50 ms (measured on 29.0.1). Limits count as well."""
+_SMALL_TAIL_BYTES = _MIB
+"""So much is sent while the server still copies the base: if it turns out that it does not, little was sent in vain."""
 _GIGABYTE = 1024**3
 _WHOLE = ".file"
 """All pieces as one file; listed among them."""
@@ -147,7 +151,11 @@ class _Upload:
     async def send_pieces(self) -> None:
         """Send one piece after the other, from where an earlier try stopped."""
         number, position = await self._begin()
-        if self._parcel.base_bytes:
+        if self._parcel.base_bytes and self._parcel.size - position <= _SMALL_TAIL_BYTES:
+            await _both(self._copy_base, partial(self._send_piece, number, position, self._parcel.size))
+            self._pieces[_name(number)] = self._parcel.size - position
+            position = self._parcel.size
+        elif self._parcel.base_bytes:
             await self._copy_base()
         while position < self._parcel.size:
             stop = min(position + self._piece_bytes, self._parcel.size)
@@ -352,6 +360,23 @@ class _Upload:
                 "the server names its version in a way that no condition takes", subject=self._parcel.path
             )
         return {"Overwrite": "T", "If": f'<{self._target_url}> (["{version.etag}"])'}
+
+
+async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Awaitable[None]]) -> None:
+    """Do two things at once, both to their ends. Raises the error of the first rather than that of the second."""
+    failed: dict[int, CloudfsError] = {}
+
+    async def follow(place: int, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except CloudfsError as error:
+            failed[place] = error
+
+    async with trio.open_nursery() as nursery:
+        for place, work in enumerate((first, second)):
+            nursery.start_soon(follow, place, work)
+    if failed:
+        raise failed[min(failed)]
 
 
 def _url_of(site: Site, folder: str) -> str:

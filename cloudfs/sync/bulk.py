@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack
 
 import trio
@@ -27,11 +27,12 @@ from cloudfs.store.records import Attempt
 from cloudfs.store.store import Store
 from cloudfs.sync.committing import Committer
 from cloudfs.sync.doubts import Doubts
+from cloudfs.sync.newfolders import FolderLooks
 from cloudfs.sync.packing import Package, Packer
 from cloudfs.sync.steps import Step, Upload
-from cloudfs.types import Ino, RemoteEntry, Stored
+from cloudfs.types import Ino, Stored
 
-__all__ = ["MOST_BYTES", "MOST_FILES", "BulkUploader", "NewFolders"]
+__all__ = ["MOST_BYTES", "MOST_FILES", "BulkUploader"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,49 +41,9 @@ MOST_FILES = 50
 MOST_BYTES = 2 * 1024 * 1024
 """Of one request: it is held in memory here, and by the server."""
 _SMALL_BYTES = 128 * 1024
-_CERTAIN_S = 2.0
-"""So long after a look nobody is taken to have found a new folder and put a file of the same name into it."""
-_WORTH_A_LOOK = 4
-"""Files for which a folder is looked at again, or those of one folder all together; fewer go by PUT."""
-_MOST_BELOW = 5000
-"""Objects in one look below a folder: 0.9 s of the server (protocol.md §4)."""
 _MOST_FAILURES = 3
 _SHUT_S = 600.0
 _MOST_REMEMBERED = 10_000
-
-
-class NewFolders:
-    """Folders made by this process on the server, and when they were last known to hold nothing of others.
-
-    A `metadata.listing.SoleUse`: also a listing for another reason may show somebody else's things.
-    """
-
-    def __init__(self) -> None:
-        self._known_at: dict[Ino, float] = {}
-
-    def made(self, ino: Ino) -> None:
-        """It was made just now."""
-        self._known_at.pop(ino, None)
-        self._known_at[ino] = trio.current_time()
-        if len(self._known_at) > _MOST_REMEMBERED:
-            del self._known_at[next(iter(self._known_at))]
-
-    def looked(self, ino: Ino) -> None:
-        """A look found nothing of others; it may be older than what had the folder forgotten meanwhile."""
-        if self.covers(ino):
-            self.made(ino)
-
-    def covers(self, ino: Ino) -> bool:
-        """Tell whether nobody else was seen to use it."""
-        return ino in self._known_at
-
-    def forget(self, ino: Ino) -> None:
-        """Somebody else has put something into it."""
-        self._known_at.pop(ino, None)
-
-    def age_s(self, ino: Ino) -> float:
-        """Return how long ago it was known to hold nothing of others; infinity: never."""
-        return trio.current_time() - self._known_at.get(ino, -math.inf)
 
 
 class BulkUploader:
@@ -95,7 +56,7 @@ class BulkUploader:
         packer: Packer,
         committer: Committer,
         doubts: Doubts,
-        new_folders: NewFolders,
+        looks: FolderLooks,
     ) -> None:
         self._store = store
         self._nodes = store.nodes
@@ -103,7 +64,8 @@ class BulkUploader:
         self._packer = packer
         self._committer = committer
         self._doubts = doubts
-        self._new_folders = new_folders
+        self._looks = looks
+        self._new_folders = looks.folders
         self._singly: set[Ino] = set()
         """Files that were in a request that failed, or were refused in one."""
         self._failures = 0
@@ -136,15 +98,18 @@ class BulkUploader:
         async with AsyncExitStack() as stack:
             packages = await self._pack(stack, steps, outcome)
             files = [await self._file(package) for package in packages]
-            await self._look(packages)
+            bare = await self._looks.look(Counter(package.parcel.place[0] for package in packages))
             # NO CHECKPOINT until the tries are noted: from then on nothing else is done about these files.
             chosen = [
                 (package, file)
                 for package, file in zip(packages, files, strict=True)
-                if self._stands(package)
+                if self._stands(package, bare)
             ]
             if chosen:
                 await self._send(*zip(*chosen, strict=True))
+            else:
+                # With one of them there the next look goes deeper, where the server lets it.
+                self._send_singly([it for it in packages if it.parcel.place[0] in bare][:1])
             outcome |= {it.parcel.node.ino: None for it in packages if it.delivered is not None}
         return outcome
 
@@ -165,65 +130,15 @@ class BulkUploader:
         content = b"".join([chunk async for chunk in self._packer.chunks(package)])
         return NewFile(package.parcel.path, content, package.parcel.mtime_s)
 
-    async def _look(self, packages: Sequence[Package]) -> None:
-        """Look again into folders that were not looked at for a while, and forget those that others use too."""
-        waiting = Counter(package.parcel.place[0] for package in packages)
-        few: defaultdict[Ino, list[Ino]] = defaultdict(list)
-        for folder, files in waiting.items():
-            if self._new_folders.age_s(folder) < _CERTAIN_S:
-                continue
-            if files >= _WORTH_A_LOOK:
-                await self._look_into(folder)
-            elif (node := self._nodes.get(folder)) is not None and node.s_parent is not None:
-                few[node.s_parent].append(folder)
-        for parent, folders in few.items():
-            # Of a folder that is ours, too: what others have beside these would come along.
-            enough = sum(waiting[folder] for folder in folders) >= _WORTH_A_LOOK
-            if enough and self._new_folders.covers(parent) and self._remote.features.depth_infinity:
-                await self._look_below(parent, folders)
+    def _stands(self, package: Package, bare: Collection[Ino]) -> bool:
+        """Tell whether a package is still to be sent, and to a place where nobody else is; else it goes by PUT.
 
-    async def _look_into(self, folder: Ino) -> None:
-        path = self._nodes.synced_path(folder)
-        if path is None:
-            return
-        on_their_way = self._nodes.names_in_doubt(folder)
-        try:
-            _, members = await self._remote.list_folder(path)
-        except RemoteError:
-            self._new_folders.forget(folder)
-        else:
-            self._looked(folder, members, on_their_way)
-
-    async def _look_below(self, parent: Ino, folders: Sequence[Ino]) -> None:
-        """Look into many folders in one request. What it does not show is not known to hold only ours."""
-        path = self._nodes.synced_path(parent)
-        if path is None:
-            return
-        on_their_way = {folder: self._nodes.names_in_doubt(folder) for folder in folders}
-        try:
-            seen = await self._remote.list_tree(path, most=_MOST_BELOW)
-        except RemoteError:
-            return
-        members_at = {entry.path: members for entry, members in seen}
-        for folder in folders:
-            place = self._nodes.synced_path(folder)
-            if place is not None and (members := members_at.get(place)) is not None:
-                self._looked(folder, members, on_their_way[folder])
-
-    def _looked(self, folder: Ino, members: Sequence[RemoteEntry], on_their_way: set[str]) -> None:
-        # Also what another request of ours is just bringing there.
-        ours = {node.s_name for node in self._nodes.synced_children(folder)} | on_their_way
-        if all(member.name in ours for member in members):
-            self._new_folders.looked(folder)
-        else:
-            self._new_folders.forget(folder)
-
-    def _stands(self, package: Package) -> bool:
-        """Tell whether a package is still to be sent, and to a place where nobody else is; else it goes by PUT."""
+        That of a `bare` folder waits for the next look.
+        """
         parcel = package.parcel
         node = self._nodes.get(parcel.node.ino)
-        certain = self._new_folders.age_s(parcel.place[0]) < _CERTAIN_S
-        if not certain:
+        certain = self._new_folders.is_certain(parcel.place[0])
+        if not certain and parcel.place[0] not in bare:
             self._send_singly([package])
         free = self._nodes.synced_child(*parcel.place) is None
         return certain and free and node is not None and (node.parent, node.name) == parcel.place

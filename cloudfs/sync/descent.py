@@ -19,6 +19,7 @@ import trio
 
 from cloudfs.errors import RemoteError, Unsupported
 from cloudfs.metadata.listing import Lister
+from cloudfs.metadata.renewing import FEW, Renewer
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.nodes import Nodes
@@ -29,19 +30,18 @@ __all__ = ["Descent"]
 
 _log = logging.getLogger(__name__)
 
-_FEW = 10
-"""So many folders are listed one after the other: what moved from one to another is then recognised (`Lister`)."""
 _AT_ONCE = 2
-"""Of more, listings under way together: programs' own requests share the lane with them."""
+"""Of many folders that are listed one by one, listings under way together: programs' own requests share the lane."""
 
 
 class Descent:
     """One account's. `run` is never called twice at once."""
 
-    def __init__(self, nodes: Nodes, remote: Remote, lister: Lister) -> None:
+    def __init__(self, nodes: Nodes, remote: Remote, lister: Lister, renewer: Renewer) -> None:
         self._nodes = nodes
         self._remote = remote
         self._lister = lister
+        self._renewer = renewer
         self._root_etag = ""
 
     async def run(self) -> bool:
@@ -69,21 +69,41 @@ class Descent:
         return self._lister.is_under_way(folder)
 
     async def list_stale(self) -> None:
-        """List the folders in which something is known to be new, until no others turn up. Raises as `run`."""
+        """List the folders in which something is known to be new, until no others turn up. Raises as `run`.
+
+        Those that we have made ourselves meanwhile are left for the next look: it might never come to an end.
+        """
         asked: set[Ino] = set()
-        while folders := set(self._nodes.stale_folders()) - asked:
+        while folders := self._stale(asked):
             asked |= folders
             await self._list_all(folders)
+
+    def _stale(self, asked: Collection[Ino]) -> set[Ino]:
+        folders = set(self._nodes.stale_folders()).difference(asked)
+        if not asked:
+            return folders
+        nodes = {ino: self._nodes.get(ino) for ino in folders}
+        return {ino for ino, node in nodes.items() if node is not None and node.s_etag}
 
     async def _list_all(self, folders: Collection[Ino]) -> None:
         outages = list[RemoteError]()
         began_at = trio.current_time()
-        waiting = iter(sorted(folders))
+        renewed = await self._renewer.renew(folders)
+        left = [ino for ino in sorted(folders) if ino not in renewed.taken | renewed.bare]
+        left += sorted(renewed.bare)[: self._patience()]
+        waiting = iter(left)
         async with trio.open_nursery() as nursery:
-            for _ in range(1 if len(folders) <= _FEW else _AT_ONCE):
+            for _ in range(1 if len(left) <= FEW else _AT_ONCE):
                 nursery.start_soon(self._work, waiting, began_at, outages)
         if outages:
             raise outages[0]
+
+    def _patience(self) -> int | None:
+        """Return how many folders are asked for that seem to be empty: all, unless files of ours may be to come.
+
+        The next look at their tree then shows something further down, and by that how far the server goes.
+        """
+        return FEW if self._nodes.dirty_after(Ino(0), 1) else None
 
     async def _work(self, waiting: Iterator[Ino], began_at: float, outages: list[RemoteError]) -> None:
         for ino in waiting:

@@ -1,24 +1,24 @@
 """Removes on the server what the mount shows no more, and nothing else.
 
 A file is deleted under the condition that it is the version we know. WebDAV has no such condition for folders,
-so a folder is looked through right before its one DELETE; what is unknown or changed in it is kept. Where folders'
-ETags tell of changes below them, the look counts only if nothing changed while it took.
+so a folder is looked through right before its one DELETE, by one request where the server can; what is unknown or
+changed in it is kept. Where that takes longer, and folders' ETags tell of changes below them, the look counts only if
+nothing changed meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import trio
 
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.files import Files
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import Changed, Locked, NotFound, Unsupported
+from cloudfs.errors import Changed, Locked, NotFound, RemoteError, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.residents import Residents
 from cloudfs.remote.protocol import Remote
@@ -38,13 +38,45 @@ _BATCH = 100
 """Nodes between two checkpoints: 10 ms on the loop."""
 
 
-class _Seen(NamedTuple):
-    """A folder that was looked through."""
+_MOST_AT_ONCE = 5000
+"""Objects in one look, 0.9 s of the server (protocol.md §4); what has more is looked through folder by folder."""
+_ONE_MOMENT = 1000
+"""Objects that one answer tells of in 0.1 s: as long as one folder of so many takes."""
 
-    entry: RemoteEntry
-    """From before the folders in it were."""
-    below: bool
-    """There are folders in it."""
+
+class _Sight:
+    """What the server has in a folder: all in one answer, as far as that goes, else folder by folder."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._seen: dict[RemotePath, tuple[RemoteEntry, Sequence[RemoteEntry]]] = {}
+        self._looks = 0
+
+    async def take(self, path: RemotePath, known: int) -> None:
+        """Ask for everything below a folder, in which so many objects are known. Raises NotFound."""
+        self._looks += 1
+        try:
+            tree = await self._remote.list_tree(path, most=2 * known)
+        except NotFound:
+            raise
+        except RemoteError as error:
+            _log.debug("%s is looked through folder by folder: %s", path, error)
+            return
+        seen = {own.path: (own, members) for own, members in tree}
+        if path in seen:  # or its ETag would be of after the looks at what is in it
+            self._seen = seen
+            self._looks += sum(len(members) for _, members in tree) > _ONE_MOMENT
+
+    async def folder(self, path: RemotePath) -> tuple[RemoteEntry, Sequence[RemoteEntry]]:
+        """Return a folder and its members. Raises RemoteError."""
+        if path not in self._seen:
+            self._looks += 1
+            self._seen[path] = await self._remote.list_folder(path)
+        return self._seen[path]
+
+    def etag_to_compare(self, path: RemotePath) -> str | None:
+        """Return the ETag of before all looks; None where all was seen at one moment."""
+        return None if self._looks <= 1 else self._seen[path][0].version.etag
 
 
 class Remover:
@@ -151,12 +183,20 @@ class Remover:
 
     async def _remove_folder(self, node: Node, path: RemotePath) -> None:
         """Delete a folder in one request, but only if nothing in it is unknown or changed."""
+        sight = _Sight(self._remote)
         try:
-            as_known = await self._is_as_known(node, path)
+            known = self._nodes.count_synced_from(node.ino, _MOST_AT_ONCE + 1)
+            if (
+                known <= _MOST_AT_ONCE
+                and self._remote.features.depth_infinity
+                and await self._has_folders(node)
+            ):
+                await sight.take(path, known)
+            as_known = await self._is_as_known(node, path, sight)
         except Unsupported as error:
             raise Changed("it is a file on the server by now", subject=path) from error
-        if as_known is not None:
-            await self._require_unchanged(as_known)
+        if as_known:
+            await self._require_unchanged(path, sight)
             await self._require_kept(node, path)
             await self._delete(node, path)
             return
@@ -165,12 +205,21 @@ class Remover:
                 await self._remove_if_unchanged(member)
         raise Changed("it holds files that were not known here", subject=path)
 
-    async def _require_unchanged(self, seen: _Seen) -> None:
-        """Raise Locked when anything changed in a folder while those in it were looked through, if its ETag tells."""
-        if not self._remote.features.deep_etags or not seen.below:
-            return  # one look, just now
-        if (await self._remote.stat(seen.entry.path)).version.etag != seen.entry.version.etag:
-            raise Locked("another client is changing something in it", subject=seen.entry.path)
+    async def _has_folders(self, folder: Node) -> bool:
+        with self._store.db.snapshot() as rows:
+            for page in rows.synced_below(folder.ino):
+                if any(is_folder for _, is_folder in page):
+                    return True
+                await trio.lowlevel.checkpoint()
+        return False
+
+    async def _require_unchanged(self, path: RemotePath, sight: _Sight) -> None:
+        """Raise Locked when anything changed in a folder while it was looked through, if its ETag tells."""
+        etag = sight.etag_to_compare(path)
+        if etag is None or not self._remote.features.deep_etags:
+            return
+        if (await self._remote.stat(path)).version.etag != etag:
+            raise Locked("another client is changing something in it", subject=path)
 
     async def _require_kept(self, node: Node, path: RemotePath) -> None:
         """Raise Changed when the mount shows a file whose bytes are in the server's folder alone.
@@ -219,25 +268,23 @@ class Remover:
                 return
         await self.commit(member)
 
-    async def _is_as_known(self, folder: Node, path: RemotePath) -> _Seen | None:
-        """Look through a folder; None where anything is news."""
-        own, members = await self._remote.list_folder(path)
+    async def _is_as_known(self, folder: Node, path: RemotePath, sight: _Sight) -> bool:
+        """Look through a folder; False where anything is news."""
+        own, members = await sight.folder(path)
         if own.hidden_members or self._evidence.is_another(folder, own):
-            return None  # names that the mount cannot show, or another folder: nobody here has seen what would go
-        below = False
+            return False  # names that the mount cannot show, or another folder: nobody here has seen what would go
         for number, entry in enumerate(members, 1):
             if number % _BATCH == 0:
                 await trio.lowlevel.checkpoint()
             known = self._nodes.synced_child(folder.ino, entry.name)
             if known is None or known.kind is not entry.kind:
-                return None
+                return False
             if known.folder:
-                below = True
-                if await self._is_as_known(known, entry.path) is None:
-                    return None
+                if not await self._is_as_known(known, entry.path, sight):
+                    return False
             elif not await self._is_version(known, entry):
-                return None
-        return _Seen(own, below)
+                return False
+        return True
 
     async def _is_version(self, known: Node, entry: RemoteEntry) -> bool:
         if known.remote_version.same_content(entry.version):

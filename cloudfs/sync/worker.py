@@ -27,7 +27,7 @@ from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.patience import Patience
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
-from cloudfs.sync.steps import MoveAside, Remove, SetTime, Step, Upload
+from cloudfs.sync.steps import MakeFolder, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.storages import Storages
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.underway import Underway
@@ -295,6 +295,10 @@ class Worker:
         if len(chosen) >= self.config.together:
             self._together += 1
             self._begin(nursery, self._carry_out_together, *chosen)
+        elif any(isinstance(step, MakeFolder) for step in self._underway):
+            # More may come with the folders that are being made.
+            for step in chosen:
+                self._put_aside(step)
         else:
             self._begin(nursery, self._carry_out, first)
             self._queue.extendleft(reversed(chosen[1:]))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 
+from cloudfs.errors import PosixError
+from cloudfs.types import ContentVersion, Ino
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.model.faults import Span
 from tests.sync.mount import World, tell
@@ -33,3 +37,53 @@ def test_what_was_put_into_it_here_is_shown_without_a_network(tmp_path: Path, ho
         assert await world.tree() == remote.other.tree()
 
     tell(tmp_path, story, remote)
+
+
+async def is_there(world: World, path: str) -> bool:
+    with suppress(PosixError):
+        await world.lookup(path)
+        return True
+    return False
+
+
+def test_names_that_are_not_in_new_folders_cost_one_look_for_all_of_them(tmp_path: Path) -> None:
+    """As `git` asks for hundreds. What another client has put there is found by that look."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        for number in range(30):
+            await world.mkdir(f"new/{number}")
+        await world.drain()
+        await trio.sleep(6)
+        world.remote.other.write("/new/7/name", b"theirs")
+        world.remote.log.clear()
+        found = [number for number in range(30) if await is_there(world, f"new/{number}/name")]
+        assert found == [7]
+        assert len(world.remote.log) <= 4, world.remote.methods()
+
+    tell(tmp_path, story, FakeRemote(latency_s=0.1))
+
+
+def test_new_folders_cost_no_label_of_all_that_is_to_be_sent(tmp_path: Path) -> None:
+    labels = 0
+
+    async def story(world: World) -> None:
+        staging = world.engine.filesystem._files._staging
+        label = staging.label
+
+        def counted(ino: Ino, version: ContentVersion, text: bytes) -> None:
+            nonlocal labels
+            labels += 1
+            label(ino, version, text)
+
+        staging.label = counted  # type: ignore[method-assign]
+        for number in range(20):
+            await world.mkdir(f"{number}")
+            await world.save(f"{number}/file", b"content")
+            await trio.sleep(0.6)
+        assert labels == 20
+        await world.rename("0", "moved")
+        await trio.sleep(0.6)
+        assert labels == 20 + 20, "what is below says where it is now"
+
+    tell(tmp_path, story, quiet_s=60.0)

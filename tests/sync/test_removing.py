@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from cloudfs.sync import removal
 from cloudfs.types import RemoteEntry, RemotePath
-from tests.model.fake_remote import FakeRemote
+from tests.model.fake_remote import NEXTCLOUD, FakeRemote
 from tests.sync.mount import World, tell
 
 
@@ -23,13 +25,24 @@ class Beaten(FakeRemote):
             self.writes = ""
         return await super().list_folder(path)
 
+    async def list_tree(
+        self, path: RemotePath, *, most: int
+    ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
+        seen = await super().list_tree(path, most=most)
+        if self.writes:
+            self.other.write(self.writes, b"theirs")
+            self.writes = ""
+        return seen
 
+
+@pytest.mark.parametrize("trees", [False, True], ids=["folder by folder", "a large tree"])
 @pytest.mark.parametrize("where", ["/d/a", "/d/new"], ids=["known", "new"])
 def test_what_another_client_writes_while_a_removed_folder_is_looked_through_stays(
-    tmp_path: Path, where: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, *, trees: bool
 ) -> None:
-    """The folder itself was listed before the ones in it: what came after that went with it."""
-    remote = Beaten()
+    """The folder itself was seen before the ones in it: what came after that went with it."""
+    monkeypatch.setattr(removal, "_ONE_MOMENT", 0)
+    remote = Beaten(features=msgspec.structs.replace(NEXTCLOUD, depth_infinity=trees))
     for path in ("/d", "/d/deep"):
         remote.other.mkdir(path)
     for path in ("/d/a", "/d/deep/b"):
