@@ -21,7 +21,7 @@ from cloudfs.content.source import Source
 from cloudfs.errors import Changed, Forbidden, NotFound, Unsupported
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.store import Store
-from cloudfs.types import Ino, RemotePath, RemoteVersion
+from cloudfs.types import Ino, Octets, RemotePath, RemoteVersion
 
 __all__ = ["Retrieval", "Take"]
 
@@ -89,7 +89,7 @@ class Retrieval:
         )
 
     async def _fits(
-        self, lost: Source, opening: AbstractAsyncContextManager[AsyncIterator[bytes]], take: Take
+        self, lost: Source, opening: AbstractAsyncContextManager[AsyncIterator[Octets]], take: Take
     ) -> bool:
         said = lost.remote.checksum or ""
         digest = checksums.begin(said) if checksums.can_check(said) else None
@@ -97,7 +97,7 @@ class Retrieval:
         try:
             async with opening as chunks:
                 async for chunk in chunks:
-                    await take(at, chunk)
+                    await take(at, bytes(chunk))
                     at += len(chunk)
                     if digest is not None:
                         await in_read_thread(digest.update, chunk)
