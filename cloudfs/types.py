@@ -14,6 +14,7 @@ __all__ = [
     "ContentVersion",
     "Ino",
     "Kind",
+    "Octets",
     "Pin",
     "RemoteEntry",
     "RemotePath",
@@ -33,6 +34,9 @@ Blocks and staging files are keyed by (Ino, ContentVersion), so bytes of two ver
 
 RemotePath = NewType("RemotePath", str)
 """Decoded NFC path below the account's root: "/" or "/folder/name", never with a trailing slash."""
+
+Octets = bytes | memoryview
+"""Bytes that nobody changes any more: what a view shows is as final as what bytes hold."""
 
 ROOT = Ino(1)
 

@@ -43,7 +43,7 @@ from cloudfs.blocks.upkeep import create_volume, garbage, open_volume, purge, sw
 from cloudfs.blocks.values import PlainValues, SealedValues
 from cloudfs.blocks.volume import NewBlock, Volume
 from cloudfs.concurrency.threads import in_disk_thread, in_read_thread
-from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino
+from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino, Octets
 
 __all__ = ["BlockStatistics", "BlockStore"]
 
@@ -233,14 +233,14 @@ class BlockStore:
         """Do as `get`, but without counting as a use of it. A block that is not what was stored is dropped."""
         return await self._load(BlockKey(ino, version, index))
 
-    async def put(self, ino: Ino, version: ContentVersion, index: int, data: bytes) -> None:
+    async def put(self, ino: Ino, version: ContentVersion, index: int, data: Octets) -> None:
         """Keep a block, evicting others for it; when that is impossible, do not keep it.
 
         Not durable: power loss may take it. ValueError unless it has 1 to BLOCK_SIZE bytes.
         """
         await self.put_many([(ino, version, index, data)])
 
-    async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, bytes]]) -> None:
+    async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, Octets]]) -> None:
         """Do as `put` for blocks that come together; eight at once cost the databases as much as one."""
         for *_, data in blocks:
             if not 0 < len(data) <= BLOCK_SIZE:

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from cloudfs.types import Octets
+
 __all__ = ["KEY_BYTES", "NONCE_BYTES", "TAG_BYTES", "Cipher", "Keys", "Seal", "quick_cipher"]
 
 KEY_BYTES = 32
@@ -53,7 +55,7 @@ class Seal:
         """Return the bytes and their tag, bound to `place`. INVARIANT: no nonce is used twice."""
         return self._aead.encrypt(nonce, data, place)
 
-    def seal_into(self, target: memoryview, data: bytes, place: bytes, nonce: bytes) -> None:
+    def seal_into(self, target: memoryview, data: Octets, place: bytes, nonce: bytes) -> None:
         """Do as `seal`, into memory that is there already; half as much work for a MiB where the library can."""
         if hasattr(self._aead, "encrypt_into"):
             self._aead.encrypt_into(nonce, data, place, target)

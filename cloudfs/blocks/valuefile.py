@@ -16,7 +16,8 @@ import time
 from contextlib import suppress
 
 from cloudfs.blocks.trouble import CacheTrouble
-from cloudfs.types import BLOCK_SIZE
+from cloudfs.octets import address_of
+from cloudfs.types import BLOCK_SIZE, Octets
 
 __all__ = ["Borrowed", "ValueWriter", "read_value"]
 
@@ -44,7 +45,7 @@ class ValueWriter:
         self._slow_until_s = 0.0
         self._aligned: mmap.mmap | None = None
 
-    def write(self, path: str, value: bytes | memoryview) -> None:
+    def write(self, path: str, value: Octets) -> None:
         """Create or replace the file (0600) with these bytes, making its folder where needed.
 
         Raises OSError; then there is no file of that name.
@@ -65,14 +66,15 @@ class ValueWriter:
             and time.monotonic() >= self._slow_until_s
         )
 
-    def _write_direct(self, path: str, value: bytes | memoryview) -> bool:
+    def _write_direct(self, path: str, value: Octets) -> bool:
         """Return False where the file system does not do that."""
-        buffer = self._aligned = self._aligned or mmap.mmap(-1, _LARGEST)
-        buffer[: len(value)] = value
         began_s = time.monotonic()
         try:
-            with memoryview(buffer)[: len(value)] as aligned:
-                _write(path, aligned, os.O_DIRECT)
+            if (address_of(value) or 1) % _ALIGNMENT == 0:
+                _write(path, value, os.O_DIRECT)
+            else:
+                with self._copied(value) as aligned:
+                    _write(path, aligned, os.O_DIRECT)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -80,6 +82,12 @@ class ValueWriter:
             return False
         self._note_speed(len(value), time.monotonic() - began_s)
         return True
+
+    def _copied(self, value: Octets) -> memoryview:
+        """Return the same bytes, until the next call, in memory that is aligned."""
+        buffer = self._aligned = self._aligned or mmap.mmap(-1, _LARGEST)
+        buffer[: len(value)] = value
+        return memoryview(buffer)[: len(value)]
 
     def _note_speed(self, size: int, took_s: float) -> None:
         self._slow_writes = self._slow_writes + 1 if took_s > size * _SLOW_S_PER_BYTE else 0
@@ -119,7 +127,7 @@ class Borrowed(threading.local):
             raise
 
 
-def _write(path: str, value: bytes | memoryview, flags: int) -> None:
+def _write(path: str, value: Octets, flags: int) -> None:
     try:
         fd = _open_new(path, flags)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ import xxhash
 
 from cloudfs.blocks.rawdisk import BlockKey
 from cloudfs.blocks.sealing import NONCE_BYTES, TAG_BYTES, Keys
-from cloudfs.types import BLOCK_SIZE
+from cloudfs.types import BLOCK_SIZE, Octets
 
 __all__ = ["PlainValues", "SealedValues", "Values"]
 
@@ -31,15 +31,15 @@ class Values(Protocol):
     copies: bool
     """What `open` returns is other memory than the value."""
 
-    def known_by(self, data: bytes) -> int | None:
+    def known_by(self, data: Octets) -> int | None:
         """Return the mark by which the same bytes are known again; None where they cannot be."""
         ...
 
-    def close(self, key: BlockKey, data: bytes, mark: int | None) -> tuple[bytes | memoryview, int]:
+    def close(self, key: BlockKey, data: Octets, mark: int | None) -> tuple[Octets, int]:
         """Return the value to keep, until the next call, and its mark; `mark` is what `known_by` said."""
         ...
 
-    def open(self, key: BlockKey, value: bytes | memoryview, length: int, mark: int) -> bytes | None:
+    def open(self, key: BlockKey, value: Octets, length: int, mark: int) -> bytes | None:
         """Return the block, None where the value is not what was kept under this key with this length and mark."""
         ...
 
@@ -53,16 +53,16 @@ class PlainValues:
 
     copies = False
 
-    def known_by(self, data: bytes) -> int | None:
+    def known_by(self, data: Octets) -> int | None:
         """Return the checksum."""
         return xxhash.xxh3_64_intdigest(data) >> 1
 
-    def close(self, key: BlockKey, data: bytes, mark: int | None) -> tuple[bytes, int]:
+    def close(self, key: BlockKey, data: Octets, mark: int | None) -> tuple[Octets, int]:
         """Return the bytes."""
         del key
         return data, xxhash.xxh3_64_intdigest(data) >> 1 if mark is None else mark
 
-    def open(self, key: BlockKey, value: bytes | memoryview, length: int, mark: int) -> bytes | None:
+    def open(self, key: BlockKey, value: Octets, length: int, mark: int) -> bytes | None:
         """Compare."""
         del key
         assert isinstance(value, bytes)  # noqa: S101  # what it does not copy is not borrowed
@@ -80,12 +80,12 @@ class SealedValues:
         self._seal = keys.seal(f"blocks {store_id}")
         self._buffer = memoryview(bytearray(BLOCK_SIZE + _SECTOR))
 
-    def known_by(self, data: bytes) -> int | None:
+    def known_by(self, data: Octets) -> int | None:
         """Never: the same bytes are sealed otherwise each time."""
         del data
         return None
 
-    def close(self, key: BlockKey, data: bytes, mark: int | None) -> tuple[bytes | memoryview, int]:
+    def close(self, key: BlockKey, data: Octets, mark: int | None) -> tuple[Octets, int]:
         """Seal the bytes."""
         del mark
         nonce, end = os.urandom(NONCE_BYTES), len(data) + TAG_BYTES
@@ -95,7 +95,7 @@ class SealedValues:
         self._buffer[end : end + NONCE_BYTES + padding] = nonce + bytes(padding)
         return self._buffer[: end + NONCE_BYTES + padding], _mark(self._buffer[len(data) : end])
 
-    def open(self, key: BlockKey, value: bytes | memoryview, length: int, mark: int) -> bytes | None:
+    def open(self, key: BlockKey, value: Octets, length: int, mark: int) -> bytes | None:
         """Open the bytes."""
         end = length + TAG_BYTES
         if len(value) < end + NONCE_BYTES or _mark(value[length:end]) != mark:

@@ -26,7 +26,7 @@ from cloudfs.blocks.rawdisk import BlockKey, RawDisk
 from cloudfs.blocks.trouble import ForeignRow, NoRoom, translated
 from cloudfs.blocks.valuefile import Borrowed
 from cloudfs.blocks.values import Values
-from cloudfs.types import ContentVersion, Ino
+from cloudfs.types import ContentVersion, Ino, Octets
 
 __all__ = ["NewBlock", "Volume"]
 
@@ -45,7 +45,7 @@ class NewBlock(NamedTuple):
     """A block to keep; `tick` says when it was used."""
 
     key: BlockKey
-    data: bytes
+    data: Octets
     tick: int
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
+from cloudfs.types import Octets
+
 __all__ = ["Digest", "begin", "can_check", "of", "spelled"]
 
 _ALGORITHMS = {
@@ -24,7 +26,7 @@ would find, TLS and the disk's own sums find."""
 class Digest(Protocol):
     """A hash that is being computed."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: Octets, /) -> None:
         """Take the next bytes."""
         ...
 
@@ -51,7 +53,7 @@ def spelled(checksum: str, digest: Digest) -> str:
     return f"{checksum.partition(':')[0].upper()}:{digest.hexdigest()}"
 
 
-def of(data: bytes, checksum: str) -> str:
+def of(data: Octets, checksum: str) -> str:
     """Return the checksum of `data` by the algorithm of `checksum`."""
     digest = begin(checksum)
     digest.update(data)

@@ -46,7 +46,7 @@ from cloudfs.content.verifying import Verifier, checks_first
 from cloudfs.errors import PosixError
 from cloudfs.ranges import block_span, blocks_of
 from cloudfs.remote.protocol import Remote
-from cloudfs.types import BLOCK_SIZE, Ino
+from cloudfs.types import BLOCK_SIZE, Ino, Octets
 
 __all__ = ["FetchConfig", "FetchStatistics", "Fetcher", "MemoryBudget", "ReadPattern", "Received", "Source"]
 
@@ -138,7 +138,7 @@ class Fetcher:
         """Return what recognises sequential reading; one per open file, `release` it on close."""
         return ReadPattern(self._habit)
 
-    async def read(self, source: Source, start: int, stop: int, pattern: ReadPattern | None = None) -> bytes:
+    async def read(self, source: Source, start: int, stop: int, pattern: ReadPattern | None = None) -> Octets:
         """Return exactly the bytes [start, stop) of that version, stop <= source.size.
 
         May return without a checkpoint. Raises Changed (ESTALE) when the server no longer has this version, also
@@ -153,7 +153,7 @@ class Fetcher:
         if pattern.is_guess(start, stop):
             await self._unless_closed(source, start, stop, pattern)
         self._read_ahead(source, start, stop, pattern)
-        parts: list[bytes] = []
+        parts: list[Octets] = []
         for index in blocks_of(start, stop):
             low, high = block_span(index, source.size)
             parts += await self._read_block(source, index, max(start, low), min(stop, high), pattern)
@@ -167,23 +167,23 @@ class Fetcher:
         """
         self._judge.require_sound(source)
         if checks_first(source) and start < stop:
-            yield await self.read(source, start, stop)
+            yield bytes(await self.read(source, start, stop))
             return
         position = start
         while position < stop:
             piece = await self._cached(source, position, stop)
             if piece is not None:
                 position += len(piece)
-                yield piece
+                yield bytes(piece)
                 continue
-            send, receive = trio.open_memory_channel[bytes](0)
+            send, receive = trio.open_memory_channel[Octets](0)
             transfer = self._launch(source, position, self._gap_end(source, position, stop), Pump(send))
             try:
                 # No `async for` over the channel inside a cancel scope or nursery: a generator may be left anywhere.
                 with transfer.held(), receive:
                     async for piece in receive:
                         position += len(piece)
-                        yield piece
+                        yield bytes(piece)
             finally:
                 transfer.scope.cancel()
             await transfer.wait_done()
@@ -321,7 +321,7 @@ class Fetcher:
 
     async def _read_block(
         self, source: Source, index: int, start: int, stop: int, pattern: ReadPattern
-    ) -> list[bytes]:
+    ) -> list[Octets]:
         """Return the bytes [start, stop) of one block in pieces.
 
         INVARIANT: whatever was found once is taken at once, so that readers get on however little memory there is.
@@ -343,7 +343,7 @@ class Fetcher:
                 start += len(data)
         return parts
 
-    def _from_memory(self, key: BlockKey, start: int, stop: int, pattern: ReadPattern) -> bytes | None:
+    def _from_memory(self, key: BlockKey, start: int, stop: int, pattern: ReadPattern) -> Octets | None:
         page = self._pages.get(key)
         data = page.read(start, stop) if page is not None else None
         if page is None or data is None:
@@ -353,10 +353,10 @@ class Fetcher:
             self._pages.demote(page)
         return data
 
-    async def _from_disk(self, source: Source, key: BlockKey, start: int, stop: int) -> bytes | None:
+    async def _from_disk(self, source: Source, key: BlockKey, start: int, stop: int) -> Octets | None:
         block = await self._loads.run(key, partial(self._load, source, key))
         low = key.block * BLOCK_SIZE
-        return None if block is None else block[start - low : stop - low]
+        return None if block is None else memoryview(block)[start - low : stop - low]
 
     async def _load(self, source: Source, key: BlockKey) -> bytes | None:
         data = await self._blocks.get(*key)
@@ -370,7 +370,7 @@ class Fetcher:
             page.complete(data)
         return data
 
-    async def _cached(self, source: Source, start: int, stop: int) -> bytes | None:
+    async def _cached(self, source: Source, start: int, stop: int) -> Octets | None:
         """Return the first piece of [start, stop) that is here, None when the byte at `start` is not."""
         key = BlockKey(source.ino, source.version, start // BLOCK_SIZE)
         low, high = block_span(key.block, source.size)
@@ -397,8 +397,8 @@ class Fetcher:
         pattern.wanted(stop)
 
     def _read_ahead(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
-        span = self._ahead_span(source, start, stop, pattern)
-        if span is not None:
+        # More than one where a window is shorter than what has to lie ahead: their latencies then pass together.
+        while (span := self._ahead_span(source, start, stop, pattern)) is not None:
             self._fill(source, *span, pattern)
 
     def _ahead_span(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> Span | None:

@@ -32,7 +32,7 @@ from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
-from cloudfs.types import ContentVersion, Ino
+from cloudfs.types import ContentVersion, Ino, Octets
 
 __all__ = ["Files"]
 
@@ -185,7 +185,7 @@ class Files:
 
     async def read(
         self, content: FileContent, offset: int, size: int, pattern: ReadPattern | None = None
-    ) -> bytes:
+    ) -> Octets:
         """Return up to `size` bytes at `offset`; fewer only at the end of the file.
 
         Raises Changed (ESTALE) when bytes of an older version are neither here nor on the server any more.
@@ -217,7 +217,7 @@ class Files:
     ) -> bytes:
         """Return exactly [start, stop) of one content version."""
         if isinstance(source, Source):
-            return await self._fetcher.read(source, start, stop, pattern)
+            return bytes(await self._fetcher.read(source, start, stop, pattern))
         pieces = list(source.present.pieces(start, stop))
         if len(pieces) == 1 and pieces[0][2]:
             return await source.file.pread(start, stop - start)

@@ -16,7 +16,7 @@ from cloudfs.content.source import BlockCache, Source
 from cloudfs.content.transfer import Line, Transfer
 from cloudfs.errors import ProtocolViolation
 from cloudfs.ranges import block_span
-from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino
+from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino, Octets
 
 __all__ = ["CheckedFiller", "Filler", "Pump", "Room", "Stores"]
 
@@ -42,7 +42,7 @@ class Stores:
         self._pages = pages
         self._nursery = nursery
         self._together = together
-        self._queue: deque[tuple[Page, bytes]] = deque()
+        self._queue: deque[tuple[Page, Octets]] = deque()
         self._writing = False
         self._enough = trio.Event()
         """Nothing is gained by gathering longer."""
@@ -55,7 +55,7 @@ class Stores:
         """Pages that are being written or wait for it; each will be unpinned without anybody's help."""
         return self._waiting.total()
 
-    def store_soon(self, page: Page, data: bytes) -> None:
+    def store_soon(self, page: Page, data: Octets) -> None:
         """Write the page to the block cache as soon as it is its turn."""
         if not self._writing:
             self._nursery.start_soon(self._write_all, name="block cache stores")
@@ -88,7 +88,7 @@ class Stores:
 
     async def _write_all(self) -> None:
         """Write what waits, and what comes meanwhile, many together."""
-        part: list[tuple[Page, bytes]] = []
+        part: list[tuple[Page, Octets]] = []
         try:
             while self._queue:
                 await self._gather()
@@ -106,7 +106,7 @@ class Stores:
                 await self._enough.wait()
         self._enough = trio.Event()
 
-    async def _write(self, part: Sequence[tuple[Page, bytes]]) -> None:
+    async def _write(self, part: Sequence[tuple[Page, Octets]]) -> None:
         try:
             await self._blocks.put_many([(*page.key, data) for page, data in part])
         except Exception:  # noqa: BLE001  # whatever a disk or a cache can come up with
@@ -121,7 +121,7 @@ class Stores:
                 exc_info=True,
             )
 
-    def _written(self, part: Sequence[tuple[Page, bytes]]) -> list[tuple[Page, bytes]]:
+    def _written(self, part: Sequence[tuple[Page, Octets]]) -> list[tuple[Page, Octets]]:
         for page, _ in part:
             version = page.key[:2]
             for wanted, blocks in self._noting:
@@ -182,7 +182,7 @@ class Filler:
         self._pace_bytes = pace_bytes
         self._page: Page | None = None
 
-    async def take(self, transfer: Transfer, chunk: bytes) -> bool:
+    async def take(self, transfer: Transfer, chunk: Octets) -> bool:
         """Fill pages; waits for memory. False where somebody else has or gets the next block."""
         view = memoryview(chunk)
         while view:
@@ -260,7 +260,7 @@ class CheckedFiller:
         self._judge = judge
         self._page: Page | None = None
 
-    async def take(self, transfer: Transfer, chunk: bytes) -> bool:
+    async def take(self, transfer: Transfer, chunk: Octets) -> bool:
         """Keep the chunk, and hand all out at the end; waits for memory.
 
         Raises ProtocolViolation where the content has to be fetched once more, from its start, and ChecksumMismatch.
@@ -315,10 +315,10 @@ class CheckedFiller:
 class Pump:
     """Sink of one transfer that hands its chunks to a consumer, which thereby sets the pace."""
 
-    def __init__(self, send: trio.MemorySendChannel[bytes]) -> None:
+    def __init__(self, send: trio.MemorySendChannel[Octets]) -> None:
         self._send = send
 
-    async def take(self, transfer: Transfer, chunk: bytes) -> bool:
+    async def take(self, transfer: Transfer, chunk: Octets) -> bool:
         """Hand over the chunk; False when the consumer has gone."""
         try:
             await self._send.send(chunk)

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import trio
 
+from cloudfs.octets import together
 from cloudfs.ranges import RangeSet
-from cloudfs.types import ContentVersion, Ino
+from cloudfs.types import ContentVersion, Ino, Octets
 
 __all__ = ["BlockKey", "MemoryBudget", "Page", "Pages", "trim_heap"]
 
@@ -101,9 +102,9 @@ class Page:
         """Offset in the file."""
         self.stop = stop
         self.pins = 0
-        self.data: bytes | None = None
+        self.data: Octets | None = None
         self.sealed = False
-        self._pieces: list[tuple[int, bytes | memoryview]] = []
+        self._pieces: list[tuple[int, memoryview]] = []
         self._filled = RangeSet()
 
     def first_gap(self, start: int) -> int:
@@ -126,7 +127,7 @@ class Page:
 
     def _tidy(self) -> None:
         """Join pieces that follow each other: each costs memory of its own, and may keep a larger one alive."""
-        runs: list[tuple[int, list[bytes | memoryview]]] = []
+        runs: list[tuple[int, list[memoryview]]] = []
         end = -1
         for at, piece in self._pieces:
             if at == end:
@@ -134,9 +135,9 @@ class Page:
             else:
                 runs.append((at, [piece]))
             end = at + len(piece)
-        self._pieces = [(at, b"".join(pieces)) for at, pieces in runs]
+        self._pieces = [(at, together(pieces) or memoryview(b"".join(pieces))) for at, pieces in runs]
 
-    def complete(self, data: bytes) -> None:
+    def complete(self, data: Octets) -> None:
         """Take the whole block."""
         self.data = data
         self.sealed = False
@@ -147,36 +148,34 @@ class Page:
         self.data = None
         self._pieces, self._filled = [], RangeSet()
 
-    def read(self, start: int, stop: int) -> bytes | None:
-        """Copy the file's bytes from `start` of this block to `stop` or the first missing one; None for no bytes."""
+    def read(self, start: int, stop: int) -> Octets | None:
+        """Return the file's bytes from `start` of this block to `stop` or the first missing one; None for no bytes.
+
+        They are a view where they can be: a program's read is not copied before the kernel takes it.
+        """
         if self.sealed:
             return None
         if self.data is not None:
-            return self.data[start - self.start : stop - self.start]
+            return memoryview(self.data)[start - self.start : stop - self.start]
         stop = min(stop, self.first_gap(start))
         parts = [
             piece[max(start - at, 0) : stop - at]
             for at, piece in self._pieces
             if at < stop and at + len(piece) > start
         ]
-        return b"".join(parts) or None
+        return (parts[0] if len(parts) == 1 else b"".join(parts)) or None
 
     def gaps(self) -> list[tuple[int, int]]:
         """List the missing parts of the block."""
         return [] if self.data is not None else self._filled.gaps(self.start, self.stop)
 
-    def joined(self) -> bytes:
-        """Return the pieces one after the other: the whole block where no gap is left."""
-        if len(self._pieces) == 1:
-            whole = self._pieces[0][1]
-            # A chunk that is exactly the block needs no copy: the network's own bytes are kept.
-            if (
-                isinstance(whole, memoryview)
-                and isinstance(whole.obj, bytes)
-                and whole.nbytes == len(whole.obj)
-            ):
-                return whole.obj
-        return b"".join(piece for _, piece in self._pieces)
+    def joined(self) -> Octets:
+        """Return the pieces one after the other: the whole block where no gap is left.
+
+        Without a copy where they lie like that in memory already: in the block that the network's bytes came into.
+        """
+        pieces = [piece for _, piece in self._pieces]
+        return together(pieces) or b"".join(pieces)
 
 
 class Pages:

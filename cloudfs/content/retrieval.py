@@ -27,7 +27,7 @@ from cloudfs.ranges import blocks_of
 from cloudfs.remote.etags import may_have_a_double
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.store import Store
-from cloudfs.types import BLOCK_SIZE, Ino, RemotePath, RemoteVersion
+from cloudfs.types import BLOCK_SIZE, Ino, Octets, RemotePath, RemoteVersion
 
 __all__ = ["Retrieval", "Take"]
 
@@ -39,7 +39,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 Take = Callable[[int, bytes], Awaitable[None]]
 """Is given bytes of a version, and where in it they begin."""
 
-_Opening = AbstractAsyncContextManager[AsyncIterator[bytes]]
+_Opening = AbstractAsyncContextManager[AsyncIterator[Octets]]
 
 
 class Retrieval:
@@ -106,9 +106,10 @@ class Retrieval:
         try:
             async with opening as chunks:
                 async for chunk in chunks:
-                    if not await known.agrees(at, chunk):
+                    data = bytes(chunk)
+                    if not await known.agrees(at, data):
                         return False
-                    await take(at, chunk)
+                    await take(at, data)
                     at += len(chunk)
                     if digest is not None:
                         await in_read_thread(digest.update, chunk)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from cloudfs.errors import Changed
-from cloudfs.types import ContentVersion, Ino, RemotePath, RemoteVersion
+from cloudfs.types import ContentVersion, Ino, Octets, RemotePath, RemoteVersion
 
 __all__ = ["BlockCache", "FetchConfig", "Locate", "Source", "Whereabouts", "named"]
 
@@ -68,11 +68,11 @@ class BlockCache(Protocol):
         """Return the whole block, None when it is gone or damaged."""
         ...
 
-    async def put(self, ino: Ino, version: ContentVersion, index: int, data: bytes) -> object:
+    async def put(self, ino: Ino, version: ContentVersion, index: int, data: Octets) -> object:
         """Keep a whole block. May evict others."""
         ...
 
-    async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, bytes]]) -> object:
+    async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, Octets]]) -> object:
         """Do as `put` for blocks that come together."""
         ...
 

@@ -34,7 +34,7 @@ from cloudfs.errors import (
 )
 from cloudfs.remote.limiting import Rank, asking, asking_as
 from cloudfs.remote.protocol import Remote
-from cloudfs.types import BLOCK_SIZE, Ino, RemotePath
+from cloudfs.types import BLOCK_SIZE, Ino, Octets, RemotePath
 
 __all__ = ["Line", "Sink", "Transfer"]
 
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where the bytes of one transfer go."""
 
-    async def take(self, transfer: Transfer, chunk: bytes) -> bool:
+    async def take(self, transfer: Transfer, chunk: Octets) -> bool:
         """Take the chunk that begins at `transfer.position` and advance it; False ends the transfer here."""
         ...
 
@@ -75,7 +75,7 @@ class _Waiter:
         self.start = start
         self.stop = stop
         self.done = trio.Event()
-        self.data: bytes | None = None
+        self.data: Octets | None = None
         self.error: Exception | None = None
 
 
@@ -169,7 +169,7 @@ class Transfer:
         nearly_done = self.stop - self.position <= self._config.nearly_done_bytes
         return self._config.nearly_done_s if nearly_done else self._config.idle_s
 
-    async def wait_bytes(self, start: int, stop: int) -> bytes | None:
+    async def wait_bytes(self, start: int, stop: int) -> Octets | None:
         """Return the bytes [start, stop) of one block as soon as they are here, or as many as this transfer brings.
 
         None when it ended without any and without an error: look again. Raises what the transfer failed with, as
@@ -207,10 +207,10 @@ class Transfer:
             self._holders -= 1
             self.touch()
 
-    def advance(self, position: int, read: Callable[[int, int], bytes | None]) -> None:
+    def advance(self, position: int, read: Callable[[int, int], Octets | None]) -> None:
         """Note that everything before `position` has arrived and answer those who need no more.
 
-        NO CHECKPOINT: `read` copies for them here, so no page can be dropped before its reader runs.
+        NO CHECKPOINT: `read` takes it for them here, so no page can be dropped before its reader runs.
         """
         self.position = position
         if not self._waiters:
@@ -342,6 +342,10 @@ class Line:
         try:
             with transfer.scope, asking_as(lambda: Rank.READER if transfer.urgent else least):
                 await self._pass_gate(transfer.source)
+                if not transfer.urgent:
+                    await (
+                        trio.lowlevel.checkpoint()
+                    )  # what a reader waits for, and began with this, is asked for first
                 # A file that is paused from here on has this transfer cancelled, even while it waits for its turn.
                 async with self.slots.turn(transfer):
                     await self._carry(transfer, sink)

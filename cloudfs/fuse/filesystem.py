@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from cloudfs.types import Ino
+from cloudfs.types import Ino, Octets
 from cloudfs.vfs.records import Attributes, FolderEntry, HandleId, Opened, RenameMode, Space
 
 __all__ = ["FileSystem"]
@@ -59,7 +59,7 @@ class FileSystem(Protocol):
         """Create and open a file; EEXIST only where `flags` has O_EXCL."""
         ...
 
-    async def read(self, handle: HandleId, offset: int, size: int) -> bytes:
+    async def read(self, handle: HandleId, offset: int, size: int) -> Octets:
         """Return exactly `size` bytes, fewer only at the end of the file (the kernel would add zeros)."""
         ...
 

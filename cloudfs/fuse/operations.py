@@ -32,7 +32,7 @@ from cloudfs.fuse.boundary import Boundary, Requests, answered, unanswered
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.readers import Readers
 from cloudfs.fuse.xattrs import XattrOperations, Xattrs
-from cloudfs.types import Ino, Kind
+from cloudfs.types import Ino, Kind, Octets
 from cloudfs.vfs.records import Attributes, HandleId, RenameMode
 
 __all__ = ["KernelCaching", "Operations"]
@@ -254,7 +254,7 @@ class Operations(XattrOperations):
         return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
     @answered
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    async def read(self, fh: int, off: int, size: int) -> Octets:  # type: ignore[override]  # takes any buffer
         """Read."""
         self._readers.reads(fh)
         return await self._fs.read(HandleId(fh), off, size)

@@ -18,6 +18,7 @@ from cloudfs.remote.bodies import Inflater, Upload
 from cloudfs.remote.failures import NETWORK_ERRORS, Failure, error_of_exception, error_of_reply
 from cloudfs.remote.values import whole_number
 from cloudfs.remote.wire import BodyStream
+from cloudfs.types import Octets
 
 __all__ = ["Lane", "Reply", "Request", "WholeReply"]
 
@@ -86,10 +87,11 @@ class Reply:
         self._comes_thinly = False
         self._connection, self._left = _straight(response, request)
 
-    async def read_raw(self, most: int = _MAX_CHUNK_BYTES) -> bytes:
-        """Return the next bytes of the body as sent, b"" at the end.
+    async def read_raw(self, most: int = _MAX_CHUNK_BYTES) -> Octets:
+        """Return the next bytes of the body as sent, none at the end.
 
-        At most `most` bytes of a long body, about 1 MiB of others, however they come from the network.
+        At most `most` bytes of a long body, after which a block of the file is to end; about 1 MiB of others, however
+        they come from the network.
         Raises Unreachable or ProtocolViolation where the body ends before its announced length.
         """
         if self._ended:
@@ -107,12 +109,12 @@ class Reply:
             self._chunks = self._response.aiter_raw()
         return await anext(self._chunks, b"")
 
-    async def _read_straight(self, most: int) -> bytes:
+    async def _read_straight(self, most: int) -> Octets:
         if self._connection is None or not self._left:
             return b""
         if self._comes_thinly:
             await trio.sleep(_GATHER_S)
-        chunk = await self._connection.read_body(min(most, self._left), self._silence_s)
+        chunk = await self._connection.read_body(most, min(most, self._left), self._silence_s)
         if not chunk:
             raise httpx.RemoteProtocolError("the connection was closed within the body")
         self._left -= len(chunk)
@@ -123,7 +125,7 @@ class Reply:
         """Yield the decompressed body in pieces of at most 32 KiB, with a checkpoint after each."""
         inflater = Inflater(self.headers.get("Content-Encoding"))
         while raw := await self.read_raw():
-            for piece in inflater.feed(raw):
+            for piece in inflater.feed(bytes(raw)):
                 yield piece
                 await trio.lowlevel.checkpoint()
         inflater.close()
@@ -139,7 +141,7 @@ class Reply:
         inflater = Inflater(self.headers.get("Content-Encoding"))
         body = bytearray()
         while raw := await self.read_raw():
-            for piece in inflater.feed(raw):
+            for piece in inflater.feed(bytes(raw)):
                 body += piece
                 if len(body) > limit:
                     raise ProtocolViolation(

@@ -46,7 +46,7 @@ from cloudfs.remote.session import Session
 from cloudfs.remote.storing import Storing
 from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport, default_user_agent
-from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, Octets, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["WebdavRemote"]
 
@@ -219,14 +219,14 @@ class WebdavRemote:
 
     def stream(
         self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """Open [start, stop) of one version as a stream."""
         return self._stream(path, start, stop, expect)
 
     @asynccontextmanager
     async def _stream(
         self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AsyncIterator[AsyncIterator[Octets]]:
         if start == stop:
             yield _Nothing()
             return
@@ -236,13 +236,13 @@ class WebdavRemote:
 
     def stream_old(
         self, file_id: str, expect: RemoteVersion
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """Open an old content of a file as a stream."""
         return versions.open_old(self._session, self._site, file_id, expect)
 
     def stream_removed(
         self, file_id: str, size: int, folders: Collection[str]
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """Open a file in the trash as a stream."""
         return trash.open_removed(self._session, self._site, file_id, size, folders)
 

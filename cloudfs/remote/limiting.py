@@ -17,13 +17,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import trio
 
 from cloudfs.remote.tally import Tally
+from cloudfs.types import Octets
 
 __all__ = ["Bucket", "Grant", "Meter", "Rank", "Traffic", "asking", "asking_as", "patience"]
+
+Read = TypeVar("Read", bound=Octets)
 
 _PATIENCE_S = 2.0
 _GRANT_S = 0.05
@@ -258,24 +261,25 @@ class Meter:
         self._receives = receives
         self._sends = sends
 
-    async def receive(self, want: int, read: Callable[[int], Awaitable[bytes]]) -> bytes:
+    async def receive(self, want: int, read: Callable[[int], Awaitable[Read]]) -> Read:
         """Return what `read` brings, which is called with the most that it may bring now."""
         if not self._receives:
             data = await read(want)
             self.heard(len(data))
             return data
         rank = asking()
-        data, grants = b"", list[tuple[Bucket, Grant]]()
+        moved, grants = 0, list[tuple[Bucket, Grant]]()
         try:
             for bucket in (self._traffic.background, self._traffic.down):
                 grant = await bucket.take(want, rank)
                 grants.append((bucket, grant))
                 want = grant.most
             data = await read(want)
+            moved = len(data)
         finally:
             for bucket, grant in grants:
-                bucket.settle(grant, len(data))
-        self._traffic.received_bytes += len(data)
+                bucket.settle(grant, moved)
+        self._traffic.received_bytes += moved
         return data
 
     def heard(self, count: int) -> None:

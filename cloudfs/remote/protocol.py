@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from cloudfs.paths import NameRules
-from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, Octets, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = [
     "Admitting",
@@ -256,7 +256,7 @@ class Remote(Protocol):
 
     def stream(
         self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """Open [start, stop) of that version as chunks of at most 1 MiB; one request, not retried.
 
         Entering raises as `get_range` does. The iterator raises Unreachable or ProtocolViolation when the
@@ -266,7 +266,7 @@ class Remote(Protocol):
 
     def stream_old(
         self, file_id: str, expect: RemoteVersion
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """Open what the server keeps of a file that was replaced: a content of the size (> 0) and time of `expect`.
 
         All of it, as `stream` does. **Nothing says that it is that version**, of which only the second is compared:
@@ -276,7 +276,7 @@ class Remote(Protocol):
 
     def stream_removed(
         self, file_id: str, size: int, folders: Collection[str]
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """Open what the server's trash has of a file that was removed, by itself or with a folder.
 
         All of it, as `stream` does; `folders`: names of those that it may be in. Looked for in some folders only.

@@ -14,7 +14,7 @@ from cloudfs.remote.exchange import Lane, Reply
 from cloudfs.remote.listings import stat
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
-from cloudfs.types import BLOCK_SIZE, RemotePath, RemoteVersion
+from cloudfs.types import BLOCK_SIZE, Octets, RemotePath, RemoteVersion
 
 __all__ = ["Plan", "Window", "open_window", "plan", "skip_of"]
 
@@ -131,13 +131,13 @@ class Window:
     def __aiter__(self) -> Window:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Octets:
         if chunk := await self.read():
             return chunk
         raise StopAsyncIteration
 
-    async def read(self) -> bytes:
-        """Return the next wanted bytes, b"" at the end."""
+    async def read(self) -> Octets:
+        """Return the next wanted bytes, none at the end."""
         while self._left:
             chunk = await self._next()
             if not chunk:
@@ -152,7 +152,7 @@ class Window:
                 pass
         return b""
 
-    async def _next(self) -> bytes:
+    async def _next(self) -> Octets:
         chunk = await self._reply.read_raw(BLOCK_SIZE - self._offset % BLOCK_SIZE)
         self._offset += len(chunk)
         self._body_left -= len(chunk)

@@ -18,7 +18,7 @@ from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFil
 from cloudfs.sync.connectivity import Connectivity
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.sending import Uploads
-from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, Octets, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["GatedRemote"]
 
@@ -115,19 +115,19 @@ class GatedRemote:
 
     def stream(
         self, path: RemotePath, start: int, stop: int, expect: RemoteVersion
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """GET a long range in pieces."""
         return self._opened(self._remote.stream(path, start, stop, expect))
 
     def stream_old(
         self, file_id: str, expect: RemoteVersion
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """GET an old content of a file."""
         return self._opened(self._remote.stream_old(file_id, expect))
 
     def stream_removed(
         self, file_id: str, size: int, folders: Collection[str]
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Octets]]:
         """GET a file from the trash."""
         return self._opened(self._remote.stream_removed(file_id, size, folders))
 

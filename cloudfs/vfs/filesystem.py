@@ -22,7 +22,7 @@ from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.tree import Tree
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
-from cloudfs.types import ContentVersion, Ino, Kind
+from cloudfs.types import ContentVersion, Ino, Kind, Octets
 from cloudfs.vfs.attributes import attributes_of
 from cloudfs.vfs.handles import FileHandle, FolderHandle, Handles
 from cloudfs.vfs.records import Attributes, FolderEntry, HandleId, Opened, RenameMode, Space
@@ -239,7 +239,7 @@ class FileSystem:
         self._kernel_pages[node.ino] = content.version
         return Opened(handle, keep_cache=keep)
 
-    async def read(self, handle: HandleId, offset: int, size: int) -> bytes:
+    async def read(self, handle: HandleId, offset: int, size: int) -> Octets:
         """Return `size` bytes, fewer only at the end; ESTALE when the version is gone, else as the network fails."""
         file = self._handles.file(handle)
         return await self._files.read(file.content, offset, size, file.pattern)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -42,6 +43,17 @@ def test_bytes_come_back(tmp_path: Path, size: int) -> None:
     writer.write(path, value)
     assert read_value(path) == value
     assert Path(path).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("offset", [0, 1, 512, 4096])
+def test_memory_of_any_alignment_comes_back(tmp_path: Path, opened: Opened, offset: int) -> None:
+    """What lies at the beginning of a page goes to the disk from where it is; all else is copied first."""
+    memory, path = mmap.mmap(-1, MIB + 4096), str(tmp_path / "1.val")
+    memory[:] = os.urandom(len(memory))
+    value = memoryview(memory)[offset : offset + MIB]
+    ValueWriter().write(path, value)
+    assert directly(opened[0])
+    assert read_value(path) == value
 
 
 def test_a_file_system_that_refuses_is_asked_once(

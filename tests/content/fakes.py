@@ -13,7 +13,7 @@ import trio
 
 from cloudfs.content.source import Source, Whereabouts
 from cloudfs.errors import Changed, NotFound, ProtocolViolation, RemoteError, Unreachable
-from cloudfs.types import ContentVersion, Ino, RemotePath, RemoteVersion
+from cloudfs.types import ContentVersion, Ino, Octets, RemotePath, RemoteVersion
 
 MIB = 1024 * 1024
 KIB = 1024
@@ -172,13 +172,13 @@ class FakeBlocks:
         key = (ino, version, index)
         return None if key in self.damaged else self.blocks.get(key)
 
-    async def put(self, ino: Ino, version: ContentVersion, index: int, data: bytes) -> None:
+    async def put(self, ino: Ino, version: ContentVersion, index: int, data: Octets) -> None:
         await trio.sleep(self.put_s)
         if self.fail_puts:
             raise OSError(28, "no space left on device")
         self.puts += 1
         self.damaged.discard((ino, version, index))
-        self.blocks[ino, version, index] = data
+        self.blocks[ino, version, index] = bytes(data)
         while len(self.blocks) > self.limit:
             self.blocks.popitem(last=False)
 
@@ -187,7 +187,7 @@ class FakeBlocks:
         for key in [key for key in self.blocks if key[:2] == (ino, version)]:
             del self.blocks[key]
 
-    async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, bytes]]) -> None:
+    async def put_many(self, blocks: Sequence[tuple[Ino, ContentVersion, int, Octets]]) -> None:
         self.transactions += 1
         for block in blocks:
             await self.put(*block)

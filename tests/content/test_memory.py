@@ -98,7 +98,44 @@ def test_a_chunk_that_is_the_block_is_not_copied() -> None:
     data = some_bytes(MIB)
     page = Page(key(0), 0, MIB)
     page.fill(0, memoryview(data))
-    assert page.data is data
+    assert isinstance(page.data, memoryview)
+    assert page.data.obj is data
+
+
+def test_a_block_that_came_in_parts_is_not_copied_where_they_lie_side_by_side() -> None:
+    block = memoryview(bytearray(some_bytes(MIB)))
+    page = Page(key(0), 0, MIB)
+    for start, stop in [(300 * KIB, MIB), (0, 100), (100, 300 * KIB)]:
+        page.fill(start, block[start:stop])
+    assert isinstance(page.data, memoryview)
+    assert page.data.obj is block.obj
+    assert page.data == some_bytes(MIB)
+
+
+def test_parts_that_lie_elsewhere_are_put_in_order() -> None:
+    """A range that begins within a block, and the rest of it by another request: each in memory of its own."""
+    data = some_bytes(MIB)
+    first, second = (
+        memoryview(bytearray(data)),
+        memoryview(bytearray(data[: MIB // 2][::-1] + data[: MIB // 2])),
+    )
+    page = Page(key(0), 0, MIB)
+    page.fill(MIB // 2, first[MIB // 2 :])
+    page.fill(0, second[MIB // 2 :])
+    assert page.data == data
+
+
+def test_what_a_program_reads_is_a_view() -> None:
+    block = memoryview(bytearray(some_bytes(MIB)))
+    page = Page(key(0), 0, MIB)
+    page.fill(0, block[: MIB // 2])
+    for start, stop in [(0, 128 * KIB), (100, 101)]:
+        part = page.read(start, stop)
+        assert isinstance(part, memoryview)
+        assert part.obj is block.obj
+        assert part == some_bytes(MIB)[start:stop]
+    page.fill(MIB // 2, block[MIB // 2 :])
+    assert page.read(1000, 3000) == some_bytes(MIB)[1000:3000]
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 100)), max_size=12), st.integers(0, 99))

@@ -110,7 +110,7 @@ class TestSmallFiles:
         got: dict[int, bytes] = {}
 
         async def read(start: int) -> None:
-            got[start] = await fetcher.read(source, start, start + 1000)
+            got[start] = bytes(await fetcher.read(source, start, start + 1000))
 
         async with fetching(world) as fetcher, trio.open_nursery() as nursery:
             for start in (0, 600 * KIB, 100, 1000 * KIB):
@@ -130,7 +130,7 @@ class TestSmallFiles:
         got: list[bytes] = []
 
         async def read(start: int) -> None:
-            got.append(await fetcher.read(source, start, start + 1000))
+            got.append(bytes(await fetcher.read(source, start, start + 1000)))
 
         async with fetching(world) as fetcher:
             async with trio.open_nursery() as nursery:
@@ -248,7 +248,7 @@ class TestSmallFiles:
         got: list[bytes] = []
 
         async def read(fetcher: Fetcher) -> None:
-            got.append(await fetcher.read(source, 0, source.size))
+            got.append(bytes(await fetcher.read(source, 0, source.size)))
 
         async with fetching(world) as fetcher, trio.open_nursery() as nursery:
             nursery.start_soon(read, fetcher)

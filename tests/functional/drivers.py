@@ -187,7 +187,7 @@ class _VfsFile:
         self._driver, self._ino, self._handle = driver, ino, handle
 
     def read(self, offset: int, size: int) -> bytes:
-        return self._driver.run(lambda fs: fs.read(self._handle, offset, size))
+        return bytes(self._driver.run(lambda fs: fs.read(self._handle, offset, size)))
 
     def write(self, offset: int, data: bytes) -> None:
         assert self._driver.run(lambda fs: fs.write(self._handle, offset, data)) == len(data)

@@ -55,7 +55,7 @@ def test_bytes_of_a_file_that_nobody_wrote_are_found(monkeypatch: pytest.MonkeyP
     read = FileSystem.read
 
     async def wrong(filesystem: FileSystem, *args: Any) -> bytes:
-        return (await read(filesystem, *args)).replace(b"L", b"M")
+        return bytes(await read(filesystem, *args)).replace(b"L", b"M")
 
     monkeypatch.setattr(FileSystem, "read", wrong)
     assert " is read" in found("two", monkeypatch)
