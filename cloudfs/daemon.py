@@ -28,6 +28,7 @@ import trio
 from cloudfs import config, manager
 from cloudfs import log as logs
 from cloudfs.blocks.trouble import NoRoom
+from cloudfs.composing import compose
 from cloudfs.concurrency.supervise import supervise
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
@@ -56,7 +57,7 @@ from cloudfs.publishing import publish
 from cloudfs.secrets.memory import close_memory
 from cloudfs.vault.opening import open_account
 from cloudfs.wiping import wipe
-from cloudfs.works import Compose, Launch, Works, compose
+from cloudfs.works import Compose, Launch, Works
 
 __all__ = ["Ready", "main"]
 
