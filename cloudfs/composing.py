@@ -85,7 +85,9 @@ async def _opened(
                 nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
             reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
             xattrs = FileXattrs(engine, nursery) if account.settings.xattrs else None
-            yield EngineWorks(engine, traffic, login, reloader, xattrs)
+            works = EngineWorks(engine, traffic, login, reloader, xattrs)
+            yield works
+            works.keep_readers()
             nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2, shield=True):

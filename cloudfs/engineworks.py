@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -22,7 +23,7 @@ from cloudfs.control.protocol import (
 )
 from cloudfs.control.records import Reloaded
 from cloudfs.engine import Engine
-from cloudfs.errors import ExitCode, Unreachable, UserError
+from cloudfs.errors import CloudfsError, ExitCode, Unreachable, UserError
 from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.readers import Readers
@@ -43,6 +44,7 @@ from cloudfs.works import Facts
 __all__ = ["EngineWorks"]
 
 _GREET_S = 10.0
+_READERS = "readers"
 _MEND_CHECKSUM = (
     "the checksum is out of date, as the same content came twice: save the file once more to renew it"
 )
@@ -96,9 +98,15 @@ class EngineWorks:
         self._traffic = traffic
         self._login = login
         self._reloader = reloader
-        self.readers = Readers(partial(_lacking, engine))
+        self.readers = Readers(partial(_lacking, engine), engine.news.read)
+        self.readers.restore(engine.store.note(_READERS) or "")
         self._answers = Answers(engine, self.readers)
         self._pinning = Pinning(engine)
+
+    def keep_readers(self) -> None:
+        """Remember across mounts who read what; nothing depends on it."""
+        with suppress(CloudfsError):
+            self._engine.store.put_note(_READERS, self.readers.packed())
 
     @property
     def filesystem(self) -> FileSystem:
