@@ -181,7 +181,7 @@ def _server(folders: Folders, name: str, *, offline: bool) -> Iterator[Finding]:
 
 async def _ask(account: Account, secret: str, name: str) -> list[Finding]:
     # HTTP takes half a second to load, and the first lines need none.
-    from cloudfs.cli.login import explain
+    from cloudfs.cli.refusals import explain
     from cloudfs.doctor.server import check_server
 
     def told(error: RemoteError) -> UserError:

@@ -114,9 +114,9 @@ def show(account: str | None, *, as_json: bool) -> None:
         )
 
 
-def logs(account: str | None, *, lines: int, follow: bool) -> None:
+def logs(account: str | None, *, lines: int, follow: bool, as_json: bool = False) -> None:
     """Show what the unit has said."""
-    show_log(_installed(account), lines=lines, follow=follow, journal=True)
+    show_log(_installed(account), lines=lines, follow=follow, journal=True, as_json=as_json)
 
 
 def uninstall(account: str | None, *, as_json: bool = False) -> None:
