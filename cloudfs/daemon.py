@@ -338,7 +338,8 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)
         _note(held, place, folders)
-        opened = open_account(folders, name, account)
+        # Nobody waits for what runs in the foreground, as under systemd.
+        opened = open_account(folders, name, account, endless=arguments.ready_fd is None)
         launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
         gc.freeze()  # modules stay: looking through them for garbage held up the loop for 35 ms each time
