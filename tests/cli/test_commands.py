@@ -195,7 +195,7 @@ def test_login_with_bad_words_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_the_first_output_loads_nothing_heavy() -> None:
     # 0.3 s are promised; what takes the time is what is imported, and that does not depend on the machine's load.
-    program = "import sys, cloudfs.cli.main, cloudfs.cli.status; print(*sys.modules)"
+    program = "import sys, cloudfs.cli.main, cloudfs.cli.status, cloudfs.cli.addresses; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.split()
