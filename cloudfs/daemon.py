@@ -222,7 +222,8 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> C
             xattrs=works.xattrs,
             readers=works.readers,
         )
-        session = Session(operations, place, account=launch.name, notifier=notifier)
+        others = launch.account.settings.allow_other
+        session = Session(operations, place, account=launch.name, notifier=notifier, allow_other=others)
         handlers = _Handlers(launch, works, session, operations, stop)
         socket_name = launch.folders.socket_name(launch.name)
         await helpers.start(server.serve, launch.folders.runtime, socket_name, handlers)
@@ -333,7 +334,7 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         account=name,
         debug=arguments.debug,
     )
-    check_fuse()
+    check_fuse(allow_other=account.settings.allow_other)
     with hold(state, name) as held:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)
