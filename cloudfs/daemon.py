@@ -54,7 +54,7 @@ from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
-from cloudfs.secrets.memory import close_memory
+from cloudfs.secrets.memory import close_memory, is_memory_closed
 from cloudfs.vault.opening import open_account
 from cloudfs.wiping import wipe
 from cloudfs.works import Compose, Launch, Works
@@ -149,6 +149,7 @@ class _Handlers:
             user=account.user,
             mount_point=self._session.mount_point,
             uptime_s=round(time.monotonic() - self._began, 1),
+            memory_closed=is_memory_closed(),
             requests=dict(self._operations.statistics().by_name),
             **msgspec.structs.asdict(facts),
         )
