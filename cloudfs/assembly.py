@@ -48,6 +48,7 @@ from cloudfs.sync.kept import KeptWalker
 from cloudfs.sync.leftovers import Leftovers
 from cloudfs.sync.moving import Mover
 from cloudfs.sync.newfolders import FolderLooks, NewFolders
+from cloudfs.sync.news import News
 from cloudfs.sync.packing import Contents, Packer
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.pinned import PinKeeper
@@ -56,7 +57,7 @@ from cloudfs.sync.removal import Remover
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.upload import Uploader
 from cloudfs.sync.watching import Pace, Watcher
-from cloudfs.sync.worker import WorkerConfig
+from cloudfs.sync.worker import Worker, WorkerConfig
 from cloudfs.vfs.records import Space
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "hydrator_of",
     "leftovers_of",
     "locator",
+    "news_of",
     "reading",
     "space_of",
     "watching",
@@ -221,6 +223,13 @@ def hydrator_of(
     return Hydrator(
         store, disk.keeper, walker, fetcher, disk.blocks, members, pause.fetching, watched=watcher.covers
     )
+
+
+def news_of(store: Store, worker: Worker, hydrator: Hydrator, *, names: bool) -> News:
+    """Make what tells people of what succeeds."""
+    news = News(store.nodes, names=names)
+    worker.succeeded, hydrator.brought = news.done, news.brought
+    return news
 
 
 def watching(

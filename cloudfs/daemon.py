@@ -28,6 +28,7 @@ import trio
 from cloudfs import config, manager
 from cloudfs import log as logs
 from cloudfs.blocks.trouble import NoRoom
+from cloudfs.composing import compose
 from cloudfs.concurrency.supervise import supervise
 from cloudfs.control import server
 from cloudfs.control.instance import Hold, Holder, hold
@@ -53,10 +54,10 @@ from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
-from cloudfs.secrets.memory import close_memory
+from cloudfs.secrets.memory import close_memory, is_memory_closed
 from cloudfs.vault.opening import open_account
 from cloudfs.wiping import wipe
-from cloudfs.works import Compose, Launch, Works, compose
+from cloudfs.works import Compose, Launch, Works
 
 __all__ = ["Ready", "main"]
 
@@ -148,6 +149,7 @@ class _Handlers:
             user=account.user,
             mount_point=self._session.mount_point,
             uptime_s=round(time.monotonic() - self._began, 1),
+            memory_closed=is_memory_closed(),
             requests=dict(self._operations.statistics().by_name),
             **msgspec.structs.asdict(facts),
         )
@@ -221,7 +223,8 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> C
             xattrs=works.xattrs,
             readers=works.readers,
         )
-        session = Session(operations, place, account=launch.name, notifier=notifier)
+        others = launch.account.settings.allow_other
+        session = Session(operations, place, account=launch.name, notifier=notifier, allow_other=others)
         handlers = _Handlers(launch, works, session, operations, stop)
         socket_name = launch.folders.socket_name(launch.name)
         await helpers.start(server.serve, launch.folders.runtime, socket_name, handlers)
@@ -332,12 +335,13 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         account=name,
         debug=arguments.debug,
     )
-    check_fuse()
+    check_fuse(allow_other=account.settings.allow_other)
     with hold(state, name) as held:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)
         _note(held, place, folders)
-        opened = open_account(folders, name, account)
+        # Nobody waits for what runs in the foreground, as under systemd.
+        opened = open_account(folders, name, account, endless=arguments.ready_fd is None)
         launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
         gc.freeze()  # modules stay: looking through them for garbage held up the loop for 35 ms each time

@@ -23,6 +23,7 @@ from cloudfs.assembly import (
     hands_of,
     hydrator_of,
     leftovers_of,
+    news_of,
     reading,
     space_of,
     watching,
@@ -56,6 +57,7 @@ from cloudfs.sync.echoes import Echoes
 from cloudfs.sync.execute import Executor
 from cloudfs.sync.hydrating import Hydrator
 from cloudfs.sync.inbox import Inbox
+from cloudfs.sync.news import News
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outages import Outages
 from cloudfs.sync.packing import Contents
@@ -106,6 +108,7 @@ class Engine:
     uploads: Uploads
     quota: Quota
     sink: ChangeSink
+    news: News
 
 
 @asynccontextmanager
@@ -149,7 +152,7 @@ async def open_engine(
                 watch = partial(
                     watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
                 )
-                _keep(nursery, [("clocks", watch)])
+                _keep(nursery, [("clocks", watch), ("news", engine.news.run)])
                 if network is not None:
                     moved = partial(_moved, engine, reconnect, nursery)
                     _keep(nursery, [("networks", partial(network, moved))])
@@ -158,6 +161,7 @@ async def open_engine(
                 finally:
                     with trio.CancelScope(shield=True):
                         await engine.filesystem.close()
+                        engine.news.flush()
                     nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
@@ -354,6 +358,7 @@ async def _compose(
         remote.uploads,
         quota,
         sink,
+        news_of(store, worker, hydrator, names=config.keys is None),
     )
 
 

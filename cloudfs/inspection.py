@@ -139,10 +139,10 @@ class Inspection:
 
     def _cause(self, node: Node) -> str:
         if (reader := self._reader(node)) is not None:
-            return f"{reader.program or 'a program that has ended'} was the first to read it since the mount"
+            return f"{reader.program or 'a program that has ended'} was the first to read it"
         if self._engine.keeper.keeps(node):
             return "it was brought because it is always kept here"
-        return "fetched ahead of a program or before this mount, or sent from here"
+        return "fetched ahead of a program, or for one that is not remembered, or sent from here"
 
     def _why_kept(self, node: Node) -> list[str]:
         if not self._engine.keeper.keeps(node):

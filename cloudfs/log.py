@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from cloudfs import journal
 
-__all__ = ["Redactor", "RepeatFilter", "hide", "set_up"]
+__all__ = ["Redactor", "RepeatFilter", "hide", "set_up", "spellings"]
 
 FILE_BYTES: Final = 5 * 1024 * 1024
 FILES_KEPT: Final = 3
@@ -115,9 +115,9 @@ class Redactor(logging.Formatter):
     def hide(self, secrets: Collection[str]) -> None:
         """Hide these from now on, too."""
         self._known |= set(secrets)
-        spellings = {spelling for secret in self._known if secret for spelling in _spellings(secret)}
+        known = {spelling for secret in self._known if secret for spelling in spellings(secret)}
         # Longest first, as one spelling may contain another.
-        alternatives = "|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True))
+        alternatives = "|".join(re.escape(text) for text in sorted(known, key=len, reverse=True))
         self._secrets = re.compile(alternatives) if alternatives else None
 
     def format(self, record: logging.LogRecord) -> str:
@@ -132,7 +132,8 @@ class Redactor(logging.Formatter):
         return self._PASSWORD_IN_URL.sub(rf"\1{HIDDEN}@", text)
 
 
-def _spellings(secret: str) -> set[str]:
+def spellings(secret: str) -> set[str]:
+    """Return the ways in which a secret may come to stand in a text."""
     return {
         secret,
         quote(secret, safe=""),

@@ -48,8 +48,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Folders and files, by their paths in the mount, that are always kept here where nobody said anything else."""
     keep_max_bytes: Bytes | None = None
     """Of what is in them, no file that is larger; None: all."""
-    xattrs: bool = False
+    xattrs: bool = True
     """Files have extended attributes (user.cloudfs.pin and more), for which small writes are slower."""
+    allow_other: bool = False
+    """Other users of this machine get into the mount, too, as far as the modes of its files allow."""
     metrics: int | str | None = None
     """Figures for Prometheus: a port of this machine, or a file (*.prom) for node_exporter; None: none."""
     request_deadline_s: Annotated[float, msgspec.Meta(ge=1, le=19)] = 15.0

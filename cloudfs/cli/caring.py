@@ -147,7 +147,10 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Look for what is wrong: machine, settings, disk, cache, server. Exit code 7 if a problem was found."""
-    from cloudfs.cli.doctor import examine
+    from cloudfs.cli.output import waiting
+
+    with waiting("looking …"):
+        from cloudfs.cli.doctor import examine
 
     examine(account, fix=fix, offline=offline, as_json=as_json)
 
@@ -201,11 +204,14 @@ def service_logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", metavar="NUMBER", min=0, help="So many of the last lines.")
     ] = 50,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs: a JSON object in each line.")
+    ] = False,
 ) -> None:
     """Show what it has written to the journal."""
     from cloudfs.cli.service import logs
 
-    logs(account, lines=lines, follow=follow)
+    logs(account, lines=lines, follow=follow, as_json=as_json)
 
 
 def service_uninstall(account: AccountArgument = None, as_json: JsonOption = False) -> None:

@@ -14,6 +14,7 @@ from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, dead_mounts
 from cloudfs.fuse.mounts import MountEntry
 from cloudfs.paths import is_below
+from cloudfs.sizes import in_units
 from cloudfs.wiped import find_wiped
 
 __all__ = [
@@ -31,16 +32,6 @@ __all__ = [
     "version",
     "which_mount",
 ]
-
-
-def in_units(size_bytes: int) -> str:
-    """Return a size as people say it: 312 bytes, 1.5 MB, 12 MB."""
-    size, unit = float(size_bytes), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 999.5:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.1f} {unit}" if unit != "bytes" and size < 9.95 else f"{size:.0f} {unit}"
 
 
 def version() -> str:

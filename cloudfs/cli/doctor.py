@@ -16,14 +16,17 @@ from cloudfs.config import Account, Folders, account_names
 from cloudfs.doctor.account import check_account, check_folders
 from cloudfs.doctor.machine import check_machine
 from cloudfs.doctor.report import Finding, Verdict, fine, note, problem, skipped
+from cloudfs.doctor.secrecy import check_process
 from cloudfs.errors import CloudfsError, ExitCode, RemoteError, UserError
-from cloudfs.fuse.mount_point import DEAD
+from cloudfs.fuse.mount_point import DEAD, may_allow_other
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, probe
 from cloudfs.secrets.stores import store_of
 
 __all__ = ["examine"]
 
 _PATIENCE_S = 5.0
+_SAFE = frozenset({"default_permissions", "nodev", "nosuid"})
+"""What every mount of ours is made with."""
 _COLOURS: dict[Verdict, Colour] = {
     Verdict.OK: "green",
     Verdict.NOTE: "yellow",
@@ -80,6 +83,7 @@ def _findings(folders: Folders, names: list[str], *, offline: bool) -> Iterator[
         yield note("accounts", "there is none yet", "Begin with `cloudfs login URL`.")
     for name in names:
         yield from check_account(folders, name)
+        yield from _others(folders, name)
         refused = False
         for finding in _daemon(folders, name):
             refused = refused or finding.name == "login"
@@ -107,7 +111,14 @@ def _mount(entry: MountEntry, answer: int) -> Finding:
     if answer == errno.ETIMEDOUT:
         repair = f"Look at its log; `fusermount3 -uz {entry.path}` detaches it."
         return problem("mounts", f"{entry.path} does not answer", repair, entry.account or "")
-    return fine("mounts", f"{entry.path} answers", entry.account or "")
+    lacking = sorted(_SAFE - entry.options)
+    if lacking:
+        reason = f"{entry.path} was made without {', '.join(lacking)}"
+        return problem("mounts", reason, "Unmount it and mount again.", entry.account or "")
+    others = (
+        "others get in, as far as modes allow" if "allow_other" in entry.options else "nobody else gets in"
+    )
+    return fine("mounts", f"{entry.path} answers; {', '.join(sorted(_SAFE))}; {others}", entry.account or "")
 
 
 def _dead(entry: MountEntry) -> Finding:
@@ -122,6 +133,21 @@ def _dead(entry: MountEntry) -> Finding:
         entry.account or "",
         clear,
     )
+
+
+def _others(folders: Folders, name: str) -> Iterator[Finding]:
+    """Look whether others may be let in, where the account's file says so."""
+    try:
+        wanted = config.load_account(folders, name).settings.allow_other
+    except UserError:
+        return  # told before
+    if wanted and not may_allow_other():
+        repair = "Have the administrator write the line user_allow_other there, or take `allow_other` out of the file."
+        yield problem("others", "/etc/fuse.conf does not let you let others into a mount", repair, name)
+    elif wanted:
+        yield note("others", "other users get into the mount, as far as modes allow", "", name)
+    else:
+        yield fine("others", "nobody else gets into the mount", name)
 
 
 def _daemon(folders: Folders, name: str) -> Iterator[Finding]:
@@ -141,6 +167,7 @@ def _daemon(folders: Folders, name: str) -> Iterator[Finding]:
         )
     else:
         yield fine("daemon", f"process {status.pid} answers: {status.state}", name)
+    yield check_process(name, status.pid, _secret(folders, name), memory_closed=status.memory_closed)
     if status.state == "needs-login":
         # Asked with it again, the server would slow down every login from this address.
         yield problem("login", "the server refused the login", "Log in again with `cloudfs login`.", name)
@@ -169,19 +196,25 @@ def _server(folders: Folders, name: str, *, offline: bool) -> Iterator[Finding]:
     if offline:
         yield skipped("server", "it was not to be asked", name)
         return
-    try:
-        account = config.load_account(folders, name)
-        secret = trio.run(store_of(folders, name, account.secret_store).read)
-    except UserError:
+    secret = _secret(folders, name)
+    if secret is None:
         yield skipped("server", "it cannot be asked without a good account file and a password", name)
         return
     one_line("asking the server …")
-    yield from trio.run(_ask, account, secret, name)
+    yield from trio.run(_ask, config.load_account(folders, name), secret, name)
+
+
+def _secret(folders: Folders, name: str) -> str | None:
+    """Return the password; None where it cannot be read, which was told before."""
+    try:
+        return trio.run(store_of(folders, name, config.load_account(folders, name).secret_store).read)
+    except UserError:
+        return None
 
 
 async def _ask(account: Account, secret: str, name: str) -> list[Finding]:
     # HTTP takes half a second to load, and the first lines need none.
-    from cloudfs.cli.login import explain
+    from cloudfs.cli.refusals import explain
     from cloudfs.doctor.server import check_server
 
     def told(error: RemoteError) -> UserError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
-import re
 import socket
 import ssl
 import sys
@@ -18,25 +16,19 @@ import msgspec
 import trio
 
 from cloudfs import config
+from cloudfs.cli.addresses import name_of_host, require_text
 from cloudfs.cli.browser import open_browser, show_address
 from cloudfs.cli.common import connect as connect_to
 from cloudfs.cli.common import holder_of
 from cloudfs.cli.keeping import Choice, choose_store, forget, keep
-from cloudfs.cli.output import print_json
+from cloudfs.cli.output import print_json, waiting
 from cloudfs.cli.patience import PATIENCE_S, in_time
+from cloudfs.cli.refusals import explain
 from cloudfs.cli.revoking import Former, former_login
 from cloudfs.config import Account, Folders, SecretKind, Trust, account_names, check_account_name
 from cloudfs.errors import (
     ExitCode,
-    Forbidden,
-    NotAuthenticated,
-    NotFound,
-    ProtocolViolation,
     RemoteError,
-    TlsRejected,
-    Unavailable,
-    Unreachable,
-    Unsupported,
     UserError,
 )
 from cloudfs.remote import connect, retries
@@ -48,7 +40,7 @@ from cloudfs.remote.tls import context_of
 from cloudfs.secrets.stores import store_of
 from cloudfs.wiped import forget_wiped
 
-__all__ = ["explain", "log_in"]
+__all__ = ["log_in"]
 
 
 class LoggedIn(msgspec.Struct, frozen=True):
@@ -91,15 +83,14 @@ def log_in(
     account: str | None,
     trust: Trust,
     password_stdin: bool,
-    allow_http: bool,
     browser: bool,
     store: SecretKind | None,
     as_json: bool = False,
 ) -> None:
     """Find out what the server is, log in, and keep account and app password; `store`: None for the usual place.
 
-    What `trust` leaves open is as in the account's file, where there is one. With `as_json` what is said on the way
-    goes to standard error.
+    What was typed was checked (`addresses`). What `trust` leaves open is as in the account's file, where there is one.
+    With `as_json` what is said on the way goes to standard error.
     """
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         done = _log_in(
@@ -109,7 +100,6 @@ def log_in(
             trust,
             store,
             password_stdin=password_stdin,
-            allow_http=allow_http,
             browser=browser,
         )
     if as_json:
@@ -124,16 +114,10 @@ def _log_in(
     store: SecretKind | None,
     *,
     password_stdin: bool,
-    allow_http: bool,
     browser: bool,
 ) -> LoggedIn:
     folders = Folders.from_environment()
-    if account is not None:
-        check_account_name(account)
-    _require_encryption(url, allow_http=allow_http)
-    if user is not None:
-        _require_text("user name", user)
-    name = account or _name_of_host(urlsplit(parse_address(url).url).hostname or "")
+    name = account or name_of_host(urlsplit(parse_address(url).url).hostname or "")
     known = config.load_account(folders, name) if name in account_names(folders) else None
     trust = _with_absolute_paths(trust, known)
     tls = context_of(trust)  # before anything is asked
@@ -176,7 +160,7 @@ def _by_password(folders: Folders, wanted: _Wanted, *, from_stdin: bool) -> _Kep
             code=ExitCode.USAGE,
         )
     password = _read_password(wanted.user, from_stdin=from_stdin)
-    _require_text("password", password)
+    require_text("password", password)
     site = _ask(wanted, wanted.user, password)
     name = _name_for(folders, wanted.account, site)
     secret = _app_password(wanted.url, site, password, wanted.tls)
@@ -230,8 +214,9 @@ def _consent(wanted: _Wanted, *, browser: bool) -> tuple[str | None, Granted | N
     """Return where the Nextcloud is and what a person granted there; nothing where it is none, or has no such flow."""
 
     async def ask() -> tuple[str | None, Granted | None]:
-        base_url = await in_time(connect.find_nextcloud(wanted.url, tls=wanted.tls))
-        flow = await in_time(LoginFlow.begin(base_url, _device(), tls=wanted.tls)) if base_url else None
+        with waiting(f"asking {wanted.url} …"):
+            base_url = await in_time(connect.find_nextcloud(wanted.url, tls=wanted.tls))
+            flow = await in_time(LoginFlow.begin(base_url, _device(), tls=wanted.tls)) if base_url else None
         if flow is None:
             return None, None
         async with flow:
@@ -294,17 +279,6 @@ def _read_password(user: str, *, from_stdin: bool) -> str:
     return password
 
 
-def _require_text(what: str, text: str) -> None:
-    if not text:
-        raise UserError(f"The {what} is empty.", hint="Check where it comes from.", code=ExitCode.USAGE)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"The {what} is not UTF-8 text.", hint="Check where it comes from.", code=ExitCode.USAGE
-        ) from error
-
-
 def _ask(wanted: _Wanted, user: str, password: str, *, patient: bool = False) -> Site:
     """Ask what is there; `patient`: more than once, where failing would cost a person another login."""
 
@@ -317,7 +291,8 @@ def _ask(wanted: _Wanted, user: str, password: str, *, patient: bool = False) ->
         return await connect.discover(wanted.url, user, password, tls=wanted.tls)
 
     try:
-        return trio.run(discover)
+        with waiting(f"asking {wanted.url} …"):
+            return trio.run(discover)
     except RemoteError as error:
         raise explain(error, wanted.url) from error
 
@@ -342,7 +317,7 @@ async def _revoke(site: Site, secret: str, tls: ssl.SSLContext) -> None:
 
 def _name_for(folders: Folders, wanted: str | None, site: Site) -> str:
     """Return the account's name: as wanted, else the host's. One name never changes to another user's files."""
-    name = wanted or check_account_name(_name_of_host(urlsplit(site.root_url).hostname or ""))
+    name = wanted or check_account_name(name_of_host(urlsplit(site.root_url).hostname or ""))
     if name in account_names(folders):
         known = config.load_account(folders, name)
         if (known.url, known.user) != (site.root_url, site.user):
@@ -352,12 +327,6 @@ def _name_for(folders: Folders, wanted: str | None, site: Site) -> str:
                 code=ExitCode.USAGE,
             )
     return name
-
-
-def _name_of_host(host: str) -> str:
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "-" for c in host)
-    name = re.sub("-{2,}", "-", plain).strip(".-")[:63]
-    return name if name and name != "run" else "account"
 
 
 def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str, *, own: bool) -> _Kept:
@@ -397,90 +366,3 @@ def _leave(folders: Folders, name: str, former: SecretKind) -> None:
     except (UserError, OSError) as error:
         place = store_of(folders, name, former).place
         sys.stderr.write(f"The former password is still kept {place}: {error}\n")
-
-
-def _require_encryption(url: str, *, allow_http: bool) -> None:
-    """Before the password is asked for, let alone sent: say, and usually refuse, what plain http means.
-
-    Also where the server would lead on to https: whoever is on the way could leave that out.
-    """
-    parts = urlsplit(parse_address(url).url)
-    if parts.scheme != "http" or _is_this_machine(parts.hostname or ""):
-        return
-    if not allow_http:
-        raise UserError(
-            f"{url} is not encrypted: everybody on the way could read the password and the files.",
-            hint="Use its https address, or --allow-http if you trust the whole network.",
-            code=ExitCode.USAGE,
-        )
-    sys.stderr.write(
-        f"Warning: {url} is not encrypted: everybody on the way can read the password and the files.\n"
-    )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-_SENTENCES: tuple[tuple[type[RemoteError], str, str, ExitCode], ...] = (
-    (
-        TlsRejected,
-        "There is no safe connection to {url}: {detail}.",
-        "If it comes from your own certificate authority, name its file with --ca-file FILE.",
-        ExitCode.UNTRUSTED_CERTIFICATE,
-    ),
-    (
-        Unavailable,
-        "{url} is in maintenance or overloaded: {detail}.",
-        "Try again later.",
-        ExitCode.UNREACHABLE,
-    ),
-    (
-        Unreachable,
-        "{url} cannot be reached: {detail}.",
-        "Check the address and the network.",
-        ExitCode.UNREACHABLE,
-    ),
-    (
-        NotAuthenticated,
-        "{url} does not accept this user name and password.",
-        "Check both. With two-factor login, make an app password in the settings of the server (Security) and use it.",
-        ExitCode.WRONG_PASSWORD,
-    ),
-    (
-        Forbidden,
-        "{url} does not let this user in: {detail}.",
-        "Check the address and the user name.",
-        ExitCode.NOT_WEBDAV,
-    ),
-    (
-        NotFound,
-        "There is no such folder: {url}.",
-        "Check the path; for a Nextcloud its plain address is enough, like https://cloud.example.org.",
-        ExitCode.NOT_WEBDAV,
-    ),
-    (
-        ProtocolViolation,
-        "{url} is no WebDAV server: {detail}.",
-        "Use the address of a Nextcloud, or of a WebDAV folder as its provider tells it.",
-        ExitCode.NOT_WEBDAV,
-    ),
-    (
-        Unsupported,
-        "{url} is no WebDAV server: {detail}.",
-        "Use the address of a Nextcloud, or of a WebDAV folder as its provider tells it.",
-        ExitCode.NOT_WEBDAV,
-    ),
-)
-
-
-def explain(error: RemoteError, url: str) -> UserError:
-    """Turn what went wrong on the way to a login into a sentence, a next step and an exit code."""
-    for kind, sentence, hint, code in _SENTENCES:
-        if isinstance(error, kind):
-            return UserError(sentence.format(url=url, detail=error.message), hint=hint, code=code)
-    message = f"{url} answered with an error: {error.message}."
-    return UserError(message, hint="Try again later.", code=ExitCode.UNREACHABLE)

@@ -9,8 +9,8 @@ import trio
 
 from cloudfs.cli.common import holder_of, in_units, pick
 from cloudfs.cli.keeping import forget_everywhere, read_secret
-from cloudfs.cli.login import explain
 from cloudfs.cli.output import print_json
+from cloudfs.cli.refusals import explain
 from cloudfs.cli.revoking import by_hand, revoke
 from cloudfs.config import Account, Folders, load_account, remove_account
 from cloudfs.control.instance import hold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cloudfs.cli.common import account_at, holder_of
+from cloudfs.cli.logentries import Collector, of_journal
 from cloudfs.config import Folders
 from cloudfs.control.instance import Holder
 from cloudfs.errors import ExitCode, UserError
@@ -20,13 +22,19 @@ __all__ = ["in_journal", "show_log"]
 _LOOK_S = 0.25
 
 
-def show_log(what: str | None, *, lines: int, follow: bool, journal: bool = False) -> None:
-    """Print the last lines; with `follow` what comes, too, until Ctrl-C. `journal`: that of the unit, in any case."""
+def show_log(
+    what: str | None, *, lines: int, follow: bool, journal: bool = False, as_json: bool = False
+) -> None:
+    """Print the last lines; with `follow` what comes, too, until Ctrl-C. `journal`: that of the unit, in any case.
+
+    For programs there is a JSON object in each line; `lines` counts those of the file, of which one message may have
+    several.
+    """
     folders = Folders.from_environment()
     name = account_at(folders, what)
     holder = holder_of(folders, name)
     if journal or in_journal(holder, name):
-        _show_journal(name, lines, follow=follow)
+        _show_journal(name, lines, follow=follow, as_json=as_json)
         return
     path = folders.state / name / "daemon.log"
     if not path.exists():
@@ -35,14 +43,22 @@ def show_log(what: str | None, *, lines: int, follow: bool, journal: bool = Fals
             hint=f"If systemd has it mounted: `journalctl --user -u cloudfs@{name}`.",
             code=ExitCode.NOT_DONE,
         )
+    collector = Collector() if as_json else None
     with _open(path) as file:
-        sys.stdout.writelines(_last(path, file, lines))
-        if not follow:
-            return
-        sys.stdout.flush()
-        for text in _new(path, file):
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        _print(_last(path, file, lines), collector)
+        if follow:
+            for text in _new(path, file):
+                _print(text, collector)
+
+
+def _print(lines: list[str], collector: Collector | None) -> None:
+    """Print what came at once, which ends with the end of a message."""
+    if collector is None:
+        sys.stdout.writelines(lines)
+    else:
+        entries = collector.take(lines) + collector.end()
+        sys.stdout.writelines(entry.line() for entry in entries)
+    sys.stdout.flush()
 
 
 def in_journal(holder: Holder | None, name: str) -> bool:
@@ -56,18 +72,32 @@ def in_journal(holder: Holder | None, name: str) -> bool:
     return f"/cloudfs@{name}.service" in group
 
 
-def _show_journal(name: str, lines: int, *, follow: bool) -> None:
+def _show_journal(name: str, lines: int, *, follow: bool, as_json: bool = False) -> None:
     # Not `--user --unit`: that looks into users' own journals only, which root has not, nor a machine whose journal is
     # in memory. SOURCE: journald.conf(5), SplitMode=.
     command = ["journalctl", f"--user-unit=cloudfs@{name}", "--lines", str(lines), "--no-pager"]
+    command += ["--follow"] if follow else []
     sys.stdout.flush()
     try:
-        os.execvp(command[0], [*command, *(["--follow"] if follow else [])])  # noqa: S606  # no shell is wanted
+        if as_json:
+            _translate([*command, "--output=json", "--all"])
+            return
+        os.execvp(command[0], command)  # noqa: S606  # no shell is wanted
     except OSError as error:
         raise UserError(
             f"The log is in the journal, and journalctl cannot be run: {error.strerror}.",
             hint="Install it, or look at the journal in another way.",
         ) from error
+
+
+def _translate(command: list[str]) -> None:
+    """Print what journalctl prints, in the words that are used for the file, too."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as journal:  # made here
+        assert journal.stdout is not None  # noqa: S101  # a pipe
+        for line in journal.stdout:
+            if (entry := of_journal(line)) is not None:
+                sys.stdout.write(entry.line())
+                sys.stdout.flush()
 
 
 def _open(path: Path) -> TextIO:
@@ -89,17 +119,17 @@ def _last(path: Path, file: TextIO, lines: int) -> list[str]:
     return list(found)
 
 
-def _new(path: Path, file: TextIO) -> Iterator[str]:
+def _new(path: Path, file: TextIO) -> Iterator[list[str]]:
     """Yield what is added, for ever; goes on in the next file where this one was put aside."""
     while True:
-        while text := file.readline():
+        if text := file.readlines():
             yield text
         try:
             there = path.stat()
         except FileNotFoundError:
             there = None  # between two files
         if there is not None and there.st_ino != os.fstat(file.fileno()).st_ino:
-            yield from file.readlines()
+            yield file.readlines()
             file = _open(path)
             continue
         time.sleep(_LOOK_S)

@@ -60,11 +60,14 @@ def log(
     lines: Annotated[
         int, typer.Option("--lines", "-n", metavar="NUMBER", min=0, help="So many of the last lines.")
     ] = 50,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs: a JSON object in each line.")
+    ] = False,
 ) -> None:
     """Show what a mount has to say: its log, wherever that is kept."""
     from cloudfs.cli.logs import show_log
 
-    show_log(what, lines=lines, follow=follow)
+    show_log(what, lines=lines, follow=follow, as_json=as_json)
 
 
 def reload(

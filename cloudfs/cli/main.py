@@ -123,8 +123,13 @@ def login(
 
     The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
     """
-    from cloudfs.cli.login import log_in
+    from cloudfs.cli.addresses import check
+    from cloudfs.cli.output import waiting
     from cloudfs.config import Trust
+
+    check(url, user, account, allow_http=allow_http)
+    with waiting(f"asking {url} …"):  # HTTP takes half a second to load
+        from cloudfs.cli.login import log_in
 
     log_in(
         url,
@@ -137,7 +142,6 @@ def login(
             pinned_keys=pinned_key or [],
         ),
         password_stdin=password_stdin,
-        allow_http=allow_http,
         browser=browser,
         store=secret_store,
         as_json=as_json,
@@ -162,10 +166,12 @@ def logout(
     The files on the server stay as they are.
     """
     from cloudfs.cli.common import pick
+    from cloudfs.cli.output import waiting
     from cloudfs.config import Folders
 
-    account = pick(Folders.from_environment(), account)  # before HTTP is loaded, which takes half a second
-    from cloudfs.cli.logout import log_out
+    account = pick(Folders.from_environment(), account)
+    with waiting(f"looking what is here of {account} …"):  # HTTP takes half a second to load
+        from cloudfs.cli.logout import log_out
 
     log_out(account, discard_changes=discard_changes, keep_remote=keep_remote, as_json=as_json)
 

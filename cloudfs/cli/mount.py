@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from cloudfs.cli.common import pick_known
-from cloudfs.cli.output import print_json
+from cloudfs.cli.output import print_json, waiting
 from cloudfs.config import Folders, published_at
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, locate
@@ -62,7 +62,9 @@ def mount_account(
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         command = _command(name, locate(mount_point), *options)
         os.execv(command[0], command)  # noqa: S606  # no shell is wanted
-    told = start_daemon(folders, name, locate(mount_point), *options)
+    place = locate(mount_point)
+    with waiting(f"mounting {name} …"):
+        told = start_daemon(folders, name, place, *options)
     if as_json:
         print_json(Mounted(name, told.mount_point, told.pid))
     else:

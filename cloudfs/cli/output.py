@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TextIO
 
 import msgspec
 
-__all__ = ["Colour", "Gauge", "bar", "clear_line", "is_screen", "one_line", "paint", "print_json"]
+__all__ = ["Colour", "Gauge", "bar", "clear_line", "is_screen", "one_line", "paint", "print_json", "waiting"]
 
 Colour = Literal["red", "yellow", "green", "dim", "bold"]
 _CODES: dict[Colour, str] = {"red": "31", "yellow": "33", "green": "32", "dim": "2", "bold": "1"}
@@ -44,6 +46,16 @@ def one_line(text: str) -> None:
 def clear_line() -> None:
     """Take such a line away."""
     one_line("")
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show such a line for as long as something takes."""
+    one_line(text)
+    try:
+        yield
+    finally:
+        clear_line()
 
 
 def bar(part: float) -> str:

@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from cloudfs.cli.common import holder_of, pick
 from cloudfs.cli.logs import in_journal, show_log
-from cloudfs.cli.output import print_json
+from cloudfs.cli.output import one_line, print_json, waiting
 from cloudfs.config import Folders, account_names
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute
@@ -20,6 +22,7 @@ from cloudfs.fuse.mount_point import absolute
 __all__ = ["enable", "install", "logs", "show", "start", "stop", "uninstall"]
 
 _TEMPLATE = "cloudfs@.service"
+_LOOK_S = 1.0
 _PATIENCE_S = 120.0
 """Starting takes until the mount answers, stopping until it is unmounted."""
 
@@ -81,7 +84,9 @@ def start(account: str | None, *, as_json: bool = False) -> None:
             hint=f"End that first: `cloudfs unmount {name}`.",
             code=ExitCode.ALREADY_MOUNTED,
         )
-    _systemctl("start", _unit(name), hint=f"`cloudfs service logs {name}` tells why.")
+    hint = f"`cloudfs service logs {name}` tells why."
+    with waiting(f"starting {_unit(name)} …"):
+        _systemctl("start", _unit(name), hint=hint, meanwhile=partial(_show_waiting, name))
     _tell(name, f"Started {_unit(name)}.", as_json=as_json)
 
 
@@ -114,9 +119,9 @@ def show(account: str | None, *, as_json: bool) -> None:
         )
 
 
-def logs(account: str | None, *, lines: int, follow: bool) -> None:
+def logs(account: str | None, *, lines: int, follow: bool, as_json: bool = False) -> None:
     """Show what the unit has said."""
-    show_log(_installed(account), lines=lines, follow=follow, journal=True)
+    show_log(_installed(account), lines=lines, follow=follow, journal=True, as_json=as_json)
 
 
 def uninstall(account: str | None, *, as_json: bool = False) -> None:
@@ -134,6 +139,13 @@ def uninstall(account: str | None, *, as_json: bool = False) -> None:
         f"Removed the unit of {name}. The account stays: `cloudfs mount {name} FOLDER` mounts it.",
         as_json=as_json,
     )
+
+
+def _show_waiting(name: str) -> None:
+    """Say what the unit waits for, where it does; as long as a keyring is locked, that is."""
+    unit = _look(name)
+    if unit.active == "activating" and unit.text:
+        one_line(f"{unit.unit} is {unit.text}")
 
 
 def _tell(name: str, *sentences: str, as_json: bool) -> None:
@@ -252,18 +264,16 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _systemctl(*words: str, hint: str = "", check: bool = True) -> str:
-    """Ask the user's manager; UserError NOT_DONE with what it says."""
+def _systemctl(
+    *words: str, hint: str = "", check: bool = True, meanwhile: Callable[[], None] | None = None
+) -> str:
+    """Ask the user's manager; UserError NOT_DONE with what it says.
+
+    With `meanwhile`, which is called once a second, it may take as long as it likes.
+    """
     command = ["systemctl", "--user", "--no-pager", *words]
     try:
-        done = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE_S,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        done = _run(command, meanwhile)
     except FileNotFoundError as error:
         raise UserError(
             "There is no systemd here.",
@@ -285,3 +295,26 @@ def _systemctl(*words: str, hint: str = "", check: bool = True) -> str:
         line = next(iter(said.splitlines()), f"code {done.returncode}").rstrip(".")
         raise UserError(f"systemd refused: {line}.", hint=hint, code=ExitCode.NOT_DONE)
     return done.stdout.decode(errors="replace")
+
+
+def _run(command: list[str], meanwhile: Callable[[], None] | None) -> subprocess.CompletedProcess[bytes]:
+    with subprocess.Popen(  # made here
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"},
+    ) as process:
+        try:
+            while True:
+                try:
+                    out, err = process.communicate(timeout=_PATIENCE_S if meanwhile is None else _LOOK_S)
+                except subprocess.TimeoutExpired:
+                    if meanwhile is None:
+                        raise
+                    meanwhile()
+                else:
+                    return subprocess.CompletedProcess(command, process.returncode, out, err)
+        except BaseException:
+            process.kill()
+            raise

@@ -144,7 +144,7 @@ class FileInfo(msgspec.Struct, frozen=True):
     """Of a folder: Unix s; null: never."""
     brought_by: str | None = None
     """The program (15 letters at most) that was the first to read this version while not all of it was here; null: none
-    since the mount, or its name is not known. It may have been evicted since."""
+    that is remembered, or its name is not known. It may have been evicted since."""
     brought_at: float | None = None
     """When that was, Unix s."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from cloudfs.blocks.health import check_cache
 from cloudfs.blocks.sealing import Keys
 from cloudfs.config import Account, Folders
 from cloudfs.doctor.report import Finding, fine, note, problem, skipped
+from cloudfs.doctor.secrecy import check_files, check_logs
+from cloudfs.doctor.transit import check_transit
 from cloudfs.errors import UserError
-from cloudfs.remote.tls import context_of
 from cloudfs.secrets.credential import CredentialStore
 from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.secrets.stores import store_of
@@ -68,45 +68,30 @@ def check_account(folders: Folders, name: str) -> Iterator[Finding]:
         yield problem("config", error.message, error.hint, name)
         return
     yield fine("config", str(folders.account_file(name)), name)
-    yield _secret(folders, account, name)
-    yield _certificates(account, name)
+    yield from _secret(folders, account, name)
+    yield from check_transit(account, name)
+    yield check_files(folders, name)
     yield from _vault(folders, name)
     yield _cache(folders, name)
     yield _disk(folders, name, account)
     yield from _rescued(folders, name)
 
 
-def _secret(folders: Folders, account: Account, name: str) -> Finding:
+def _secret(folders: Folders, account: Account, name: str) -> Iterator[Finding]:
     store = store_of(folders, name, account.secret_store)
     if isinstance(store, CredentialStore) and not store.is_handed_out:
-        return skipped("password", f"kept {store.place}, which nobody sees but its unit", name)
+        yield skipped("password", f"kept {store.place}, which nobody sees but its unit", name)
+        return
     try:
-        trio.run(store.read)
+        secret = trio.run(store.read)
     except KeyringAway as error:
         repair = "Unlock it: a mount goes on by itself then. Or `cloudfs login` with --secret-store file."
-        return problem("password", f"kept {store.place}. {error.message}", repair, name)
+        yield problem("password", f"kept {store.place}. {error.message}", repair, name)
     except UserError as error:
-        return problem("password", error.message, error.hint, name)
-    return fine("password", f"kept {store.place}", name)
-
-
-def _certificates(account: Account, name: str) -> Finding:
-    if not account.url.startswith("https:"):
-        return note(
-            "TLS", "the address is http: password and files go over the network as they are", "", name
-        )
-    try:
-        context = context_of(account)
-    except UserError as error:
-        return problem("TLS", error.message, error.hint, name)
-    if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
-        return problem("TLS", "the system trusts nobody", "Install the package ca-certificates.", name)
-    return fine(
-        "TLS",
-        f"trusted: the system's authorities{f' and {account.ca_file}' if account.ca_file else ''}"
-        f"{', with a pinned key only' if account.pinned_keys else ''}",
-        name,
-    )
+        yield problem("password", error.message, error.hint, name)
+    else:
+        yield fine("password", f"kept {store.place}", name)
+        yield check_logs(folders, name, secret)
 
 
 def _vault(folders: Folders, name: str) -> Iterator[Finding]:

@@ -49,8 +49,13 @@ class Session:
         account: str,
         notifier: Notifying,
         grace_s: float = 5.0,
+        allow_other: bool = False,
     ) -> None:
-        """`mount_point` comes from `mount_point.claim`. `grace_s` bounds each step of the end."""
+        """`mount_point` comes from `mount_point.claim`. `grace_s` bounds each step of the end.
+
+        `allow_other`: other users get in, as far as modes allow; `mount_point.check_fuse` knows whether that may be.
+        """
+        self._allow_other = allow_other
         self.mount_point = mount_point
         self._operations = operations
         self._account = account
@@ -114,15 +119,16 @@ class Session:
         self._made = made[-1] if made else None
 
     def _options(self) -> set[str]:
-        # No allow_other: the files are one person's. No auto_unmount: after a crash the empty folder below
-        # would show up, and programs would write into it without a word; a dead mount refuses them.
-        return {
+        # No auto_unmount: after a crash the empty folder below would show up, and programs would write into it without
+        # a word; a dead mount refuses them. The kernel compares users with modes, whoever is let in.
+        options = {
             f"fsname={source_of(self._account)}",
             "subtype=cloudfs",
             "default_permissions",
             "nosuid",
             "nodev",
         }
+        return options | {"allow_other"} if self._allow_other else options
 
     async def _serve(self) -> None:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, fusermount, mounts_at, probe
 
-__all__ = ["DEAD", "absolute", "check_fuse", "claim", "dead_mounts", "locate"]
+__all__ = ["DEAD", "absolute", "check_fuse", "claim", "dead_mounts", "locate", "may_allow_other"]
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,22 @@ DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 """What a mount answers whose daemon is gone: "Transport endpoint is not connected"."""
 
 
-def check_fuse(device: str = "/dev/fuse", table: str = "/etc/mtab") -> None:
-    """Raise UserError NO_FUSE where this machine or user cannot make FUSE mounts."""
+def check_fuse(
+    device: str = "/dev/fuse",
+    table: str = "/etc/mtab",
+    *,
+    allow_other: bool = False,
+    rules: str = "/etc/fuse.conf",
+) -> None:
+    """Raise UserError NO_FUSE where this machine or user cannot make FUSE mounts; with `allow_other`, for all users."""
     fusermount()
+    if allow_other and not may_allow_other(rules):
+        raise UserError(
+            f"This user may not let others into a mount: {rules} does not allow it.",
+            hint=f"Ask the administrator for the line user_allow_other in {rules}, or take `allow_other` out of the"
+            " account's file.",
+            code=ExitCode.NO_FUSE,
+        )
     if not Path(device).exists():
         raise UserError(
             "The kernel's FUSE device /dev/fuse does not exist.",
@@ -41,6 +54,17 @@ def check_fuse(device: str = "/dev/fuse", table: str = "/etc/mtab") -> None:
             hint=f"Ask the administrator: `sudo ln -s ../proc/self/mounts {table}`.",
             code=ExitCode.NO_FUSE,
         )
+
+
+def may_allow_other(rules: str = "/etc/fuse.conf") -> bool:
+    """Tell whether this user may let others into a mount. SOURCE: mount.fuse3(8), fusermount3's reading of the file."""
+    if os.geteuid() == 0:
+        return True
+    try:
+        lines = Path(rules).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return "user_allow_other" in {line.partition("#")[0].strip() for line in lines}
 
 
 def locate(path: str) -> str:

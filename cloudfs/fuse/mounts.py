@@ -53,7 +53,7 @@ class MountEntry(msgspec.Struct, frozen=True):
     fs_type: str
     source: str
     options: frozenset[str]
-    """Of the file system itself; FUSE has user_id=N there."""
+    """Of the mount (nosuid, nodev), and of the file system itself; FUSE has user_id=N there."""
 
     @property
     def account(self) -> str | None:
@@ -101,7 +101,7 @@ def _parse(line: str) -> MountEntry | None:
         path=_unescape(fields[4]),
         fs_type=tail[0],
         source=_unescape(tail[1]),
-        options=frozenset(tail[2].split(",")),
+        options=frozenset(f"{fields[5]},{tail[2]}".split(",")),
     )
 
 

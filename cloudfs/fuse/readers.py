@@ -1,4 +1,4 @@
-"""Which program first had a file's content brought here: remembered while mounted, for `cloudfs info`.
+"""Which program first had a file's content brought here: remembered for `cloudfs info`.
 
 The kernel names a thread with each open, not with reads; a program that opens a file and reads nothing brings nothing.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,8 @@ __all__ = ["Reader", "Readers", "program_of"]
 
 _MOST = 10_000
 """Files; 2 MB."""
+_MOST_KEPT = 2_000
+"""Of these across mounts."""
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -32,11 +35,16 @@ class Reader(msgspec.Struct, frozen=True):
 class Readers:
     """Of one mount. `lacks` returns the version of a file of which something is not here; None: it all is.
 
-    NO CHECKPOINT in any method.
+    `told` hears of each new one, with the file and the program's name. NO CHECKPOINT in any method.
     """
 
-    def __init__(self, lacks: Callable[[Ino], ContentVersion | None]) -> None:
+    def __init__(
+        self,
+        lacks: Callable[[Ino], ContentVersion | None],
+        told: Callable[[Ino, str], None] = lambda _ino, _program: None,
+    ) -> None:
         self._lacks = lacks
+        self._told = told
         self._open: dict[int, tuple[Ino, ContentVersion, int]] = {}
         """By handle: files that lack something and were not read yet."""
         self._known: OrderedDict[Ino, Reader] = OrderedDict()
@@ -54,8 +62,10 @@ class Readers:
         known = self._known.get(ino)
         if known is not None and known.version == version:
             return
-        self._known[ino] = Reader(version, program_of(thread_id), time.time())
+        program = program_of(thread_id)
+        self._known[ino] = Reader(version, program, time.time())
         self._known.move_to_end(ino)
+        self._told(ino, program)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 
@@ -64,9 +74,18 @@ class Readers:
         self._open.pop(handle, None)
 
     def first(self, ino: Ino, version: ContentVersion) -> Reader | None:
-        """Return who had this version brought; None: no program since the mount."""
+        """Return who had this version brought; None: no program that is remembered."""
         known = self._known.get(ino)
         return known if known is not None and known.version == version else None
+
+    def packed(self, most: int = _MOST_KEPT) -> str:
+        """Return the latest as text, for the next mount; 60 bytes each."""
+        return msgspec.json.encode(list(self._known.items())[-most:]).decode()
+
+    def restore(self, text: str) -> None:
+        """Know what an earlier mount knew. Text that is none of these is passed over: nothing depends on it."""
+        with suppress(msgspec.MsgspecError):
+            self._known.update(msgspec.json.decode(text, type=list[tuple[Ino, Reader]]))
 
 
 def program_of(thread_id: int) -> str:

@@ -1,6 +1,6 @@
 """The kernel's requests about extended attributes: `user.cloudfs.*`, computed, where an account has them; else none.
 
-They have a price (docs/PERFORMANCE.md), so an account has to ask for them: before every write(2) the kernel looks for
+They have a price (docs/PERFORMANCE.md), so an account may do without them: before every write(2) the kernel looks for
 `security.capability`, and remembers that there are none only for a mount as a whole, from one ENOSYS on. What would
 spare that is FUSE_HANDLE_KILLPRIV_V2, which libfuse 3.14 does not know; pyfuse3 3.5 has no way to ask for it.
 SOURCE: Linux fs/fuse/inode.c (SB_NOSEC), fs/fuse/xattr.c (no_getxattr), pyfuse3 handlers.pxi (fuse_init).
@@ -53,17 +53,22 @@ class XattrOperations(pyfuse3.Operations):
     _xattrs: Xattrs | None
     """None: no attribute exists, and the kernel need not ask."""
 
-    @answered
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Give a value; where there are none, ENOSYS, once and for all (programs see EOPNOTSUPP).
 
         Foreign namespaces are EOPNOTSUPP, not ENODATA: `ls` then asks for access lists and labels once for each
-        mount, and not for every file.
+        mount, and not for every file. The kernel asks for one of these before each write: that is answered in front of
+        the boundary, which takes longer than the answer.
         """
+        if self._xattrs is not None and name.startswith(_PREFIX):
+            return await self._get(inode, name)
         if self._xattrs is None:
-            _refuse(errno.ENOSYS)
-        if not name.startswith(_PREFIX):
-            _refuse(errno.ENODATA if name.startswith(_USER) else errno.EOPNOTSUPP)
+            raise FUSEError(errno.ENOSYS)
+        raise FUSEError(errno.ENODATA if name.startswith(_USER) else errno.EOPNOTSUPP)
+
+    @answered
+    async def _get(self, inode: int, name: bytes) -> bytes:
+        assert self._xattrs is not None  # noqa: S101  # asked before
         return self._xattrs.get(Ino(inode), _own(name))
 
     @answered

@@ -39,7 +39,7 @@ from cloudfs.errors import (
     Unsupported,
 )
 from cloudfs.remote.multistatus import parse_error
-from cloudfs.remote.values import http_date_s, printable, whole_number
+from cloudfs.remote.values import http_date_s, json_of, printable, whole_number
 
 __all__ = ["NETWORK_ERRORS", "UNCONNECTED", "Failure", "error_of_exception", "error_of_reply"]
 
@@ -158,6 +158,18 @@ class Failure(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class _Meta(msgspec.Struct, frozen=True):
+    message: str | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    meta: _Meta
+
+
+class _Ocs(msgspec.Struct, frozen=True):
+    ocs: _Answer
+
+
 def error_of_reply(failure: Failure) -> RemoteError:
     """Return the error that a failed reply stands for, with the server's own words for people."""
     if failure.status < 400:
@@ -171,13 +183,21 @@ def error_of_reply(failure: Failure) -> RemoteError:
         or ServerFault
     )
     sentence = _SENTENCES.get(kind, f"the server answered {failure.status}")
-    words = printable(message, _MAX_MESSAGE)
+    words = printable(message or _ocs_message(failure.body), _MAX_MESSAGE)
     return kind(
         f"{sentence} (it says: {words})" if words else sentence,
         subject=failure.subject,
         status=failure.status,
         retry_after_s=_retry_after_s(failure.headers),
     )
+
+
+def _ocs_message(body: bytes) -> str:
+    """Return what an answer of the OCS API says to people, as policies of shares and passwords do (protocol.md §10)."""
+    try:
+        return json_of(body, _Ocs).ocs.meta.message or ""
+    except msgspec.DecodeError:
+        return ""
 
 
 def _unexpected_success(failure: Failure) -> RemoteError:

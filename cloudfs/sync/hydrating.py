@@ -158,6 +158,8 @@ class Hydrator:
         self._members = members
         self._rest = rest
         self._watched = watched
+        self.brought: Callable[[Ino], None] = lambda _: None
+        """Hears of each file that came whole."""
         self.kept = Kept()
         """As the last walk found it, and less what came since."""
         self._obstructions: dict[Ino, Obstruction] = {}
@@ -520,6 +522,8 @@ class Hydrator:
         if not left:
             self.kept.missing_files -= 1
             self._obstructions.pop(source.ino, None)
+            if was:
+                self.brought(source.ino)
             self._more = len(self.kept.missing) >= _MOST_MISSING
 
     def _obstruct(self, source: Source, reason: str, *, until: float) -> None:

@@ -36,7 +36,10 @@ _BLOCKED_S = 600.0
 _LOG_IN = "log in again with `cloudfs login`"
 _NEXT_STEP: tuple[tuple[type[CloudfsError] | tuple[type[CloudfsError], ...], str], ...] = (
     (QuotaExceeded, "free space in the account, or ask its administrator for more"),
-    (Forbidden, "ask the owner of the folder for permission, or move the file elsewhere"),
+    (
+        Forbidden,
+        "ask the owner of the folder, or the server's administrator, for permission, or move the file elsewhere",
+    ),
     (NameRefused, "rename the file"),
     (
         ContentRefused,

@@ -80,6 +80,8 @@ class Worker:
         obstacles: Obstacles,
     ) -> None:
         self._store = store
+        self.succeeded: Callable[[Step], None] = lambda _: None
+        """Hears of each step that was carried out."""
         self._inbox = inbox
         self._executor = executor
         self._connectivity = connectivity
@@ -414,6 +416,7 @@ class Worker:
         self._patience.forget(step)
         self.troubles.forget(step.node.ino)
         self._storages.answered(step.node)
+        self.succeeded(step)
 
     def _note(self, step: Step, error: Exception) -> None:
         """Say why a step failed, and when it is tried again."""

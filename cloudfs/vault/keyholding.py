@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from cloudfs import config
+from cloudfs import config, manager
 from cloudfs.blocks.sealing import KEY_BYTES, Cipher, Keys, quick_cipher
 from cloudfs.config import Folders, SecretKind
 from cloudfs.errors import ExitCode, UserError
@@ -24,12 +26,17 @@ from cloudfs.vault.place import Place
 
 __all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys", "wait_to_keep_new_key"]
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _POLL_S = 2.0
 _PATIENCE_S = 45.0
-"""A locked keyring is waited for so long before a mount fails: `cloudfs mount` waits a minute for the daemon to say how
-it went. systemd's unit tries again."""
+"""A locked keyring is waited for so long where somebody waits for the outcome: `cloudfs mount` does for a minute."""
+_EXTENSION_S = 60
+"""systemd hears at each look that it takes so much longer. SOURCE: sd_notify(3), EXTEND_TIMEOUT_USEC=."""
+_CHANGING_S = 150
+"""So long it may take from when the keyring has answered: files may be encrypted or decrypted first."""
 
 
 class _KeyFile(FileStore):
@@ -87,25 +94,35 @@ async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None
     return keys
 
 
-def wait_for_keys(folders: Folders, account: str, place: Place, *, may_prompt: bool) -> Keys | None:
-    """Do as `read_keys`, and wait for a while for a keyring that is locked or not there yet; blocking.
+def wait_for_keys(
+    folders: Folders, account: str, place: Place, *, may_prompt: bool, endless: bool = False
+) -> Keys | None:
+    """Do as `read_keys`, and wait for a keyring that is locked or not there yet; blocking.
 
-    Raises UserError: nothing is opened, and nothing was changed.
+    For a while, or, with `endless`, for as long as it takes; the service manager is told. Raises UserError: nothing is
+    opened, and nothing was changed.
     """
     prompt = partial(_prompt, folders, account, place) if may_prompt else None
-    return _patiently(account, lambda: read_keys(folders, account, place), prompt)
+    return _patiently(account, lambda: read_keys(folders, account, place), prompt, endless=endless)
 
 
-def wait_to_keep_new_key(folders: Folders, account: str, kind: SecretKind) -> tuple[Place, Keys]:
+def wait_to_keep_new_key(
+    folders: Folders, account: str, kind: SecretKind, *, endless: bool = False
+) -> tuple[Place, Keys]:
     """Do as `keep_new_key`, and wait for a keyring as `wait_for_keys` does; blocking. Raises UserError."""
-    return _patiently(account, lambda: keep_new_key(folders, account, kind), None)
+    return _patiently(account, lambda: keep_new_key(folders, account, kind), None, endless=endless)
 
 
 def _patiently(
-    account: str, work: Callable[[], Awaitable[T]], prompt: Callable[[], Awaitable[None]] | None
+    account: str,
+    work: Callable[[], Awaitable[T]],
+    prompt: Callable[[], Awaitable[None]] | None,
+    *,
+    endless: bool,
 ) -> T:
     async def wait() -> T | UserError:
-        ask, until = prompt, trio.current_time() + _PATIENCE_S
+        ask, said = prompt, ""
+        until = math.inf if endless else trio.current_time() + _PATIENCE_S
         async with trio.open_nursery() as nursery:
             while True:
                 try:
@@ -115,18 +132,32 @@ def _patiently(
                         if error.locked and ask is not None:
                             nursery.start_soon(ask)
                             ask = None
+                        said = _say(error, said)
                         await trio.sleep(_POLL_S)
                         continue
                     done = _locked(account, error)
                 except UserError as error:
                     done = error
                 nursery.cancel_scope.cancel()  # an answer to the prompt is not waited for any more
+                if said:
+                    manager.notify(
+                        f"EXTEND_TIMEOUT_USEC={_CHANGING_S}000000\nSTATUS=the keyring has answered"
+                    )
                 return done
 
     found = trio.run(wait)
     if isinstance(found, UserError):
         raise found
     return found
+
+
+def _say(error: KeyringAway, said: str) -> str:
+    """Tell what is waited for: the service manager each time, people once."""
+    sentence = f"waiting for the keyring, which has the key of what is encrypted here: {error.message}"
+    manager.notify(f"EXTEND_TIMEOUT_USEC={_EXTENSION_S}000000\nSTATUS={sentence}")
+    if sentence != said:
+        _log.info("%s", sentence)
+    return sentence
 
 
 async def _prompt(folders: Folders, account: str, place: Place) -> None:

@@ -28,23 +28,23 @@ class Opened(NamedTuple):
     keys: Keys | None
 
 
-def open_account(folders: Folders, name: str, account: Account) -> Opened:
+def open_account(folders: Folders, name: str, account: Account, *, endless: bool = False) -> Opened:
     """Find the present state of an account and read its key, before a mount; blocking.
 
     What a broken-off change left is removed. Where the account's file wants it otherwise it is changed first. Raises
-    UserError, and whatever `change` raises.
+    UserError, and whatever `change` raises. A locked keyring is waited for, with `endless` for as long as it takes.
     """
     state = folders.account_state(name)
     place = find(state)
     wanted = account.settings.cache_encrypt
     if wanted is not None and wanted != (place.key is not None):
-        place = convert(folders, name, _kind(account.settings.cache_key) if wanted else None)
+        place = convert(folders, name, _kind(account.settings.cache_key) if wanted else None, endless=endless)
     remove_others(state, place)
-    keys = wait_for_keys(folders, name, place, may_prompt=_has_screen())
+    keys = wait_for_keys(folders, name, place, may_prompt=_has_screen(), endless=endless)
     return Opened(place.path(state), keys)
 
 
-def convert(folders: Folders, name: str, kind: SecretKind | None) -> Place:
+def convert(folders: Folders, name: str, kind: SecretKind | None, *, endless: bool = False) -> Place:
     """Seal what is kept of an account with a new key, kept as `kind` says; None: have it plain.
 
     The caller holds the account. Killed at any point it is as before, or changed, and loses nothing: the new key is
@@ -52,10 +52,10 @@ def convert(folders: Folders, name: str, kind: SecretKind | None) -> Place:
     """
     state = folders.account_state(name)
     old = find(state)
-    keys = wait_for_keys(folders, name, old, may_prompt=_has_screen())
+    keys = wait_for_keys(folders, name, old, may_prompt=_has_screen(), endless=endless)
     wanted, new_keys = Place(), None
     if kind is not None:
-        wanted, new_keys = wait_to_keep_new_key(folders, name, kind)
+        wanted, new_keys = wait_to_keep_new_key(folders, name, kind, endless=endless)
         if wanted.check == old.check:
             raise UserError(
                 "systemd still hands out the key that is in use.",

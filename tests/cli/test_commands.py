@@ -16,8 +16,8 @@ import typer
 
 from cloudfs import config
 from cloudfs.cli.common import in_units, which_mount
-from cloudfs.cli.login import explain
 from cloudfs.cli.main import app
+from cloudfs.cli.refusals import explain
 from cloudfs.config import Folders
 from cloudfs.control.instance import Holder
 from cloudfs.errors import ExitCode, Forbidden, UserError
@@ -34,11 +34,7 @@ def leaves(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
 
 
 def test_every_command_that_answers_does_so_in_json_too() -> None:
-    texts = {
-        "completion",
-        "log",
-        "service logs",
-    }  # a script, and logs: the journal has its own `--output json`
+    texts = {"completion"}  # a script
     found = dict(leaves(typer.main.get_command(app)))
     without = {name for name, it in found.items() if not any("--json" in option.opts for option in it.params)}
     assert without == texts
@@ -199,7 +195,7 @@ def test_login_with_bad_words_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_the_first_output_loads_nothing_heavy() -> None:
     # 0.3 s are promised; what takes the time is what is imported, and that does not depend on the machine's load.
-    program = "import sys, cloudfs.cli.main, cloudfs.cli.status; print(*sys.modules)"
+    program = "import sys, cloudfs.cli.main, cloudfs.cli.status, cloudfs.cli.addresses; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.split()

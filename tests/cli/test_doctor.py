@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from cloudfs.config import Account, Folders, save_account
+from cloudfs.cli import doctor
+from cloudfs.config import Account, Folders, Settings, load_account, save_account
 from cloudfs.control.instance import find_holder
+from cloudfs.doctor.report import Verdict
 from cloudfs.errors import ExitCode
+from cloudfs.fuse.mounts import FS_TYPE, MountEntry, source_of
 from cloudfs.store.store import Store
 from tests.cli.conftest import Run, add_account
 from tests.fuse.conftest import is_mounted
@@ -56,6 +60,7 @@ def test_what_is_broken_is_named_with_its_repair(run: Run, folders: Folders) -> 
     add_account(folders, "work")
     folders.secret_file("work").unlink()
     (folders.state / "work" / "state.sqlite").write_bytes(b"no database" * 1000)
+    (folders.state / "work" / "state.sqlite").chmod(0o600)
     folders.account_file("other").write_text("url = 1\n")
     result = run("doctor", "--offline")
     assert result.code == ExitCode.UNWELL
@@ -94,9 +99,34 @@ def test_a_mount_that_is_well(run: Run, mounted: Mount, mount_point: Path) -> No
     pid = mounted()
     told = json.loads(run("doctor", "--offline", "--json").out)
     # Beside it are the mounts of other tests at the same time, also dead ones.
-    assert f"{mount_point} answers" in [line["reason"] for line in told if line["name"] == "mounts"]
+    assert f"{mount_point} answers; default_permissions, nodev, nosuid; nobody else gets in" in [
+        line["reason"] for line in told if line["name"] == "mounts"
+    ]
     found = {line["name"]: line for line in told}
+    for row in ("memory", "log", "files", "others"):
+        assert found[row]["verdict"] == "ok", found[row]
     assert found["daemon"]["reason"] == f"process {pid} answers: online"
+
+
+def test_a_mount_without_what_makes_it_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = frozenset({"rw", "nosuid", "nodev", "default_permissions", f"user_id={os.getuid()}"})
+    for lacking in ("", "nosuid", "nodev", "default_permissions"):
+        entry = MountEntry(7, "0:7", "/m", FS_TYPE, source_of("work"), options - {lacking})
+        monkeypatch.setattr(doctor, "all_mounts", lambda entry=entry: [entry])
+        monkeypatch.setattr(doctor, "probe", lambda _: 0)
+        (found,) = doctor._mounts(["work"])
+        assert (found.verdict, lacking in found.reason) == (Verdict.PROBLEM if lacking else Verdict.OK, True)
+
+
+def test_letting_others_in_takes_the_administrators_word(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(folders)
+    account = load_account(folders, "work")
+    save_account(folders, "work", replace(account, settings=Settings(allow_other=True)))
+    for may, verdict in ((True, "note"), (False, "problem")):
+        monkeypatch.setattr(doctor, "may_allow_other", lambda may=may: may)
+        assert lines(run)["others"]["verdict"] == verdict
 
 
 @pytest.mark.mount

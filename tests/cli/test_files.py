@@ -71,7 +71,7 @@ def test_how_much_of_a_file_is_here(stage: MountStage) -> None:
     program = Path("/proc/self/comm").read_text().strip()
     assert read["brought_by"] == program
     assert read["brought_at"]
-    assert read["why"][-1] == f"Its content is here: {program} was the first to read it since the mount."
+    assert read["why"][-1] == f"Its content is here: {program} was the first to read it."
     stage.cloudfs("pin", str(stage.mount_point / "docs/read"))
     assert "docs/read is pinned" in info(stage, "docs/read")["why"][-1]
     stage.cloudfs("unpin", str(stage.mount_point / "docs/read"))
@@ -148,3 +148,16 @@ def test_mistakes(stage: MountStage, tmp_path: Path) -> None:
         absent = str(stage.mount_point / "absent")
         done = stage.cloudfs(command, absent, check=False)
         assert (done.returncode, done.stderr.splitlines()[0]) == (ExitCode.USAGE, f"{absent} does not exist.")
+
+
+def test_what_was_done_is_in_the_log_and_who_read_what_survives_an_unmount(stage: MountStage) -> None:
+    program = Path("/proc/self/comm").read_text().strip()
+    (stage.mount_point / "docs/sent").write_bytes(b"sent")
+    stage.sync()
+    stage.cloudfs("unmount", "--wait", str(stage.mount_point))
+    stage.mount()
+    assert info(stage, "docs/large")["brought_by"] == program
+    told = [json.loads(line) for line in stage.cloudfs("log", "--json", "-n", "1000").stdout.splitlines()]
+    said = [line["message"] for line in told if line["logger"] == "cloudfs.sync.news"]
+    assert "/docs/sent is on the server (4 bytes)" in said
+    assert any(line.startswith(f"{program} reads ") for line in said)

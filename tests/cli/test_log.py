@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from cloudfs.cli import logs
+from cloudfs.cli.logentries import Collector, of_journal
 from cloudfs.config import Folders
 from cloudfs.control.instance import Holder
 from cloudfs.errors import ExitCode
@@ -79,3 +82,65 @@ def test_a_daemon_of_systemd_has_its_log_in_the_journal(tmp_path: Path) -> None:
 def test_a_line_that_is_no_text(run: Run, file: Path) -> None:
     file.write_bytes(b"caf\xe9\n")
     assert run("log").out == "caf\\xe9\n"
+
+
+def test_for_programs_each_message_is_a_line(run: Run, file: Path) -> None:
+    at = time.mktime(time.strptime("2026-11-30 09:00:00", "%Y-%m-%d %H:%M:%S"))
+    file.write_text(
+        "what was cut off\n"
+        "2026-11-30 09:00:00,250 INFO cloudfs.daemon: mounted work at /m\n"
+        "2026-11-30 09:00:01,000 ERROR cloudfs.x: failed\nTraceback (most recent call last):\n  ValueError\n"
+    )
+    told = [json.loads(line) for line in run("log", "--json").out.splitlines()]
+    assert [line["message"] for line in told] == [
+        "what was cut off",
+        "mounted work at /m",
+        "failed\nTraceback (most recent call last):\n  ValueError",
+    ]
+    assert told[0]["time"] is None
+    assert told[1] == {
+        "time": at + 0.25,
+        "level": "INFO",
+        "logger": "cloudfs.daemon",
+        "message": "mounted work at /m",
+        "path": None,
+        "request_id": None,
+    }
+
+
+def test_for_programs_a_line_that_is_being_written_waits_for_its_end() -> None:
+    collector = Collector()
+    begun = "2026-11-30 09:00:00,250 INFO cloudfs.x: half of"
+    assert collector.take([begun]) + collector.end() == []
+    (entry,) = collector.take([" it\n"]) + collector.end()
+    assert entry.message == "half of it"
+
+
+def test_the_journal_is_told_in_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {
+        "__REALTIME_TIMESTAMP": "1780000000500000",
+        "PRIORITY": "4",
+        "CLOUDFS_LOGGER": "cloudfs.x",
+        "CLOUDFS_PATH": "/docs/a.txt",
+        "MESSAGE": list(b"caf\xe9"),
+    }
+    (tmp_path / "said").write_text(json.dumps(fields) + "\n")
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(f'#!/bin/sh\necho "$@" >&2\necho no JSON\ncat {tmp_path}/said\n')
+    journalctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    logs._show_journal("work", 5, follow=False, as_json=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "time": 1780000000.5,
+        "level": "WARNING",
+        "logger": "cloudfs.x",
+        "message": "caf\\xe9",
+        "path": "/docs/a.txt",
+        "request_id": None,
+    }
+    several = of_journal(json.dumps(fields | {"MESSAGE": ["one", "two"], "PRIORITY": None}).encode())
+    assert several is not None
+    assert (several.message, several.level) == ("one", "INFO")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cloudfs import config
-from cloudfs.cli.login import _name_of_host
+from cloudfs.cli.addresses import name_of_host
 from cloudfs.config import Folders
 from cloudfs.control.instance import find_holder
 from cloudfs.errors import ExitCode
@@ -370,5 +370,5 @@ def test_a_server_that_drips_its_answer(run: Run, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_every_host_gives_a_name(host: str, name: str) -> None:
-    assert _name_of_host(host) == name
+    assert name_of_host(host) == name
     assert config.check_account_name(name) == name

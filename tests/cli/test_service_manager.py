@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import REPOSITORY
 from tests.fuse.test_operations import wait_for
-from tests.tooling.needs import missing
+from tests.tooling.needs import find_program, missing
 
 PASSWORD = "tree-house-17"
 UNIT = "cloudfs@work.service"
@@ -213,6 +214,35 @@ def test_a_daemon_that_hangs_is_ended_and_started_again(manager: Manager) -> Non
     wait_for(lambda: manager.is_up_again(before), timeout_s=120)
     assert "watchdog" in manager.endings()
     assert manager.mounts().splitlines() == [str(manager.place)]
+
+
+def test_a_locked_keyring_is_waited_for_as_long_as_it_takes(manager: Manager) -> None:
+    """Not by failing and being started again: what waits is there, says why, and mounts once it may."""
+    if find_program("gnome-keyring-daemon") is None:
+        missing("gnome-keyring-daemon (Debian's package gnome-keyring)")
+    keyring = "echo -n a-Pass-123 | gnome-keyring-daemon --replace --components=secrets"
+    manager.run("sh", "-c", f"{keyring} --unlock")
+    account = Path(manager.environ["CLOUDFS_HOME"]) / "config/accounts/work.toml"
+    account.write_text(
+        account.read_text() + 'cache_encrypt = true\ncache_key = "keyring"\n'
+    )  # [settings] comes last
+    limit_s = 15
+    change(manager, f"TimeoutStartSec={limit_s}", "RestartSec=0")
+    manager.service("start")
+    assert manager.answers()
+    manager.service("stop")
+
+    manager.run("sh", "-c", "gnome-keyring-daemon --replace --components=secrets --daemonize")
+    manager.run("systemctl", "--user", "start", "--no-block", UNIT)
+    wait_for(lambda: "waiting for the keyring" in manager.shown("StatusText"), timeout_s=60)
+    before, began = manager.shown("MainPID"), time.monotonic()
+    wait_for(lambda: time.monotonic() > began + limit_s, timeout_s=60)
+    assert (manager.shown("ActiveState"), manager.shown("MainPID")) == ("activating", before)
+    assert manager.mounts() == ""
+    manager.run("sh", "-c", f"{keyring} --unlock")
+    wait_for(manager.answers, timeout_s=60)
+    assert (manager.shown("MainPID"), manager.shown("NRestarts")) == (before, "0")
+    assert manager.endings() == ["success"]
 
 
 def test_what_ends_the_same_way_is_not_tried_again(manager: Manager) -> None:

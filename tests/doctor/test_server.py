@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs.cli.login import explain
+from cloudfs.cli.refusals import explain
 from cloudfs.config import Account
 from cloudfs.doctor import server as doctor
 from cloudfs.doctor.report import Finding, Verdict

@@ -1,4 +1,4 @@
-"""Extended attributes over a real mount: `user.cloudfs.*` where an account asks for them, none elsewhere."""
+"""Extended attributes over a real mount: `user.cloudfs.*`, unless an account does without."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs import config
+from cloudfs.config import Folders
 from tests.functional.stages import USER, MountStage
 from tests.servers import StandIn
 
@@ -26,7 +28,7 @@ def stage(tmp_path: Path) -> Iterator[MountStage]:
         there.mkdir("/Documents")
         there.write("/Documents/a.txt", CONTENT)
         there.write("/b.txt", CONTENT)
-        made = MountStage(tmp_path / "home", server, settings="xattrs = true")
+        made = MountStage(tmp_path / "home", server, settings="quiet_s = 0.1")
         yield made
         made.close()
 
@@ -100,3 +102,14 @@ def test_extended_attributes(stage: MountStage) -> None:
     stage.cloudfs("unmount", "a")
     stage.mount()
     assert value(other, "pin") == "online-only"
+
+
+def test_an_account_can_do_without(tmp_path: Path) -> None:
+    """`tests/fuse/test_operations.py` has what a program sees of a mount without."""
+    folders = Folders.from_environment({"CLOUDFS_HOME": str(tmp_path)})
+    folders.create()
+    path = folders.account_file("a")
+    path.write_text('url = "https://h.example/"\nuser = "jo"\n')
+    assert config.load_account(folders, "a").settings.xattrs
+    path.write_text('url = "https://h.example/"\nuser = "jo"\n[settings]\nxattrs = false\n')
+    assert not config.load_account(folders, "a").settings.xattrs

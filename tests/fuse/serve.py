@@ -1,6 +1,6 @@
 """Program of the tests: mount a MemoryFileSystem, take commands from stdin, answer as JSON lines.
 
-    python -m tests.fuse.serve MOUNTPOINT [--deadline S] [--caching S]
+    python -m tests.fuse.serve MOUNTPOINT [--deadline S] [--caching S] [--allow-other]
 
 Commands are JSON: ["call", method, args…] on the file system, ["announce", method, args, kwargs], ["state"],
 ["unmount"]. End of input stops it like SIGTERM does.
@@ -45,7 +45,12 @@ class Served:
         )
         self.notifier = KernelNotifier()
         self.session = Session(
-            self.operations, claim(arguments.mount_point), account="test", notifier=self.notifier, grace_s=2
+            self.operations,
+            claim(arguments.mount_point),
+            account="test",
+            notifier=self.notifier,
+            grace_s=2,
+            allow_other=arguments.allow_other,
         )
 
     def state(self) -> dict[str, Any]:
@@ -117,6 +122,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("mount_point")
     parser.add_argument("--deadline", type=float, default=5.0)
+    parser.add_argument("--allow-other", action="store_true")
     parser.add_argument("--caching", type=float, default=0.0)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -122,6 +123,52 @@ def test_nothing_in_it_gives_rights_and_nobody_else_gets_in(served: Server) -> N
     assert "default_permissions" in mount.options
     assert "allow_other" not in mount.options
     assert f"user_id={os.getuid()}" in mount.options
+
+
+@pytest.mark.mount
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_others_get_in_only_where_that_was_asked_for_and_then_as_modes_say(
+    serve: Serve, allowed: bool
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="cloudfs-others-") as folder:
+        place = Path(folder, "mount")
+        place.mkdir()
+        Path(folder).chmod(0o711)
+        served = serve(*(["--allow-other"] if allowed else []), at=place)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+
+        def tries(script: str) -> bool:
+            done = subprocess.run(
+                [*nobody, "sh", "-c", script, "sh", str(place)], check=False, capture_output=True
+            )
+            return done.returncode == 0
+
+        assert tries('cat "$1/hello.txt"') is allowed
+        assert not tries('echo x >>"$1/hello.txt"')
+        assert not tries('echo x >"$1/new"')
+        (place / "hello.txt").chmod(0o600)
+        assert not tries('cat "$1/hello.txt"')
+        assert (place / "hello.txt").read_bytes() == b"hello world\n"
+        (mount,) = mounts_at(str(place))
+        assert ("allow_other" in mount.options, "default_permissions" in mount.options) == (allowed, True)
+        served.command("unmount")
+
+
+def test_others_are_let_in_only_where_the_administrator_allows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = tmp_path / "fuse.conf"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for text in (None, "#user_allow_other\n", "user_allow_others\n"):
+        if text is not None:
+            rules.write_text(text)
+        with pytest.raises(UserError, match="may not let others into a mount") as caught:
+            check_fuse(str(tmp_path), str(tmp_path), allow_other=True, rules=str(rules))
+        assert caught.value.code is ExitCode.NO_FUSE
+        assert "user_allow_other" in caught.value.hint
+    rules.write_text("mount_max = 10\nuser_allow_other # for all\n")
+    check_fuse(str(tmp_path), str(tmp_path), allow_other=True, rules=str(rules))
 
 
 # --- ends

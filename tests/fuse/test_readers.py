@@ -66,3 +66,20 @@ def test_a_thread_has_its_programs_name() -> None:
 
 def test_whoever_is_gone_or_elsewhere_has_no_name() -> None:
     assert program_of(0) == program_of(2**22 + 1) == ""
+
+
+def test_another_mount_knows_the_latest_of_them() -> None:
+    told: list[tuple[Ino, str]] = []
+    made = Readers(lambda _: VERSION, lambda ino, program: told.append((ino, program)))
+    for ino in (1, 2, 3):
+        made.opened(ino, Ino(ino), os.getpid())
+        made.reads(ino)
+    assert told == [(Ino(ino), OURS) for ino in (1, 2, 3)]
+    after = Readers(lambda _: VERSION)
+    after.restore(made.packed(most=2))
+    assert after.first(Ino(1), VERSION) is None
+    assert after.first(Ino(3), VERSION) == made.first(Ino(3), VERSION)
+    assert after.first(Ino(3), ContentVersion(4)) is None
+    for damaged in ("", "no JSON", '{"1": 2}'):
+        after.restore(damaged)
+    assert after.first(Ino(3), VERSION)

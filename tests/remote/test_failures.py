@@ -107,6 +107,31 @@ def test_people_read_the_servers_words() -> None:
     assert str(error) == "/a: the account has no room for it (it says: Insufficient space in /q2.bin)"
 
 
+def test_people_read_the_words_of_policies() -> None:
+    """Those of shares and passwords come by OCS. SOURCE: protocol.md §10, measured with Nextcloud 29.0.1."""
+    body = (
+        b'{"ocs":{"meta":{"status":"failure","statuscode":403,"message":"Password is among the 1,000,000 most common'
+        b' ones. Please make it unique."},"data":[]}}'
+    )
+    error = error_of_reply(Failure("POST", "shares", 403, {}, body))
+    assert type(error) is errors.Forbidden
+    assert str(error) == (
+        "shares: the server does not allow it (it says: Password is among the 1,000,000 most common ones."
+        " Please make it unique.)"
+    )
+    for other in (
+        b"",
+        b"{}",
+        b'{"ocs":{"meta":{"message":7}}}',
+        b'{"ocs":{"meta":{"message":null}}}',
+        b"{" * 100_000,
+    ):
+        assert (
+            str(error_of_reply(Failure("POST", "shares", 403, {}, other)))
+            == "shares: the server does not allow it"
+        )
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs import config, logins, works
+from cloudfs import composing, config, logins
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import NullSink
@@ -111,6 +111,6 @@ async def test_a_bug_in_looking_for_a_new_login_ends_no_mount(
 
     monkeypatch.setattr(logins, "_FOLLOW_S", 0.01)
     monkeypatch.setattr(logins.Login, "reread_if_refused", look)
-    async with works.compose(Launch("a", account, folders), NullSink(), KernelCaching()):
+    async with composing.compose(Launch("a", account, folders), NullSink(), KernelCaching()):
         with trio.fail_after(60):
             await looked[1].wait()
