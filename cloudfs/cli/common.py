@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from cloudfs.config import Folders, account_names, pick_account
 from cloudfs.control.client import Client
@@ -92,8 +93,8 @@ def not_mounted(account: str) -> UserError:
 def _dead(entry: MountEntry) -> UserError:
     return UserError(
         f"The mount of the account {entry.account} at {entry.path} is dead: its process is gone.",
-        hint=f"Mount it again with `cloudfs mount {entry.account} {entry.path}`: nothing is lost, and what was not sent"
-        f" yet goes up then. `cloudfs unmount {entry.account}` only takes the dead mount away.",
+        hint=f"Mount it again with `cloudfs mount {entry.account} {quote(entry.path)}`: nothing is lost, and"
+        f" what was not sent yet goes up then. `cloudfs unmount {entry.account}` only takes the dead mount away.",
         code=ExitCode.NOT_MOUNTED,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
+from shlex import quote
 
 import msgspec
 import trio
@@ -99,7 +100,7 @@ def _mounts(names: list[str]) -> Iterator[Finding]:
         yield _mount(entry, probe(entry.path))
     for entry in (it for it in ours if it not in known and probe(it.path) in DEAD):
         # Perhaps of another CLOUDFS_HOME: whoever made it decides.
-        repair = f"`fusermount3 -uz {entry.path}` takes it away."
+        repair = f"`fusermount3 -uz {quote(entry.path)}` takes it away."
         yield note("mounts", f"{entry.path} is dead, and of no account that is known here", repair)
     if not known:
         yield fine("mounts", "nothing is mounted")
@@ -109,7 +110,7 @@ def _mount(entry: MountEntry, answer: int) -> Finding:
     if answer in DEAD:
         return _dead(entry)
     if answer == errno.ETIMEDOUT:
-        repair = f"Look at its log; `fusermount3 -uz {entry.path}` detaches it."
+        repair = f"Look at its log; `fusermount3 -uz {quote(entry.path)}` detaches it."
         return problem("mounts", f"{entry.path} does not answer", repair, entry.account or "")
     lacking = sorted(_SAFE - entry.options)
     if lacking:
@@ -124,7 +125,9 @@ def _mount(entry: MountEntry, answer: int) -> Finding:
 def _dead(entry: MountEntry) -> Finding:
     def clear() -> None:
         if not detach(entry.path):
-            raise UserError(f"{entry.path} cannot be detached.", hint=f"Try `sudo umount -l {entry.path}`.")
+            raise UserError(
+                f"{entry.path} cannot be detached.", hint=f"Try `sudo umount -l {quote(entry.path)}`."
+            )
 
     return problem(
         "mounts",

@@ -15,7 +15,7 @@ from cloudfs.cli.common import pick_known
 from cloudfs.cli.output import print_json, waiting
 from cloudfs.config import Folders, published_at
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mount_point import absolute, locate
+from cloudfs.fuse.mount_point import absolute, check
 
 __all__ = ["mount_account", "start_daemon"]
 
@@ -56,13 +56,13 @@ def mount_account(
     name = pick_known(folders, account)
     options = ["--debug"] if debug else []
     options += [] if metrics is None else ["--metrics", _published(metrics)]
+    place = check(mount_point)
     if foreground:
         sys.stdout.flush()
         # Kept back, and with it over the exec, until the daemon can end without a word.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        command = _command(name, locate(mount_point), *options)
+        command = _command(name, place, *options)
         os.execv(command[0], command)  # noqa: S606  # no shell is wanted
-    place = locate(mount_point)
     with waiting(f"mounting {name} …"):
         told = start_daemon(folders, name, place, *options)
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from shlex import quote
 
 import msgspec
 
@@ -106,7 +107,7 @@ def _detach(entry: MountEntry) -> None:
     if not detach(entry.path):
         raise UserError(
             f"The dead mount {entry.path} cannot be detached.",
-            hint=f"Try `sudo umount -l {entry.path}`.",
+            hint=f"Try `sudo umount -l {quote(entry.path)}`.",
             code=ExitCode.MOUNT_POINT,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import trio
 
@@ -56,7 +57,9 @@ def _folder(folder: Path) -> Finding | None:
     if not folder.is_dir() or folder.is_symlink() or found.st_uid != os.geteuid():
         return problem("folders", f"{folder} is no folder of yours", "Remove it, or set CLOUDFS_HOME.")
     if found.st_mode & 0o077:
-        return problem("folders", f"{folder} is open to others", f"`chmod 0700 {folder}`", fix=make)
+        return problem(
+            "folders", f"{folder} is open to others", f"`chmod 0700 {quote(str(folder))}`", fix=make
+        )
     return None
 
 

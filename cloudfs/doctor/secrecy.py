@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from cloudfs.config import Folders
 from cloudfs.doctor.report import Finding, fine, problem, skipped
@@ -26,7 +27,9 @@ def check_files(folders: Folders, name: str) -> Finding:
             path.chmod(stat.S_IMODE(path.stat(follow_symlinks=False).st_mode) & ~0o077)
 
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return problem("files", f"open to others: {found[0]}{more}", f"`chmod go= {found[0]}`", name, close)
+    return problem(
+        "files", f"open to others: {found[0]}{more}", f"`chmod go= {quote(str(found[0]))}`", name, close
+    )
 
 
 def _files(folders: Folders, name: str) -> Iterator[Path]:

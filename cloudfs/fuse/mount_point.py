@@ -7,11 +7,12 @@ import logging
 import os
 import stat
 from pathlib import Path
+from shlex import quote
 
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, fusermount, mounts_at, probe
 
-__all__ = ["DEAD", "absolute", "check_fuse", "claim", "dead_mounts", "locate", "may_allow_other"]
+__all__ = ["DEAD", "absolute", "check", "check_fuse", "claim", "dead_mounts", "locate", "may_allow_other"]
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,18 @@ def claim(path: str) -> str:
             break
     if not mounted:
         place = os.path.realpath(place)  # only now: there is no mount of ours that it could wait for
-    _check_folder(place)
-    _check_empty(place)
+    _check_fit(place)
+    return place
+
+
+def check(path: str) -> str:
+    """Return the absolute path of a folder that may be mounted on, as far as a look without any change can tell.
+
+    Raises UserError MOUNT_POINT. Of what is mounted there `claim` tells. Blocks: not for the loop.
+    """
+    place = locate(path)
+    if not mounts_at(place):
+        _check_fit(os.path.realpath(place))
     return place
 
 
@@ -141,14 +152,20 @@ def _clear_if_dead(entry: MountEntry) -> bool:
         raise _dead(entry.path)
     if answer == errno.ETIMEDOUT:
         raise _refused(
-            f"The mount at {entry.path} does not answer.", f"Detach it with `fusermount3 -uz {entry.path}`."
+            f"The mount at {entry.path} does not answer.",
+            f"Detach it with `fusermount3 -uz {quote(entry.path)}`.",
         )
     if entry.account is not None:
         raise _refused(
             f"{entry.path} is already the mount of the account {entry.account}.",
-            f"Unmount it with `cloudfs unmount {entry.path}`, or choose another folder.",
+            f"Unmount it with `cloudfs unmount {quote(entry.path)}`, or choose another folder.",
         )
     return False
+
+
+def _check_fit(place: str) -> None:
+    _check_folder(place)
+    _check_empty(place)
 
 
 def _check_folder(place: str) -> None:
@@ -180,7 +197,9 @@ def _check_empty(place: str) -> None:
 
 def _cannot_use(place: str, error: OSError) -> UserError:
     if error.errno == errno.ENOENT:
-        return _refused(f"The mount point {place} does not exist.", f"Make it with `mkdir -p {place}`.")
+        return _refused(
+            f"The mount point {place} does not exist.", f"Make it with `mkdir -p {quote(place)}`."
+        )
     if error.errno in DEAD:
         return _dead(place)
     return _refused(
@@ -191,7 +210,7 @@ def _cannot_use(place: str, error: OSError) -> UserError:
 def _dead(place: str) -> UserError:
     return _refused(
         f"{place} is a dead mount: its program is gone (Transport endpoint is not connected).",
-        f"Detach it with `fusermount3 -uz {place}` and try again.",
+        f"Detach it with `fusermount3 -uz {quote(place)}` and try again.",
     )
 
 

@@ -95,6 +95,14 @@ class Node(msgspec.Struct, frozen=True, gc=False):
         """The bytes here are not those of the synced version."""
         return not self.folder and self.version != self.s_version
 
+    def sent_since(self, mark: ContentVersion) -> bool:
+        """Tell whether the server has, in this place, bytes that were begun here after `mark` was drawn.
+
+        Then it has all that was written before: what is dirty has been written since.
+        """
+        begun_here = self.s_version is not None and mark < self.s_version < self.version
+        return begun_here and self.placed and self.tried in {None, (self.parent, self.name)}
+
     @property
     def remote_version(self) -> RemoteVersion:
         """The server's name of the synced content; meaningful only where `synced`."""

@@ -31,7 +31,7 @@ from cloudfs.sync.steps import MakeFolder, MoveAside, Remove, SetTime, Step, Upl
 from cloudfs.sync.storages import Storages
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.underway import Underway
-from cloudfs.types import Ino
+from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["Worker", "WorkerConfig"]
 
@@ -148,14 +148,16 @@ class Worker:
 
         Returns the troubles of what cannot go up; [] when everything is on the server. Waits on while a
         step may still succeed by itself; the caller's cancel scope is the limit. What waits for a program (a file
-        that was removed and is still open) is not waited for: all that can be on the server is there.
+        that was removed and is still open) is not waited for: all that can be on the server is there. Nor is what is
+        written from now on, or a file that is always being written would never be done with.
         """
+        mark = self._store.nodes.next_version()
         self._hurried.append(concerns)
         self.try_all_now()
         try:
             while True:
                 progress = self._progress
-                stopped = await self._stopped(concerns)
+                stopped = await self._stopped(concerns, mark)
                 if stopped is not None and progress is self._progress:
                     return stopped
                 # A listing, too, may settle what was left, and nobody tells of that.
@@ -164,15 +166,19 @@ class Worker:
         finally:
             self._hurried.remove(concerns)
 
-    async def _stopped(self, concerns: Callable[[Ino], bool]) -> list[Trouble] | None:
+    async def _stopped(self, concerns: Callable[[Ino], bool], mark: ContentVersion) -> list[Trouble] | None:
         """Return why each node that is left cannot go up, None as soon as one is found that may."""
-        if any(concerns(step.node.ino) for step in self._underway):
+        nodes = self._store.nodes
+        under_way = [step.node.ino for step in self._underway if concerns(step.node.ino)]
+        if any(node is None or not node.sent_since(mark) for node in map(nodes.get, under_way)):
             return None
         found: list[Trouble] = []
         last, waiting = Ino(0), self._obstacles.waiting()
-        while part := self._store.nodes.dirty_after(last, _PART):
+        while part := nodes.dirty_after(last, _PART):
             for node in part:
-                if concerns(node.ino) and not self._obstacles.waits_for_program(node):
+                if node.sent_since(mark) or not concerns(node.ino):
+                    continue
+                if not self._obstacles.waits_for_program(node):
                     trouble = self._obstacles.blocked(node)
                     if trouble is None and node.ino not in waiting:
                         self._want([it for it in part if it.ino >= node.ino], concerns)

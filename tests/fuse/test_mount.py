@@ -82,7 +82,7 @@ def test_unfit_mount_points(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.odt").touch()
     assert "does not exist" in refusal(tmp_path / "none").message
-    assert "mkdir -p" in refusal(tmp_path / "none").hint
+    assert f"`mkdir -p '{tmp_path}/not there'`" in refusal(tmp_path / "not there").hint
     assert "is not a folder" in refusal(tmp_path / "file").message
     assert "is not empty (it holds 'thesis.odt')" in refusal(tmp_path / "full").message
     assert "cannot be used" in refusal(tmp_path / "file" / "below").message
@@ -295,7 +295,7 @@ def test_a_dead_mount_of_another_program_is_left_alone(mount_point: Path) -> Non
     try:
         refused = refusal(mount_point)
         assert "is a dead mount" in refused.message
-        assert f"fusermount3 -uz {mount_point}" in refused.hint
+        assert f"fusermount3 -uz '{mount_point}'" in refused.hint
         assert is_mounted(mount_point)
     finally:
         subprocess.run(["fusermount3", "-uz", mount_point], check=True)

@@ -100,3 +100,28 @@ def test_what_comes_and_goes_each_second_is_not_one_that_never_rests(tmp_path: P
         assert not [line for line in world.remote.methods() if line.startswith("put")]
 
     tell(tmp_path, story)
+
+
+@pytest.mark.parametrize("write", [appended_to_an_open_file, opened_for_each_line])
+def test_who_waits_for_it_waits_for_what_was_written_before(
+    tmp_path: Path, write: Callable[[World], Awaitable[None]]
+) -> None:
+    """An upload takes longer than it is from one line to the next: there is no moment at which all of it is there."""
+
+    async def story(world: World) -> None:
+        await world.save("log", b"")
+        await world.drain()
+        world.remote.latency_s = 3
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, world)
+            for _ in range(2):
+                await trio.sleep(5)
+                before = await world.read_file("log")
+                with trio.fail_after(30):
+                    assert await world.engine.worker.wait_synced(lambda _: True) == []
+                sent = world.remote.other.read("/log")
+                assert sent.startswith(before)
+                assert before
+            nursery.cancel_scope.cancel()
+
+    tell(tmp_path, story)
