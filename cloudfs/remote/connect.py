@@ -2,6 +2,9 @@
 
 All probes are reads. What only a write could tell is taken as "no" (`sets_mtime`) or known from measurements of the
 server that names itself (`conditional_put`).
+
+OPTIONS is not asked: a Nextcloud says more by its capabilities, and of what matters on a plain server (conditions,
+ETags of folders, times) `Allow` and `DAV` say nothing, while the first PROPFIND shows that it is WebDAV at all.
 """
 
 from __future__ import annotations
