@@ -228,7 +228,7 @@ def hydrator_of(
 def news_of(store: Store, worker: Worker, hydrator: Hydrator, *, names: bool) -> News:
     """Make what tells people of what succeeds."""
     news = News(store.nodes, names=names)
-    worker.succeeded, hydrator.brought = news.done, news.brought
+    worker.succeeded, hydrator.bringer.brought = news.done, news.brought
     return news
 
 

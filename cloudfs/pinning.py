@@ -18,7 +18,8 @@ from cloudfs.engine import Engine
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.paths import mount_path
 from cloudfs.store.records import Node
-from cloudfs.sync.hydrating import Freed, Obstruction
+from cloudfs.sync.bringing import Obstruction
+from cloudfs.sync.freeing import Freed
 from cloudfs.types import Ino, Pin
 
 __all__ = ["Pinning"]

@@ -1,8 +1,8 @@
-"""Work for the server on what another client moved to another folder: it goes where the file or folder went.
+"""What another client moved to another folder, with work for the server or with known members: all of it goes along.
 
 Such a file is gone from one folder's listing and new in another's, and the edit would be sent as a new file under the
-old name; a folder would be made again there for what is to be sent in it, or stays on this machine. Its file id tells
-where it is. Without file ids, that is what happens.
+old name; a folder would be made again there for what is to be sent in it, or stays on this machine, and what is known
+in a clean one would be forgotten. Its file id tells where it is. Without file ids, that is what happens.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ _MANY = 10_000
 
 
 async def movable(changes: Iterable[Change], store: Store) -> list[Node]:
-    """Return what would be dropped and has work for the server, as much of it as is worth looking for."""
+    """Return what would be dropped and is worth looking for: what has work for the server, then known folders."""
     found: list[Node] = []
+    known: list[Node] = []
     gone: list[Node] = []
     async for part in turns(changes, _MANY):
         gone += [it.node for it in part if isinstance(it, Drop) and can_follow(it.node)]
@@ -44,7 +45,9 @@ async def movable(changes: Iterable[Change], store: Store) -> list[Node]:
             found.append(node)
             if len(found) == _MOST:
                 break
-    return found
+        elif len(known) < _MOST and store.nodes.has_children(node.ino):
+            known.append(node)
+    return (found + known)[:_MOST]
 
 
 async def _holds_work(store: Store, folder: Ino) -> bool:

@@ -156,10 +156,6 @@ class Nodes:
         """Return every node with work for the server, oldest change first."""
         return self._many("dirty ORDER BY ctime_ns", ())
 
-    def dirty_by_places(self) -> list[Node]:
-        """Return those of them that others may wait for: folders, and files to be moved on the server."""
-        return self._many("dirty AND (folder OR (moved AND parent IS NOT NULL)) ORDER BY ctime_ns", ())
-
     def dirty_after(self, ino: Ino, count: int) -> list[Node]:
         """Return up to so many nodes with work for the server, in the order of their inodes, from beyond `ino` on."""
         return self._many("dirty AND ino > ? ORDER BY ino LIMIT ?", (ino, count))

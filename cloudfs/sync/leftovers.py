@@ -13,6 +13,7 @@ import logging
 import msgspec
 import trio
 
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import RemoteError
 from cloudfs.remote.protocol import Piecemeal
 from cloudfs.store.store import Store
@@ -47,6 +48,7 @@ class Leftovers:
         self._under_way.add(folder)
         if folder not in self._begun and len(self._begun) < _MOST:
             self._remember(self._begun | {folder: name})
+        reached("pieces noted")
 
     def ended(self, folder: str) -> None:
         """It was put together, or removed."""
@@ -77,6 +79,7 @@ class Leftovers:
             except RemoteError as error:
                 _log.debug("pieces of an old upload stay on the server for now: %s", error)
                 return
+            reached("pieces removed")
             self.ended(folder)
 
     def _is_wanted(self, name: str) -> bool:

@@ -15,7 +15,7 @@ Order, as `after`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from cloudfs.sync.saving import was_temporary
 from cloudfs.sync.steps import FindOut, MakeFolder, Move, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.types import ROOT, Ino
 
-__all__ = ["View", "plan", "runnable"]
+__all__ = ["Planner", "View", "plan", "runnable"]
 
 
 class View(Protocol):
@@ -76,13 +76,14 @@ def plan(dirty: Sequence[Node], view: View, *, whole: bool = True) -> list[Step]
     done for it shows in the next plan.
 
     Not `whole`: only some of them. What is runnable then is so in the plan of all; a step that has to wait for a
-    node outside waits for itself. Nodes of different parts that wait for each other are parted by a plan of the folders
-    and of all that is moved (`dirty_by_places`): nobody waits for any other file but the removal of its folder.
+    node outside waits for itself. Nodes of different parts that wait for each other are parted by `rings`.
     """
-    return (_Planner(dirty, view) if whole else _PartPlanner(dirty, view)).steps()
+    return (Planner(dirty, view) if whole else _PartPlanner(dirty, view)).steps()
 
 
-class _Planner:
+class Planner:
+    """Plans for nodes that know of no others with work for the server: see `plan`, and `rings` for very many."""
+
     def __init__(self, dirty: Sequence[Node], view: View) -> None:
         self._dirty = {node.ino: node for node in dirty}
         self._view = view
@@ -90,14 +91,44 @@ class _Planner:
         self._folders: dict[Ino, Node | None] = {}
         self._moved_chains: dict[Ino, frozenset[Ino]] = {}
         self._has_moved: dict[Ino, bool] = {}
+        self._unmapped = dict(self._dirty)
+        self._lies_below: dict[Ino, set[Ino]] = {}
+        self._must_leave: dict[Ino, set[Ino]] = {}
 
     def steps(self) -> list[Step]:
-        planned: list[Step] = []
-        for node in self._dirty.values():
-            step = self._step(node)
-            if step is not None:
-                planned.append(self._without_doubt(step))
-        return self._break_cycles(planned)
+        """Return the plan."""
+        return self._break_cycles(self.steps_of(self._dirty.values()))
+
+    # A plan in slices: add all nodes, map them, plan them
+
+    def add(self, dirty: Iterable[Node]) -> None:
+        """Reckon with these, too."""
+        for node in dirty:
+            self._dirty[node.ino] = self._unmapped[node.ino] = node
+
+    def nodes(self) -> list[Node]:
+        """Return all that was added."""
+        return list(self._dirty.values())
+
+    def node(self, ino: Ino) -> Node:
+        """Return one of them as it was added."""
+        return self._dirty[ino]
+
+    def map_below(self, dirty: Iterable[Node]) -> None:
+        """Note for every folder which of these lie below it, here or there, and which have to leave it there."""
+        for node in dirty:
+            self._unmapped.pop(node.ino, None)
+            there = self._above(node.s_parent, synced=True)
+            for folder in (*self._above(node.parent, synced=False), *there):
+                self._lies_below.setdefault(folder, set()).add(node.ino)
+            if there and (leaver := self._leaver(node)) is not None:
+                for folder in there:
+                    self._must_leave.setdefault(folder, set()).add(leaver)
+
+    def steps_of(self, dirty: Iterable[Node]) -> list[Step]:
+        """Return the steps of some of the nodes, each with what it waits for, be that for each other."""
+        steps = map(self._step, dirty)
+        return [self._without_doubt(step) for step in steps if step is not None]
 
     def _step(self, node: Node) -> Step | None:
         if node.to_be_found:
@@ -184,19 +215,16 @@ class _Planner:
 
         Not what goes along with a folder that is taken out: its own step may wait for the removal (SetTime).
         """
-        found: set[Ino] = set()
-        for ino in self._below.get(folder.ino, ()):
-            node = self._dirty[ino]
-            if folder.ino not in self._above(node.s_parent, synced=True):
-                continue  # only the mount has it there
-            if not _leaves(node):
-                if node.synced and not node.placed:
-                    found.add(ino)
-            elif (taker := self._successor(node)) is not None:
-                found.add(taker.ino)
-            elif node.linked and not self._goes_along(node):
-                found.add(ino)
-        return frozenset(found)
+        self._map_all()
+        return frozenset(self._must_leave.get(folder.ino, ()))
+
+    def _leaver(self, node: Node) -> Ino | None:
+        """Return whose step takes a node out of the folders that it is in on the server, None where it stays there."""
+        if not _leaves(node):
+            return node.ino if node.synced and not node.placed else None
+        if (taker := self._successor(node)) is not None:
+            return taker.ino
+        return node.ino if node.linked and not self._goes_along(node) else None
 
     # What comes to the server, or changes its place there
 
@@ -247,7 +275,10 @@ class _Planner:
         return None if occupant is None or occupant.ino == node.ino else occupant
 
     def _busy_below(self, folder: Node) -> frozenset[Ino]:
-        return frozenset(self._below.get(folder.ino, ())) if folder.folder else frozenset()
+        if not folder.folder:
+            return frozenset()
+        self._map_all()
+        return frozenset(self._lies_below.get(folder.ino, ()))
 
     # Ancestry, asked for once per folder and plan
 
@@ -256,14 +287,9 @@ class _Planner:
             self._folders[ino] = self._dirty.get(ino) or self._view.get(ino)
         return self._folders[ino]
 
-    @cached_property
-    def _below(self) -> dict[Ino, set[Ino]]:
-        """Map every folder to the dirty nodes below it, in the mount or on the server."""
-        below: dict[Ino, set[Ino]] = {}
-        for node in self._dirty.values():
-            for folder in (*self._above(node.parent, synced=False), *self._above(node.s_parent, synced=True)):
-                below.setdefault(folder, set()).add(node.ino)
-        return below
+    def _map_all(self) -> None:
+        if self._unmapped:
+            self.map_below(list(self._unmapped.values()))
 
     def _above(self, parent: Ino | None, *, synced: bool) -> tuple[Ino, ...]:
         """Return a folder and all above it, nearest first."""
@@ -301,7 +327,7 @@ class _Planner:
             if not waits:
                 return list(by_ino.values())
             cycle = _cycle(waits)
-            owner = self._owner(cycle, by_ino)
+            owner = self.owner(cycle, by_ino)
             if owner is None:
                 # Against the rule above: they go on waiting. That loses nothing, a removal that comes too early might.
                 free += cycle
@@ -309,7 +335,7 @@ class _Planner:
                 by_ino[owner] = MoveAside(node=by_ino[owner].node)
                 free.append(owner)
 
-    def _owner(self, cycle: dict[Ino, Ino], by_ino: dict[Ino, Step]) -> Ino | None:
+    def owner(self, cycle: Mapping[Ino, Ino], by_ino: Mapping[Ino, Step]) -> Ino | None:
         """Return a node of a cycle whose name on the server the one before it waits for."""
         for ino, waited_for in cycle.items():
             step = by_ino[ino]
@@ -318,7 +344,7 @@ class _Planner:
         return None
 
 
-class _PartPlanner(_Planner):
+class _PartPlanner(Planner):
     """Plans for some of the dirty nodes, and holds back what may have to wait for the others."""
 
     def steps(self) -> list[Step]:

@@ -27,6 +27,7 @@ from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.patience import Patience
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.rings import part_rings
 from cloudfs.sync.steps import MakeFolder, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.storages import Storages
 from cloudfs.sync.troubles import Trouble
@@ -110,6 +111,8 @@ class Worker:
         """The bell rang since the present pass began: parts that were planned before may have work now."""
         self._everything = False
         """The last pass found nothing to start, but steps that wait: maybe for each other, across parts."""
+        self._parted: list[Step] | None = None
+        """What was found then among all of the backlog."""
         self.troubles = inbox.troubles
         self._storages = Storages(store.nodes)
         self._underway = Underway(store.nodes, self._storages.root_of)
@@ -218,6 +221,8 @@ class Worker:
         async with trio.open_nursery() as nursery:
             while True:
                 bell = self._inbox.listen()
+                if self._everything and self._parted is None:
+                    self._parted = await part_rings(self._store.nodes, self._may_begin)
                 with trio.move_on_after(self._round(nursery)):
                     await bell.wait()
                 self._rang = self._rang or bell.is_set()
@@ -319,16 +324,35 @@ class Worker:
         again = runnable(plan([node], self._store.nodes, whole=False))
         return [(type(it), it.involved) for it in again] == [(type(step), step.involved)]
 
+    def _still_right(self, found: Sequence[Step]) -> list[Step]:
+        """Return those of the steps found in turns that may be carried out as things are by now."""
+        # What one was found to wait for has no step of its own, which only shows where it is planned for together.
+        others = islice((ino for step in found for ino in step.after), _PART)
+        wanted = dict.fromkeys([*(step.node.ino for step in found), *others])
+        nodes = (self._store.nodes.get(ino) for ino in wanted)
+        dirty = [node for node in nodes if node is not None and node.dirty]
+        again = {(type(it), it.involved) for it in runnable(plan(dirty, self._store.nodes, whole=False))}
+        return [
+            step
+            for step in found
+            if (type(step), step.involved) in again
+            or (isinstance(step, MoveAside) and self._executor.is_current(step))
+        ]
+
+    def _may_begin(self, step: Step) -> bool:
+        return self._fits(step) and self._due(step) <= trio.current_time()
+
     def _plan(self) -> float:
         """Queue what is due and runnable in the next part of the backlog; return when to look again, in s."""
         began, nodes = trio.current_time(), self._store.nodes
         self._rang = self._rang and bool(self._planned_to)
         # In a ring are only such as others wait for. There may be any number of files in a folder that is blocked.
         rings = self._everything
-        part = nodes.dirty_by_places() if rings else nodes.dirty_after(self._planned_to, _PART)
-        ends = rings or len(part) < _PART
-        planned = plan(part, nodes, whole=ends and not self._planned_to and not rings)
-        steps = runnable(planned)
+        part = [] if rings else nodes.dirty_after(self._planned_to, _PART)
+        ends = len(part) < _PART
+        planned = plan(part, nodes, whole=ends and not self._planned_to)
+        steps = self._still_right(self._parted or ()) if rings else runnable(planned)
+        self._parted = None
         queue: list[Step] = []
         if any(isinstance(step, Remove) for step in steps):
             self._restraint.review()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -107,6 +108,8 @@ SCENARIOS: dict[str, Scenario] = {
     "cut noted": Scenario(
         [_shorten], [SERVER | {"new": b"x" * 10 + bytes(1990)}], [SERVER | {"new": b"x" * 10}]
     ),
+    "pieces noted": _ONE_EDIT,
+    "pieces removed": Scenario([lambda _: threading.Event().wait(60)], [_without("old")]),
     "files synced": Scenario(_ONE_NEW.steps, _ONE_NEW.trees, sends=False),
 }
 """By kill point, with the passage that kills where it is not the first."""

@@ -56,6 +56,8 @@ def kill_and_go_on(tmp_path: Path, server: StandIn, point: str, name: str) -> No
     server.account(USER).populate(SERVER)
     checksum = f"SHA1:{hashlib.sha1(OLD, usedforsecurity=False).hexdigest()}"
     server.account(USER).write("/old", OLD, checksum=checksum)
+    if name == "pieces removed":
+        leave_pieces(tmp_path / "engine", server)
     acknowledged = run_until_killed(tmp_path / "engine", server, point, name)
     allowed = [SERVER, *scenario.trees][acknowledged:][:2]
     if acknowledged < len(scenario.steps):
@@ -68,8 +70,21 @@ def kill_and_go_on(tmp_path: Path, server: StandIn, point: str, name: str) -> No
         assert tree(stage.root()) == shown
         assert server.account(USER).tree() == shown
         wait_until(lambda: not list((tmp_path / "engine/state").glob("staging-*/*")))
+        wait_until(lambda: stage.call_sync(lambda: stage.engine.store.note("pieces")) is None)
+        assert not server.account(USER).uploads
     finally:
         stage.close()
+
+
+def leave_pieces(home: Path, server: StandIn) -> None:
+    """Have a life end in the midst of an upload in pieces, and the next one give up what that was of."""
+    run_until_killed(home, server, "base copied", "base copied")
+    assert server.account(USER).uploads
+    stage = VfsStage(home, server, append_bytes=APPEND_BYTES, quiet_s=3600.0)
+    stage.root().unlink("old")
+    stage.sync()
+    stage.close()
+    assert server.account(USER).uploads
 
 
 def run_until_killed(home: Path, server: StandIn, point: str, scenario: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 from cloudfs.content import disposal, hardening
 from cloudfs.metadata import comparison, following, guard, listing, spreading, takeover, vanished
 from cloudfs.store import snapshot, store
-from cloudfs.sync import hydrating, kept, removal
+from cloudfs.sync import bringing, kept, removal
 
 __all__ = ["sliced"]
 
@@ -21,7 +21,7 @@ _SIZES = [
     (guard, "_AT_ONCE"),
     (guard, "_MANY"),
     (hardening, "_AT_ONCE"),
-    (hydrating, "_PART"),
+    (bringing, "_PART"),
     (kept, "_PAGE"),
     (listing, "_AT_ONCE"),
     (removal, "_BATCH"),

@@ -76,3 +76,18 @@ async def opened(world: World, path: str, flags: int = os.O_RDWR) -> AsyncIterat
     finally:
         await world.fs.flush(handle)
         await world.fs.release(handle)
+
+
+_CALM_S = 10.0
+"""Virtual time: between two files that are brought one after the other passes less, where no program reads."""
+
+
+async def brought(world: World) -> None:
+    """Have what is to be kept here counted anew, and wait until nothing has been under way for a while since."""
+    hydrator = world.engine.hydrator
+    before = hydrator.kept
+    hydrator.wake()
+    calm_s = 0.0
+    while calm_s < _CALM_S:
+        await trio.sleep(0.5)
+        calm_s = 0.0 if hydrator.kept is before or hydrator.under_way() else calm_s + 0.5

@@ -11,11 +11,12 @@ import trio
 
 from cloudfs.metadata.pinning import Defaults
 from cloudfs.store.records import Node
-from cloudfs.sync.hydrating import NO_ROOM, Freed
+from cloudfs.sync.bringing import NO_ROOM
+from cloudfs.sync.freeing import Freed
 from cloudfs.types import BLOCK_SIZE, ROOT, Ino, Pin
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote, FaultKind
-from tests.sync.mount import World, opened, tell
+from tests.sync.mount import World, brought, opened, tell
 
 KEEP, ONLINE = Pin.ALWAYS_LOCAL, Pin.ONLINE_ONLY
 LONG_S = 5 * 86400.0
@@ -40,7 +41,7 @@ def stocked(*large: str) -> FakeRemote:
 async def say(world: World, path: str, pin: Pin | None) -> None:
     ino = (await world.lookup(path)).ino if path else ROOT
     world.engine.keeper.say(ino, pin)
-    await world.engine.hydrator.wait_pass()
+    await brought(world)
 
 
 async def offline_tree(world: World, *paths: str) -> dict[str, bytes]:
@@ -497,7 +498,7 @@ def test_a_lost_database_does_not_lose_what_was_pinned(tmp_path: Path) -> None:
         await say(world, "p/in/deep", ONLINE)
         await world.rename("p", "q/renamed")
         await world.drain()
-        await world.engine.hydrator.wait_pass()
+        await brought(world)
         await world._stop()
         for path in (world.folder / "state").glob("state.sqlite*"):
             path.unlink()

@@ -13,13 +13,13 @@ from cloudfs.errors import Changed
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.sync import restraint
-from cloudfs.sync.hydrating import Freed
+from cloudfs.sync.freeing import Freed
 from cloudfs.sync.restraint import Restraint
 from cloudfs.types import ROOT, ContentVersion, Ino, Pin, RemoteEntry, RemotePath
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote
 from tests.store.work import counting
-from tests.sync.mount import World, tell
+from tests.sync.mount import World, brought, tell
 
 OTHER = RemotePath("/other")
 MANY = 4000
@@ -210,7 +210,7 @@ def test_what_is_kept_of_a_large_folder_is_looked_through_in_parts(
         world.remote.faults.unreachable_for(3600)
         with counting(engine.store, monkeypatch) as work:
             engine.keeper.say(big, Pin.ALWAYS_LOCAL)
-            await engine.hydrator.wait_pass()
+            await brought(world)
             assert engine.hydrator.kept.missing_files == MANY
             engine.keeper.say(big, Pin.ONLINE_ONLY)
             assert await engine.hydrator.free(big) == Freed(0, 0, 0)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from cloudfs.store.store import Store
-from cloudfs.sync.planner import _Planner, plan, runnable
+from cloudfs.sync.planner import Planner, plan, runnable
 from cloudfs.sync.steps import MakeFolder, Move, Remove, SetTime, Upload
 from tests.functional.saves import SAVES
 from tests.sync.trees import Pair
@@ -402,7 +402,7 @@ def test_steps_that_no_move_aside_can_part_go_on_waiting(pair: Pair) -> None:
         SetTime(node=b, after=frozenset({a.ino})),
         SetTime(node=c, after=frozenset({a.ino})),
     ]
-    assert _Planner([], pair.nodes)._break_cycles([*steps]) == steps
+    assert Planner([], pair.nodes)._break_cycles([*steps]) == steps
     assert runnable(steps) == []
 
 

@@ -122,6 +122,49 @@ def test_a_folder_moved_there_keeps_its_inode_and_what_is_in_it(
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_a_folder_moved_there_is_listed_without_the_server_as_it_was(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    """All that was known in it is known on, be it much; and nothing is asked for a second time."""
+    remote = stocked()
+    remote.other.mkdir("/one/deep/deeper")
+    for number in range(120):
+        remote.other.write(f"/one/deep/deeper/{number}", b"content")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = [await ino_of(world, path) for path in ("one/deep", "one/deep/deeper", "one/deep/deeper/7")]
+        remote.other.move("/one/deep", "/two/moved")
+        await look(world, *order)
+        nodes = world.engine.store.nodes
+        top, deeper, seventh = map(nodes.get, before)
+        assert top is not None
+        assert deeper is not None
+        assert seventh is not None
+        assert nodes.local_path(seventh.ino) == "/two/moved/deeper/7"
+        assert (top.listed_at is None, deeper.listed_at is None) == (False, False)
+        assert len(nodes.children(deeper.ino)) == 120
+        assert not [line for line in remote.methods() if line.startswith("list_folder /two/moved")]
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+def test_a_folder_removed_there_is_looked_for_once(tmp_path: Path) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        remote.other.delete("/one")
+        remote.log.clear()
+        await look(world, "")
+        assert [line for line in remote.methods() if line.startswith("find")] == ["find /"]
+        assert await world.tree() == remote.other.tree()
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 def test_a_file_moved_and_written_there_has_the_new_content(tmp_path: Path, order: tuple[str, ...]) -> None:
     remote = stocked()
 

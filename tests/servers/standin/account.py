@@ -132,6 +132,13 @@ class Account:
         with self._tree.lock:
             self._tree.remove(self._node(path))
 
+    def restore(self, path: str) -> None:
+        """Put back what was removed from a path, from the trash, with its ids."""
+        with self._tree.lock:
+            original = split_local(path)
+            names = [name for name, it in self._tree.trash.items() if it.original == original]
+            self._tree.restore(names[-1])
+
     def move(self, path: str, to: str) -> None:
         """Rename; what is at the destination is removed first."""
         segments = split_local(to)

@@ -227,6 +227,13 @@ class Tree:
         self.trash[f"{node.name}.d{self.now()}"] = Removed(node, node.segments(), self.now())
         self._detach(node)
 
+    def restore(self, name: str) -> None:
+        """Put back what has this name in the trash: ids, ETags and times stay."""
+        removed = self.trash.pop(name)
+        parent = removed.node.parent
+        assert parent is not None
+        self._attach(removed.node, parent)
+
     def _detach(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None
