@@ -5,8 +5,8 @@ told so is left to a look at the whole account (`descent`), which goes on slowly
 server does not tell of everything.
 
 SOURCE: what Nextcloud 29.0.1 with notify_push 1.4.0 says of each kind of change (measured): the file or folder itself,
-where it is still there, and the folder that it is in, before and after; of what was removed the folder alone, and the
-root where it went to the trash. Nothing of what is above, and nothing of favourites, tags and shares.
+where it is still there, and the folder that it is in, before and after; of what was removed that folder alone, with all
+that are above it. Nothing of favourites, tags and shares.
 """
 
 from __future__ import annotations
@@ -265,8 +265,10 @@ class Pusher:
         folders |= self._rested()
         for folder in folders:
             self._shared.pop(folder, None)
-        await self._descent.look_into(folders - {ROOT})
-        await self._descent.look_into(folders & {ROOT})  # last: of most removals it is told for nothing
+        # Of a removal all folders above are told, too, and have nothing else that is new: they come last.
+        above = {ino for folder in folders for ino in self._nodes.synced_ancestors(folder)}
+        await self._descent.look_into(folders - above)
+        await self._descent.look_into(folders & above)
         return elsewhere
 
     def _rested(self) -> set[Ino]:

@@ -89,14 +89,14 @@ def test_what_the_folder_is_told_for_too_is_listed_once(tmp_path: Path) -> None:
 
 
 def test_a_removal_is_told_by_the_folders_alone(tmp_path: Path) -> None:
-    """That is how a Nextcloud tells of it: of the folder, and of the root (the trash has changed)."""
+    """That is how a Nextcloud tells of it: of all the folders above, up to the root. The lowest is listed first."""
 
     async def story(world: World) -> None:
         root = world.engine.store.nodes.get(ROOT)
         assert root is not None
         assert root.s_file_id is not None
         world.remote.other.delete("/a/b/file")
-        world.remote.tell("/a/b", ids=(root.s_file_id,))
+        world.remote.tell("/a/b", "/a", ids=(root.s_file_id,))
         await trio.sleep(SOON_S)
         assert "/a/b/file" not in shown(world)
         assert world.remote.methods() == ["identify /", *(f"list_folder {it}" for it in ("/a/b", "/", "/a"))]
