@@ -26,7 +26,7 @@ from cloudfs.sync.moving import Mover
 from cloudfs.sync.removal import Remover
 from cloudfs.sync.steps import FindOut, MakeFolder, Move, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.upload import Uploader
-from cloudfs.types import ROOT, Ino, RemoteVersion
+from cloudfs.types import Ino, RemoteVersion
 
 __all__ = ["Executor", "Hands"]
 
@@ -103,10 +103,9 @@ class Executor:
         self._echoes.note(node.s_file_id for node in (*step.involved, *filter(None, after)))
         self._echoes.note_within(folder for folder, _ in self._places(step))
         self._echoes.note_within(node.ino for node in step.involved if node.folder)
-        if isinstance(step, Remove):
-            self._echoes.note_within(
-                [ROOT]
-            )  # a Nextcloud tells of it too: the trash is beside what is below it
+        if isinstance(step, Remove) and step.node.s_parent is not None:
+            # A Nextcloud tells of all the folders above.
+            self._echoes.note_within(self._nodes.synced_ancestors(step.node.s_parent))
 
     async def _carry_out(self, step: Step) -> bool:
         """Return False where the server had something else that won: it is to be shown soon."""

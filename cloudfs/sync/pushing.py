@@ -1,12 +1,12 @@
 """Takes in what the server tells of changes as they happen.
 
-A message names file ids. One question tells where they are now, and the folders concerned are listed; what cannot be
-told so is left to a look at the whole account (`descent`), which goes on slowly beside this in any case, since the
-server does not tell of everything.
+A message names file ids. Those of folders that are known are listed, which mostly shows all the others, too. Where the
+rest is now one question tells, and the folders concerned are listed; what cannot be told so is left to a look at the
+whole account (`descent`), which goes on slowly beside this in any case, since the server does not tell of everything.
 
 SOURCE: what Nextcloud 29.0.1 with notify_push 1.4.0 says of each kind of change (measured): the file or folder itself,
-where it is still there, and the folder that it is in, before and after; of what was removed the folder alone, and the
-root where it went to the trash. Nothing of what is above, and nothing of favourites, tags and shares.
+where it is still there, and the folder that it is in, before and after; of what was removed that folder alone, with all
+that are above it. Nothing of favourites, tags and shares.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 import trio
@@ -57,8 +59,6 @@ class Concerned(msgspec.Struct, frozen=True):
     folders: frozenset[Ino]
     elsewhere: bool
     """Something changed that cannot be told to be in one of these."""
-    shared: frozenset[Ino]
-    """Of these folders it is told that something in them has changed: by us, in any case."""
     coming: Mapping[str, tuple[Ino, str]]
     """What nobody knows, by its id, in places to which a request of ours is just bringing something."""
 
@@ -69,7 +69,6 @@ def concerned(
     nodes: Nodes,
     is_ours: Callable[[str], bool],
     is_under_way: Callable[[Ino], bool],
-    are_at_work: Callable[[Ino], bool],
 ) -> Concerned:
     """Return the known folders in which files with these ids, found as `entries`, have changed, and were.
 
@@ -80,14 +79,13 @@ def concerned(
     a listing would leave the name out until then.
     """
     folders: set[Ino] = set()
-    inside: set[Ino] = set()
     coming: dict[str, tuple[Ino, str]] = {}
     for entry in entries:
         known = nodes.by_file_id(entry.file_id or "")
         here = next((node for node in known if nodes.synced_path(node.ino) == entry.path), None)
         if here is not None and here.folder and entry.kind is Kind.FOLDER:
             if here.listed_etag != entry.version.etag:
-                inside.add(here.ino)
+                folders.add(here.ino)
             continue
         if here is not None and is_ours(entry.file_id or "") and _is_as_known(here, entry):
             continue
@@ -103,13 +101,9 @@ def concerned(
     for file_id in gone:
         known = nodes.by_file_id(file_id)
         folders |= {node.s_parent for node in known if node.s_parent}
-        inside |= {
-            node.ino for node in known if node.ino == ROOT
-        }  # no question finds it: it is where they look
         elsewhere = elsewhere or not (known or is_ours(file_id))
-    shared = {ino for ino in inside if are_at_work(ino)} - folders
-    known_ones = (ino for ino in folders | (inside - shared) if _is_listed(nodes, ino) or is_under_way(ino))
-    return Concerned(frozenset(known_ones), elsewhere, frozenset(shared), coming)
+    known_ones = (ino for ino in folders if _is_listed(nodes, ino) or is_under_way(ino))
+    return Concerned(frozenset(known_ones), elsewhere, coming)
 
 
 def _is_as_known(node: Node, entry: RemoteEntry) -> bool:
@@ -244,30 +238,46 @@ class Pusher:
 
     async def _take_in(self, ids: Sequence[str]) -> bool:
         """List the folders in which these have changed; True when others may have, too."""
+        looked = await self._look_into(self._told_folders(ids) | self._rested())
         folders: set[Ino] = set()
         elsewhere = False
-        for start in range(0, len(ids), MOST_IDS):
-            some = ids[start : start + MOST_IDS]
+        rest = [file_id for file_id in ids if not self._is_seen(file_id, looked)]
+        for start in range(0, len(rest), MOST_IDS):
+            some = rest[start : start + MOST_IDS]
             entries = await self._remote.identify(some)
-            found = concerned(
-                some,
-                entries,
-                self._nodes,
-                self._echoes.is_ours,
-                self._descent.is_under_way,
-                self._echoes.are_at_work,
-            )
+            found = concerned(some, entries, self._nodes, self._echoes.is_ours, self._descent.is_under_way)
             folders |= found.folders
-            for folder in found.shared:
-                self._shared.setdefault(folder, trio.current_time())
             self._coming |= found.coming
             elsewhere = elsewhere or found.elsewhere
-        folders |= self._rested()
+        await self._look_into(folders - looked)
+        return elsewhere
+
+    def _told_folders(self, ids: Sequence[str]) -> set[Ino]:
+        """Return the known folders among these; those in which we are at work ourselves are noted for later."""
+        folders = {node.ino for file_id in ids for node in self._nodes.by_file_id(file_id)}
+        folders = {ino for ino in folders if _is_listed(self._nodes, ino)}
+        for folder in filter(self._echoes.are_at_work, folders):
+            self._shared.setdefault(folder, trio.current_time())
+        return folders - self._shared.keys()
+
+    async def _look_into(self, folders: set[Ino]) -> set[Ino]:
+        """List folders; return those of which that succeeded."""
         for folder in folders:
             self._shared.pop(folder, None)
-        await self._descent.look_into(folders - {ROOT})
-        await self._descent.look_into(folders & {ROOT})  # last: of most removals it is told for nothing
-        return elsewhere
+        began_s = time.time()
+        # Of a removal all folders above are told, too, and have nothing else that is new: they come last.
+        above = {ino for folder in folders for ino in self._nodes.synced_ancestors(folder)}
+        await self._descent.look_into(folders - above)
+        await self._descent.look_into(folders & above)
+        listed = {ino: node.listed_at for ino in folders if (node := self._nodes.get(ino)) is not None}
+        return {ino for ino, listed_at in listed.items() if listed_at is not None and listed_at >= began_s}
+
+    def _is_seen(self, file_id: str, looked: AbstractSet[Ino]) -> bool:
+        """Tell whether a listing has shown what has changed there, or one that is due will."""
+        nodes = self._nodes.by_file_id(file_id)
+        return any(
+            node.ino in looked or node.s_parent in looked or node.ino in self._shared for node in nodes
+        )
 
     def _rested(self) -> set[Ino]:
         """Return the folders that we have left by now, or that have waited for that long enough."""

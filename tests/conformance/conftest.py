@@ -79,7 +79,7 @@ def _plain(make: Callable[[], PlainServer], name: str, known: Traits) -> Iterato
 
 @contextmanager
 def _stand_in() -> Iterator[Target]:
-    with StandIn() as server:
+    with StandIn(push=True) as server:
         account = server.account("alice")
         password = account.app_password()
         root = server.dav_url("alice")

@@ -72,39 +72,61 @@ def test_changes_of_many_files_are_one_question(tmp_path: Path) -> None:
     told(tmp_path, story)
 
 
-def test_what_the_folder_is_told_for_too_is_listed_once(tmp_path: Path) -> None:
-    """A Nextcloud tells of the folder with everything that changes in it; the one above has nothing new."""
+def test_the_folder_that_is_told_too_shows_what_has_changed(tmp_path: Path) -> None:
+    """A Nextcloud tells of the folder with everything that changes in it: then nothing need be asked for by its id."""
 
     async def story(world: World) -> None:
         world.remote.other.write("/a/b/new", b"new")
         world.remote.tell("/a/b/new", "/a/b")
         await trio.sleep(SOON_S)
         assert "/a/b/new" in shown(world)
-        assert world.remote.methods() == ["identify /", "list_folder /a/b"]
-        world.remote.tell("/a/b")
-        await trio.sleep(SOON_S)
-        assert world.remote.methods()[2:] == ["identify /"], "it is as we know it"
+        assert world.remote.methods() == ["list_folder /a/b"]
 
     told(tmp_path, story)
 
 
 def test_a_removal_is_told_by_the_folders_alone(tmp_path: Path) -> None:
-    """That is how a Nextcloud tells of it: of the folder, and of the root (the trash has changed)."""
+    """That is how a Nextcloud tells of it: of all the folders above, up to the root. The lowest is listed first."""
 
     async def story(world: World) -> None:
         root = world.engine.store.nodes.get(ROOT)
         assert root is not None
         assert root.s_file_id is not None
         world.remote.other.delete("/a/b/file")
-        world.remote.tell("/a/b", ids=(root.s_file_id,))
+        world.remote.tell("/a/b", "/a", ids=(root.s_file_id,))
         await trio.sleep(SOON_S)
         assert "/a/b/file" not in shown(world)
-        assert world.remote.methods() == ["identify /", *(f"list_folder {it}" for it in ("/a/b", "/", "/a"))]
+        assert world.remote.methods() == [f"list_folder {it}" for it in ("/a/b", "/", "/a")]
         world.remote.other.delete("/x")
         world.remote.tell(ids=(root.s_file_id,))
         await trio.sleep(SOON_S)
         assert "/x" not in shown(world)
-        assert world.remote.methods()[4:] == ["identify /", "list_folder /"]
+        assert world.remote.methods()[3:] == ["list_folder /"]
+
+    told(tmp_path, story)
+
+
+def test_a_move_is_told_by_both_folders(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        before = (await world.lookup("a/b/file")).ino
+        world.remote.other.move("/a/b/file", "/x/y/moved")
+        world.remote.tell("/x/y/moved", "/a/b", "/x/y")
+        await trio.sleep(SOON_S)
+        assert "/a/b/file" not in shown(world)
+        assert (await world.lookup("x/y/moved")).ino == before
+        assert sorted(world.remote.methods()) == ["list_folder /a/b", "list_folder /x/y"]
+
+    told(tmp_path, story)
+
+
+def test_a_folder_that_is_no_longer_where_it_was_is_asked_for(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.remote.other.move("/a/b", "/x/moved")
+        world.remote.other.write("/x/moved/new", b"new")
+        world.remote.tell("/x/moved", "/x/moved/new")
+        await trio.sleep(SOON_S)
+        assert "/a/b" not in shown(world)
+        assert (await world.lookup("x/moved/new")).size == 3
 
     told(tmp_path, story)
 

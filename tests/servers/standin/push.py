@@ -103,12 +103,12 @@ class PushServer:
         """An entry of an account has changed, or something was taken out of a folder.
 
         SOURCE: Nextcloud 29.0.1 with notify_push 1.4.0, measured for each method: what is changed is told of, and the
-        folder it is in, for its size and time; what is removed is not, since it moves to the trash, which is outside;
-        for that the account's root is.
+        folder it is in, for its size and time; what is removed is not, since it moves to the trash, which is outside,
+        but all folders above it are.
         """
         if self.mute:
             return
-        told = [parent, user.tree.root] if node is None else [node, parent]
+        told = [*parent.lineage()] if node is None else [node, parent]
         ids = list(dict.fromkeys(it.file_id for it in told))
         self.tell(user.id, f"notify_file_id {json.dumps(ids, separators=(',', ':'))}", "notify_file")
 
