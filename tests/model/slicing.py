@@ -24,6 +24,7 @@ _SIZES = [
     (hydrating, "_PART"),
     (kept, "_PAGE"),
     (listing, "_AT_ONCE"),
+    (listing, "_MANY"),
     (removal, "_BATCH"),
     (removal, "_ONE_MOMENT"),
     (renewing, "FEW"),
