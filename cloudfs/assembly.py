@@ -193,7 +193,7 @@ def hands_of(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,
         uploader,
-        BulkUploader(store, remote, packer, committer, doubts, FolderLooks(store.nodes, remote, new_folders)),
+        BulkUploader(store, remote, packer, committer, doubts, FolderLooks(store, remote, new_folders)),
         mover,
         remover,
     )

@@ -261,7 +261,7 @@ async def _compose(
         discard=files.disposal.discard,
         spreading=Spreading(store, changed, inbox.ring),
     )
-    tree.moved = files.hardening.moved
+    tree.moved, tree.emptied = files.hardening.moved, inbox.emptied
     hydrator = hydrator_of(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
     hands = hands_of(store, remote, lister, contents, residents, takeover, tree, sink)

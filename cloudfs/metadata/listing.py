@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from cloudfs.concurrency.singleflight import SingleFlight
-from cloudfs.concurrency.slices import slices
+from cloudfs.concurrency.slices import slices, turns
 from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
 from cloudfs.metadata.comparison import Comparison, compare
 from cloudfs.metadata.following import Follower, movable
@@ -44,6 +44,8 @@ _MOST_ORIGINS = 8
 """So many other folders are listed for one listing; what came from further ones gets new inodes."""
 _AT_ONCE = 256
 """So many file ids are looked up between two checkpoints: 5 ms."""
+_MANY = 10_000
+"""Changes of which some are picked out between two checkpoints: 1 ms."""
 _CONFIRM_S = 2.0
 _DOUBT_S, _DOUBT_LOOK_S = 10.0, 0.1
 _LETTERS_S = 300.0
@@ -401,7 +403,7 @@ class Lister:
             compared = await compare(self._store, ino, members)
             changes = await compared.changes(left_out)
         fitted = await self._takeover.apply(ino, changes, kept=kept)
-        self._list_adopted(changes)
+        await self._list_adopted(changes)
         # What a step has begun to touch since may be as it was before, or after it, whatever the listing says.
         whole = fitted and not kept and await self._has_all(ino, compared) and not left_out()
         listed_at = time.time() - (trio.current_time() - asked_at)
@@ -419,11 +421,12 @@ class Lister:
             self._nursery.start_soon(self._expire)
         return True
 
-    def _list_adopted(self, changes: Sequence[Change]) -> None:
+    async def _list_adopted(self, changes: Sequence[Change]) -> None:
         """Have folders listed that were ours alone: the kernel may keep what we told of names in them by then."""
-        for change in changes:
-            if isinstance(change, Adopt):
-                self.refresh_later(change.node.ino)
+        async for part in turns(changes, _MANY):
+            for change in part:
+                if isinstance(change, Adopt):
+                    self.refresh_later(change.node.ino)
 
     def _tell_of_others(self, ino: Ino, compared: Comparison, in_doubt: Collection[str]) -> None:
         """Tell where a listing has a name that is neither known nor one that a request of ours may have put there.

@@ -57,6 +57,8 @@ class Tree:
         self._displaced = displaced
         self.moved: Callable[[Ino], None] = lambda _: None
         """Told of each node that is shown elsewhere from now on, with all that is in it."""
+        self.emptied: Callable[[Ino], None] = lambda _: None
+        """Told of each folder from which something was removed."""
         self.spreading = spreading
         """It marks what is in a folder that becomes one of this machine alone, or no longer is."""
 
@@ -169,6 +171,7 @@ class Tree:
             self._unlink_row(node, now)
             self._stamp(parent, now)
         reached("unlinked")
+        self.emptied(parent)
         self._changed(node.ino)
 
     def _unlink_row(self, node: Node, now: int) -> None:

@@ -22,6 +22,7 @@ class Inbox:
     def __init__(self) -> None:
         self.troubles = Troubles()
         self._changed_at = Times[Ino](_MOST)
+        self._emptied_at = Times[Ino](_MOST)
         self._bell = trio.Event()
 
     def notify(self, ino: Ino) -> None:
@@ -29,6 +30,10 @@ class Inbox:
         self._changed_at.note(ino)
         self.troubles.forget(ino)
         self._bell.set()
+
+    def emptied(self, folder: Ino) -> None:
+        """Something was removed from a folder: more may follow, and the folder in the end."""
+        self._emptied_at.note(folder)
 
     def ring(self) -> None:
         """Have the worker look again."""
@@ -57,3 +62,7 @@ class Inbox:
     def changed_at(self, ino: Ino) -> float:
         """Return the trio time of a node's last change; minus infinity when that was before the process started."""
         return self._changed_at.of(ino)
+
+    def emptied_at(self, folder: Ino) -> float:
+        """Return the trio time of the last removal from a folder; minus infinity: none is known."""
+        return self._emptied_at.of(folder)

@@ -15,7 +15,7 @@ import trio
 
 from cloudfs.errors import RemoteError, Unsupported
 from cloudfs.remote.protocol import Remote
-from cloudfs.store.nodes import Nodes
+from cloudfs.store.store import Store
 from cloudfs.types import Ino, RemoteEntry
 
 __all__ = ["FolderLooks", "NewFolders"]
@@ -40,15 +40,18 @@ class NewFolders:
 
     def made(self, ino: Ino) -> None:
         """It was made just now."""
+        self._note(ino, trio.current_time())
+
+    def _note(self, ino: Ino, known_at: float) -> None:
         self._known_at.pop(ino, None)
-        self._known_at[ino] = trio.current_time()
+        self._known_at[ino] = known_at
         if len(self._known_at) > _MOST_REMEMBERED:
             del self._known_at[next(iter(self._known_at))]
 
-    def looked(self, ino: Ino) -> None:
-        """A look found nothing of others; it may be older than what had the folder forgotten meanwhile."""
+    def looked(self, ino: Ino, looked_at: float) -> None:
+        """A look at a time (trio) found nothing of others; it may be older than what had the folder forgotten since."""
         if self.covers(ino):
-            self.made(ino)
+            self._note(ino, looked_at)
 
     def covers(self, ino: Ino) -> bool:
         """Tell whether nobody else was seen to use it."""
@@ -73,8 +76,9 @@ class NewFolders:
 class FolderLooks:
     """Looks whether new folders still are ours alone."""
 
-    def __init__(self, nodes: Nodes, remote: Remote, folders: NewFolders) -> None:
-        self._nodes = nodes
+    def __init__(self, store: Store, remote: Remote, folders: NewFolders) -> None:
+        self._store = store
+        self._nodes = store.nodes
         self._remote = remote
         self.folders = folders
 
@@ -117,7 +121,7 @@ class FolderLooks:
         path = self._nodes.synced_path(top)
         if path is None:
             return
-        on_their_way = {folder: self._nodes.names_in_doubt(folder) for folder in folders}
+        before = self._names_in_doubt()
         try:
             seen = await self._remote.list_tree(path, most=_MOST_BELOW)
         except RemoteError as error:
@@ -130,30 +134,53 @@ class FolderLooks:
             return
         members_at = {entry.path: members for entry, members in seen}
         shown = {member.path for members in members_at.values() for member in members}
-        for folder in folders:
-            place = self._nodes.synced_path(folder)
-            if place is not None and (members := members_at.get(place)) is not None:
-                self._looked(folder, members, on_their_way[folder])
-            elif place in shown:
-                bare.add(folder)
+        places = {folder: self._nodes.synced_path(folder) for folder in folders}
+        bare.update(it for it, place in places.items() if place in shown and place not in members_at)
+        await self._compare(
+            {
+                it: members_at[place]
+                for it, place in places.items()
+                if place is not None and place in members_at
+            },
+            before,
+        )
 
     async def _look_into(self, folder: Ino) -> None:
         path = self._nodes.synced_path(folder)
         if path is None:
             return
-        on_their_way = self._nodes.names_in_doubt(folder)
+        before = self._names_in_doubt()
         try:
             _, members = await self._remote.list_folder(path)
         except RemoteError:
             self.folders.forget(folder)
         else:
-            self._looked(folder, members, on_their_way)
+            await self._compare({folder: members}, before)
 
-    def _looked(self, folder: Ino, members: Sequence[RemoteEntry], on_their_way: set[str]) -> None:
-        # Also what other requests of ours were just bringing there when this one was sent, or are now.
-        ours = on_their_way | self._nodes.names_in_doubt(folder)
-        ours |= {node.s_name or "" for node in self._nodes.synced_children(folder)}
-        if all(member.name in ours for member in members):
-            self.folders.looked(folder)
-        else:
-            self.folders.forget(folder)
+    def _names_in_doubt(self) -> dict[Ino | None, set[str | None]]:
+        """Return by folder what requests of ours are just bringing there, or may have brought."""
+        names: defaultdict[Ino | None, set[str | None]] = defaultdict(set)
+        for node in self._nodes.tried():
+            names[node.s_parent].add(node.s_name)
+            names[node.t_parent].add(node.t_name)
+        return names
+
+    async def _compare(
+        self,
+        seen: Mapping[Ino, Sequence[RemoteEntry]],
+        before: Mapping[Ino | None, set[str | None]],
+    ) -> None:
+        """Compare what folders hold with what is ours; `before`: what was in doubt when they were looked at."""
+        looked_at = trio.current_time()
+        now = self._names_in_doubt()
+        with self._store.db.snapshot() as rows:
+            for folder, members in seen.items():
+                others = {member.name for member in members}
+                others -= before.get(folder, set()) | now.get(folder, set())
+                for names in rows.synced_names(folder) if others else ():
+                    others.difference_update(names)
+                    await trio.lowlevel.checkpoint()
+                if others:
+                    self.folders.forget(folder)
+                else:
+                    self.folders.looked(folder, looked_at)

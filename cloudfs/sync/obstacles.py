@@ -20,8 +20,8 @@ from cloudfs.types import Ino
 
 __all__ = ["Obstacles"]
 
-_MUCH = 256
-"""So many nodes are not planned for only to tell what waits for what."""
+_MUCH = 128
+"""So many nodes are not planned for only to tell what waits for what: 10 ms."""
 
 
 class Obstacles:
@@ -135,8 +135,10 @@ class Obstacles:
     def waiting(self) -> set[Ino]:
         """Return what waits, however far, for a program or for what is blocked; nothing where there is much to do."""
         dirty = self._nodes.dirty_after(Ino(0), _MUCH)
+        if len(dirty) == _MUCH:
+            return set()
         waiting = {node.ino for node in dirty if self._waits_for_somebody(node)}
-        if len(dirty) == _MUCH or not waiting:
+        if not waiting:
             return set()
         steps = plan(dirty, self._nodes)
         found = -1

@@ -25,26 +25,29 @@ class Patience:
 
     def __init__(self) -> None:
         self._since: dict[_Key, float] = {}
-        self._met: set[_Key] = set()
+        """As of the last pass over the backlog."""
+        self._met: dict[_Key, float] = {}
+        """As of the present one: what it does not meet is settled. There may be any number."""
 
     def meet(self, step: Step, now: float) -> None:
         """A plan has this step."""
         key = _key(step)
-        self._since.setdefault(key, now)
-        self._met.add(key)
+        if key not in self._met:
+            self._met[key] = self._since.get(key, now)
 
     def end_of_pass(self) -> None:
         """Every plan since the last call was one for a part of the backlog: what was in none of them is settled."""
-        self._since = {key: since for key, since in self._since.items() if key in self._met}
-        self._met.clear()
+        self._since, self._met = self._met, {}
 
     def forget(self, step: Step) -> None:
         """It was done: what is changed from now on begins anew."""
-        self._since.pop(_key(step), None)
+        for known in (self._since, self._met):
+            known.pop(_key(step), None)
 
     def ends_at(self, step: Step) -> float:
         """Return the trio time from which on nobody waits for quiet any more; infinity where that is not known yet."""
-        since = self._since.get(_key(step))
+        key = _key(step)
+        since = self._met.get(key, self._since.get(key))
         if since is None:
             return float("inf")
         size = step.node.size if isinstance(step, Upload) else 0

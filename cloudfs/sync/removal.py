@@ -34,8 +34,8 @@ __all__ = ["Remover"]
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 100
-"""Nodes between two checkpoints: 10 ms on the loop."""
+_BATCH = 64
+"""Nodes between two checkpoints: 6 ms on the loop, twice that where the machine is busy."""
 
 
 _MOST_AT_ONCE = 5000

@@ -43,6 +43,10 @@ _LOOK_AGAIN_S = 1.0
 _IDLE_S = 60.0
 _PART = 256
 """Nodes planned for at once, about 10 ms; a larger backlog is gone through in parts."""
+_LOOKED_AT = 64
+"""Nodes of which it is told at once why they cannot go up, about 6 ms."""
+_EMPTIED_S = 30.0
+"""A removed file waits so long while more is removed from its folder: in the end that may go, and all with it."""
 _MOST_TOGETHER = 2
 _LIFTED = 32
 """So many nodes that somebody waits for are put before all others at once, about 2 ms."""
@@ -177,7 +181,7 @@ class Worker:
             return None
         found: list[Trouble] = []
         last, waiting = Ino(0), self._obstacles.waiting()
-        while part := nodes.dirty_after(last, _PART):
+        while part := nodes.dirty_after(last, _LOOKED_AT):
             for node in part:
                 if node.sent_since(mark) or not concerns(node.ino):
                     continue
@@ -394,7 +398,19 @@ class Worker:
         # Single writes ring no bell: there may be thousands in a second.
         changes = [self._inbox.changed_at(node.ino) for node in step.involved]
         changes += [] if written_at is None else [written_at]
-        return max(min(max(changes) + quiet, self._patience.ends_at(step)), put_off)
+        due = max(changes) + quiet
+        if isinstance(step, Remove):
+            due = max(due, self._emptied(step.node, max(changes)))
+        return max(min(due, self._patience.ends_at(step)), put_off)
+
+    def _emptied(self, node: Node, changed_at: float) -> float:
+        """Return when a removal need not wait any more for that of its folder, which takes it along: `rm -r`."""
+        if not node.tombstone or node.s_parent is None:
+            return changed_at
+        quiet_at = self._inbox.emptied_at(node.s_parent) + self.config.quiet_s
+        # Of many removals only the last have a time.
+        longest = float("inf") if changed_at == float("-inf") else changed_at + _EMPTIED_S
+        return min(quiet_at, longest)
 
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from cloudfs.content import disposal, hardening
-from cloudfs.metadata import comparison, following, guard, listing, spreading, takeover, vanished
+from cloudfs.metadata import comparison, following, guard, listing, renewing, spreading, takeover, vanished
 from cloudfs.store import snapshot, store
 from cloudfs.sync import bringing, kept, removal
 
@@ -24,7 +24,10 @@ _SIZES = [
     (bringing, "_PART"),
     (kept, "_PAGE"),
     (listing, "_AT_ONCE"),
+    (listing, "_MANY"),
     (removal, "_BATCH"),
+    (removal, "_ONE_MOMENT"),
+    (renewing, "FEW"),
     (snapshot, "_NODES"),
     (snapshot, "_SHORT"),
     (spreading, "_FEW"),

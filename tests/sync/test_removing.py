@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
 from cloudfs.sync import removal
 from cloudfs.types import RemoteEntry, RemotePath
@@ -60,4 +61,45 @@ def test_what_another_client_writes_while_a_removed_folder_is_looked_through_sta
         assert remote.other.tree() == {"/d": None, "/d/deep": None, where: b"theirs"}
         assert await world.tree() == remote.other.tree()
 
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+@pytest.mark.parametrize(("pause_s", "deletes"), [(0.5, ["/d"]), (2.0, [f"/d/{n}" for n in range(20)])])
+def test_files_wait_while_others_are_removed_beside_them(
+    tmp_path: Path, pause_s: float, deletes: list[str]
+) -> None:
+    """Of a large folder `rm -r` takes longer than a change is left alone for; one that goes on in it is none."""
+
+    async def story(world: World) -> None:
+        await world.walk()
+        for number in range(20):
+            await world.unlink(f"d/{number}")
+            await trio.sleep(pause_s)
+        if pause_s < 1:
+            await world.rmdir("d")
+        await trio.sleep(10)
+        told = [line.split()[1] for line in world.remote.methods() if line.startswith("delete")]
+        assert sorted(told) == sorted(deletes)
+
+    remote = FakeRemote()
+    remote.other.mkdir("/d")
+    for number in range(20):
+        remote.other.write(f"/d/{number}", b"old")
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+def test_a_folder_from_which_something_is_removed_for_ever_holds_nothing_back_for_long(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World) -> None:
+        await world.walk()
+        for number in range(100):
+            await world.unlink(f"d/{number}")
+            await trio.sleep(0.5)
+        assert "/d/0" not in world.remote.other.tree()
+
+    remote = FakeRemote()
+    remote.other.mkdir("/d")
+    for number in range(100):
+        remote.other.write(f"/d/{number}", b"old")
     tell(tmp_path, story, remote, poll_s=0)
