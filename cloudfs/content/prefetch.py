@@ -362,7 +362,7 @@ class Prefetcher:
         seen = folder.listed_etag if folder is not None and folder.listed_etag == folder.s_etag else None
         if seen is None or self._outdated.get(batch.folder) == seen:
             seen = ""
-        brought = await self._fetcher.prefetch_archive(wanted, listed_etag=seen)
+        brought = await self._fetcher.prefetch_archive(wanted, listed_etag=seen, read_soon=True)
         if seen and len(brought) < len(wanted):
             _note(self._outdated, batch.folder, seen)
         return brought
