@@ -3,6 +3,8 @@
 One random key of 32 bytes belongs to an account. It seals nothing itself: each purpose, and each staging file, has a
 key of its own, derived from it by HKDF-SHA256 (RFC 5869). What is sealed is bound to its place: opened as the bytes of
 another place, or with another key, it is refused as damaged bytes are.
+
+The library is loaded with the first key: 7 MB, for those alone who encrypt.
 """
 
 from __future__ import annotations
@@ -10,11 +12,6 @@ from __future__ import annotations
 import os
 from enum import Enum
 from pathlib import Path
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from cloudfs.types import Octets
 
@@ -49,7 +46,11 @@ class Seal:
     """Seals and opens with one key; safe between threads."""
 
     def __init__(self, key: bytes, cipher: Cipher) -> None:
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305  # noqa: PLC0415
+
         self._aead = (AESGCM if cipher is Cipher.AES else ChaCha20Poly1305)(key)
+        self._refusal = InvalidTag
 
     def seal(self, data: bytes | memoryview, place: bytes, nonce: bytes) -> bytes:
         """Return the bytes and their tag, bound to `place`. INVARIANT: no nonce is used twice."""
@@ -66,7 +67,7 @@ class Seal:
         """Return the bytes, None for any that were not sealed with this key, for this place, and in this order."""
         try:
             return self._aead.decrypt(nonce, sealed, place)
-        except InvalidTag:
+        except self._refusal:
             return None
 
     def wrap(self, data: bytes, place: bytes) -> bytes:
@@ -106,5 +107,8 @@ class Keys:
         return Seal(self._derive(purpose), self.cipher)
 
     def _derive(self, purpose: str) -> bytes:
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
         info = f"cloudfs 1 {self.cipher.value} {purpose}".encode()
         return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._key)

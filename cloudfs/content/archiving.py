@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from cloudfs.content import checksums
-from cloudfs.content.memory import MemoryBudget
+from cloudfs.content.memory import BlockKey, MemoryBudget, Pages
 from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
 from cloudfs.content.transfer import Line
 from cloudfs.errors import Changed
@@ -32,6 +32,10 @@ _log = logging.getLogger(__name__)
 
 _FEWEST_FILES = 2
 
+_IN_MEMORY_BYTES = 64 * 1024
+"""Files up to this size are kept in memory as well where a program reads them next: to find one on the disk costs a way
+into a thread, which is more than all else that is done for a file of 4 KiB."""
+
 
 class _Wanted(msgspec.Struct, frozen=True):
     source: Source
@@ -44,7 +48,7 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 
 class Archivist:
-    """Brings files into the block cache, past the memory pages: nobody reads them yet."""
+    """Brings files into the block cache; into memory, too, those that are about to be read."""
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Archivist:
         locate: Locate,
         line: Line,
         blocks: BlockCache,
+        pages: Pages,
         budget: MemoryBudget,
         config: FetchConfig,
     ) -> None:
@@ -61,17 +66,20 @@ class Archivist:
         self._locate = locate
         self._line = line
         self._blocks = blocks
+        self._pages = pages
         self._budget = budget
         self._config = config
 
-    async def prefetch(self, sources: Sequence[Source], listed_etag: str = "") -> list[Source]:
+    async def prefetch(
+        self, sources: Sequence[Source], listed_etag: str = "", *, read_soon: bool = False
+    ) -> list[Source]:
         """See `Fetcher.prefetch_archive`."""
         brought: list[Source] = []
         folders = self._by_folder(sources)
         if len(folders) > 1:
             listed_etag = ""
         for folder, wanted in folders.items():
-            brought += await self._from_folder(folder, wanted, listed_etag)
+            brought += await self._from_folder(folder, wanted, listed_etag, read_soon=read_soon)
         return brought
 
     def _by_folder(self, sources: Sequence[Source]) -> dict[RemotePath, dict[str, _Wanted]]:
@@ -90,7 +98,7 @@ class Archivist:
         return folders
 
     async def _from_folder(
-        self, folder: RemotePath, wanted: Mapping[str, _Wanted], etag: str
+        self, folder: RemotePath, wanted: Mapping[str, _Wanted], etag: str, *, read_soon: bool
     ) -> list[Source]:
         if not etag and not all(checksums.can_check(it.source.remote.checksum) for it in wanted.values()):
             own, members = await self._remote.list_folder(folder)
@@ -105,12 +113,21 @@ class Archivist:
         most_bytes = min(self._config.archive_bytes, self._budget.ceiling_bytes // 4)
         sizes = {name: it.source.size for name, it in wanted.items()}
         for batch in batches(sizes, most_bytes, self._config.archive_files):
-            brought += await self._batch(folder, {name: wanted[name] for name in batch}, etag)
+            batched = {name: wanted[name] for name in batch}
+            found = await self._batch(folder, batched, etag)
+            if read_soon:
+                self._keep_in_memory(batched, found)
+            brought += [wanted[name].source for name in found]
         self.files += len(brought)
         return brought
 
-    async def _batch(self, folder: RemotePath, wanted: Mapping[str, _Wanted], etag: str) -> list[Source]:
-        """Ask for some files together and keep those that are proved; the archive and its files take memory each."""
+    async def _batch(
+        self, folder: RemotePath, wanted: Mapping[str, _Wanted], etag: str
+    ) -> Mapping[str, bytes]:
+        """Ask for some files together, and keep and return those that are proved.
+
+        The archive and its files take memory each.
+        """
         need_bytes = 2 * sum(it.source.size for it in wanted.values())
         while not self._budget.take_nowait(need_bytes, urgent=False):
             await self._budget.wait_changed()
@@ -127,7 +144,22 @@ class Archivist:
             self._budget.give_back(need_bytes)
         if len(proved) < len(wanted):
             _log.debug("%s: %d of %d files came as expected", folder, len(proved), len(wanted))
-        return [wanted[name].source for name in proved]
+        return {name: found[name] for name in proved}
+
+    def _keep_in_memory(self, wanted: Mapping[str, _Wanted], found: Mapping[str, bytes]) -> None:
+        """Keep small files as far as there is room. NO CHECKPOINT.
+
+        Only what the block cache has kept: where it keeps nothing, nothing is to be fetched ahead.
+        """
+        for name, data in found.items():
+            source = wanted[name].source
+            if source.size > _IN_MEMORY_BYTES or not self._blocks.has(source.ino, source.version, 0):
+                continue
+            page = self._pages.open(BlockKey(source.ino, source.version, 0), 0, source.size, urgent=False)
+            if page is None:
+                return
+            if page.data is None:
+                page.complete(data)
 
     async def _ask(self, folder: RemotePath, wanted: Mapping[str, _Wanted]) -> Mapping[str, bytes]:
         """Return what comes; without what an upload of ours has, and nothing where one begins meanwhile."""

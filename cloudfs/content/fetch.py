@@ -126,7 +126,7 @@ class Fetcher:
         self.verifier = Verifier(
             blocks, self._pages, self._judge, busy=self._busy, fetch=self.prefetch_whole, dropped=dropped
         )
-        self._archivist = Archivist(remote, locate, self._line, blocks, budget, self._config)
+        self._archivist = Archivist(remote, locate, self._line, blocks, self._pages, budget, self._config)
         self._from_memory_bytes = 0
         self._from_disk_bytes = 0
         self._habit = Habit()
@@ -249,7 +249,9 @@ class Fetcher:
         """Have the first bytes of a file larger than a block come into memory; nobody hears of it. NO CHECKPOINT."""
         self._fill(source, 0, self._habit.head_bytes)
 
-    async def prefetch_archive(self, sources: Sequence[Source], *, listed_etag: str = "") -> list[Source]:
+    async def prefetch_archive(
+        self, sources: Sequence[Source], *, listed_etag: str = "", read_soon: bool = False
+    ) -> list[Source]:
         """Bring small files (up to 1 MiB) of one folder into the block cache, many in one request.
 
         Gives way to readers, and to our own uploads of the files. Returns those that are there now by this; the others
@@ -258,8 +260,9 @@ class Fetcher:
 
         `listed_etag` spares a listing: the ETag under which the folder was last seen whole, with just these versions.
         Only for sources of one folder, and no checkpoint may lie between looking these up and calling this.
+        `read_soon`: a program will likely read them next, and they are kept in memory as well.
         """
-        return await self._archivist.prefetch(sources, listed_etag)
+        return await self._archivist.prefetch(sources, listed_etag, read_soon=read_soon)
 
     async def quiesce(self, ino: Ino) -> None:
         """Stop all transfers of a file; returns when their connections are closed, or after 3 s.

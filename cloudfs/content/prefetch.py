@@ -266,10 +266,11 @@ class Prefetcher:
 
     def _missing(self, node: Node) -> Source | None:
         """Return the version of a small file that would have to be fetched; None where there is no need, or no way."""
-        source = self._source(node)
-        if source is None or node.ino in self._coming or self._fetcher.comes(source):
+        if node.ino in self._coming or not 0 < node.size <= BLOCK_SIZE or not _is_servers(node):
             return None
-        return source
+        source = Source(node.ino, node.version, node.remote_version)
+        # Most are here already: what is asked of the database comes last.
+        return None if self._fetcher.comes(source) or self._is_another_there(node.ino) else source
 
     def _send_for(self, batch: _Batch, now: float) -> None:
         for source in batch.sources:
@@ -362,7 +363,7 @@ class Prefetcher:
         seen = folder.listed_etag if folder is not None and folder.listed_etag == folder.s_etag else None
         if seen is None or self._outdated.get(batch.folder) == seen:
             seen = ""
-        brought = await self._fetcher.prefetch_archive(wanted, listed_etag=seen)
+        brought = await self._fetcher.prefetch_archive(wanted, listed_etag=seen, read_soon=True)
         if seen and len(brought) < len(wanted):
             _note(self._outdated, batch.folder, seen)
         return brought
@@ -416,11 +417,14 @@ class Prefetcher:
 
     def _version(self, node: Node) -> Source | None:
         """Do as `_source` for a file of any size."""
-        if node.folder or node.dirty or not node.placed or node.version != node.s_version:
+        if not _is_servers(node) or self._is_another_there(node.ino):
             return None
-        return (
-            None if self._is_another_there(node.ino) else Source(node.ino, node.version, node.remote_version)
-        )
+        return Source(node.ino, node.version, node.remote_version)
+
+
+def _is_servers(node: Node) -> bool:
+    """Tell whether the mount shows a file as the server has it, as far as its row tells."""
+    return not node.folder and not node.dirty and node.placed and node.version == node.s_version
 
 
 def _note(notes: OrderedDict[Ino, T], ino: Ino, value: T) -> None:

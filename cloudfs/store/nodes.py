@@ -26,6 +26,7 @@ _REMOVED = "nodes INDEXED BY nodes_removed WHERE parent IS NULL AND s_parent IS 
 _TAKEN_OFF = (
     "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND ctime_ns > ?"
 )
+_ANY_TRIED = "SELECT 1 FROM nodes INDEXED BY nodes_tried WHERE t_parent IS NOT NULL LIMIT 1"
 
 
 class Nodes:
@@ -434,6 +435,8 @@ class Nodes:
 
     def is_in_doubt(self, ino: Ino) -> bool:
         """Tell whether a request of unknown outcome may have moved a node, or a folder above it on the server."""
+        if self._db.execute(_ANY_TRIED).fetchone() is None:
+            return False  # as nearly always
         above = (self.get(it) for it in (ino, *self.synced_ancestors(ino)))
         return any(node is not None and node.tried is not None for node in above)
 

@@ -300,8 +300,11 @@ class FileSystem:
     def _settle(self, ino: Ino) -> None:
         """A handle was closed: what waited for that may be sent, or go."""
         try:
-            self._tree.closed(ino)
-            self._tree.collect(ino)
+            node = self._store.nodes.get(ino)
+            if node is not None and node.dirty:
+                self._tree.closed(ino)
+            if node is not None and not node.linked:
+                self._tree.collect(ino)
         except CloudfsError as error:
             # Its row stays until the next start, which collects what nobody holds.
             _log.error("%s could not be given up: %s", self._named(ino), error)

@@ -105,6 +105,29 @@ async def test_a_folder_comes_in_few_requests(fetching: Fetching, checksum: bool
     assert shelf.remote.requests == []
 
 
+async def test_what_is_read_next_is_in_memory_as_well(fetching: Fetching) -> None:
+    shelf = Shelf(120, checksum=True)
+    large = Shelf(2, checksum=True, size=65 * KIB)
+    for part, loads in ((shelf, 0), (large, 2)):
+        async with fetching(part.world) as fetcher:
+            assert await fetcher.prefetch_archive(part.sources, read_soon=True) == part.sources
+            assert part.kept == part.contents
+            for source in part.sources:
+                assert await fetcher.read(source, 0, source.size) == part.contents[source.ino]
+            assert part.world.blocks.gets == loads
+            held = fetcher.statistics().memory_used_bytes
+            fetcher.forget()
+            assert held > 0 == fetcher.statistics().memory_used_bytes
+            assert await fetcher.read(part.sources[0], 0, 10) == part.contents[1][:10]
+
+
+async def test_what_nobody_reads_yet_is_not_in_memory(fetching: Fetching) -> None:
+    shelf = Shelf(20, checksum=True)
+    async with fetching(shelf.world) as fetcher:
+        assert await fetcher.prefetch_archive(shelf.sources) == shelf.sources
+        assert fetcher.statistics().memory_used_bytes == 0
+
+
 async def test_what_needs_no_fetching_is_not_asked_for(fetching: Fetching) -> None:
     shelf = Shelf(6, checksum=True)
     large = shelf.put(50, some_bytes(MIB + 1), checksum=True)

@@ -245,6 +245,38 @@ async def test_a_slow_reader_keeps_its_read_ahead(world: World, fetching: Fetchi
     assert len(world.remote.requests) <= 5
 
 
+async def test_who_begins_at_the_end_and_goes_on_from_the_head_gets_little_until_then(
+    world: World, fetching: Fetching
+) -> None:
+    """Films that have their index at the end, and archives: the tail is read, then the head, and then all in order."""
+    world.remote.bytes_per_s = 1 * MIB
+    data = some_bytes(24 * MIB + 1000)
+    source = world.file(data)
+    async with fetching(world) as fetcher:
+        pattern = fetcher.pattern()
+
+        async def read(start: int, stop: int) -> int:
+            """Return how much came until the program had its bytes."""
+            before = world.remote.sent_bytes
+            assert await fetcher.read(source, start, stop, pattern) == data[start:stop]
+            return world.remote.sent_bytes - before
+
+        size = len(data)
+        assert await read(size - 22, size) <= 256 * KIB  # an archive's last record
+        assert await read(size - 64 * KIB, size - 22) <= 256 * KIB
+        await trio.sleep(2)  # the rest of those blocks comes, and no more
+        assert world.remote.sent_bytes == MIB + 1000
+        assert await read(0, 32 * KIB) <= 256 * KIB
+        await trio.sleep(2)
+        assert world.remote.sent_bytes == 2 * MIB + 1000
+        asked = len(world.remote.requests)
+        for start in range(32 * KIB, size, KERNEL_READ):
+            await read(start, min(start + KERNEL_READ, size))
+    assert world.remote.sent_bytes == size  # nothing came twice
+    assert asked <= 5
+    assert len(world.remote.requests) - asked <= 4
+
+
 async def test_a_reader_far_away_does_not_wait_for_a_stream(world: World, fetching: Fetching) -> None:
     world.remote.bytes_per_s = 2 * MIB
     data = some_bytes(64 * MIB)
