@@ -17,7 +17,7 @@ from cloudfs.control.instance import hold
 from cloudfs.errors import ExitCode, RemoteError, UserError
 from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.store.only_here import OnlyHere, only_here
-from cloudfs.vault.keyholding import forget_key, read_keys
+from cloudfs.vault.keyholding import forget_key, forget_unused, read_keys
 from cloudfs.vault.place import Place, find
 
 __all__ = ["log_out"]
@@ -78,6 +78,7 @@ def _look(folders: Folders, name: str, place: Place) -> OnlyHere:
 def _forget_key(folders: Folders, name: str, place: Place) -> None:
     try:
         trio.run(forget_key, folders, name, place)
+        trio.run(forget_unused, folders, name)
     except UserError as error:
         sys.stderr.write(
             f"{error.message} The key of what was encrypted here is still in it; it opens nothing now.\n"

@@ -7,8 +7,7 @@ answered with 404 for the property, and left out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from lxml import etree
+from xml.etree.ElementTree import Element
 
 from cloudfs.errors import ProtocolViolation
 from cloudfs.remote import queries, values
@@ -68,15 +67,15 @@ def annotations_in(body: bytes) -> Annotations:
     )
 
 
-def _text(element: etree._Element | None) -> str:
+def _text(element: Element | None) -> str:
     return "" if element is None else (element.text or "").strip()
 
 
-def _texts(parent: etree._Element | None, tag: str) -> Iterator[str]:
+def _texts(parent: Element | None, tag: str) -> Iterator[str]:
     return iter(()) if parent is None else (text for child in parent.iterfind(tag) if (text := _text(child)))
 
 
-def _sharees(parent: etree._Element | None) -> Iterator[str]:
+def _sharees(parent: Element | None) -> Iterator[str]:
     if parent is None:
         return
     for sharee in parent.iterfind(f"{_NC}sharee"):
@@ -84,5 +83,5 @@ def _sharees(parent: etree._Element | None) -> Iterator[str]:
         yield _KINDS.get(_text(sharee.find(f"{_NC}type")), "{}").format(name or "somebody")
 
 
-def _count(element: etree._Element | None) -> int:
+def _count(element: Element | None) -> int:
     return max(values.whole_number(_text(element)) or 0, 0)

@@ -3,17 +3,19 @@
 What the members of a listing are, and whether it can be believed, is told by `entries`.
 
 INVARIANT: memory does not grow with the reply, only with what the caller keeps: one d:response at a time is
-held, and none may be larger than `_MAX_ENTRY_BYTES`.
+held, and none may be larger than `_MAX_ENTRY_BYTES`. Nor with the replies of a life: what expat knows of a document
+goes with its parser. (libxml2 keeps each name that it has ever met in one table of the thread: a server that invents
+names could fill the memory with them. It takes 21 µs for an object, and this 23.)
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, cast
+from xml.etree import ElementTree  # no document type gets as far as to it
+from xml.parsers import expat  # nor to it
 
 import msgspec
-from lxml import etree
 
 from cloudfs.errors import ProtocolViolation
 from cloudfs.remote import queries
@@ -22,13 +24,30 @@ __all__ = ["ListingParser", "Member", "parse_document", "parse_error", "parse_me
 
 _MAX_ENTRY_BYTES = 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
+_BOUND = "\0"
+"""Stands where an element begins or ends; no text has it."""
+_MOST_NAMES = 1000
+"""Different ones in a listing, of elements, attributes and namespaces: expat keeps each to its end. Servers send some
+twenty."""
+_MAX_DEPTH = 100
+"""Elements within elements; servers write six."""
 _LONGEST_REMEMBERED = 1000
 """What is kept of a listing for the next one has an end, too."""
 
 _D = "{DAV:}"
-_HREF, _STATUS, _PROPSTAT, _PROP = f"{_D}href", f"{_D}status", f"{_D}propstat", f"{_D}prop"
-_RESOURCETYPE, _COLLECTION = f"{_D}resourcetype", f"{_D}collection"
+# As expat names them: address and name, with what was chosen to lie between.
+_MULTISTATUS, _RESPONSE, _PROPSTAT, _PROP = "DAV:}multistatus", "DAV:}response", "DAV:}propstat", "DAV:}prop"
+_HREF, _STATUS, _RESOURCETYPE, _COLLECTION = (
+    "DAV:}href",
+    "DAV:}status",
+    "DAV:}resourcetype",
+    "DAV:}collection",
+)
+_OF_MEMBER, _OF_PROPSTAT, _OF_PROPERTY = 3, 4, 5
+"""How deep what lies in a d:response does: its d:href and others, what is in a d:propstat, and in its d:prop."""
 _PREFIX_OF = {uri: prefix for prefix, uri in queries.NAMESPACES.items()}
+
+_NO_LISTING = "the reply is XML, but no WebDAV listing"
 
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r")
 _NEUTRAL = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
@@ -84,32 +103,28 @@ def _clean(data: bytes) -> bytes:
     return data
 
 
-def _xml_parser(tag: str | None = None) -> etree.XMLPullParser:
-    # UTF-8 whatever is declared: all servers send it, and the sanitiser needs to know.
-    return etree.XMLPullParser(
-        events=("end",),
-        tag=tag,
-        encoding="utf-8",
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-
-
 class ListingParser:
     """Turns a multistatus body, fed in pieces, into members."""
 
     def __init__(self) -> None:
-        self._parser = _xml_parser(f"{_D}response")
+        self._reader = _Reader()
+        # UTF-8 whatever is declared: all servers send it, and the sanitiser needs to know.
+        self._names: dict[str, str] = {}
+        self._parser = expat.ParserCreate("utf-8", "}", self._names)
+        self._parser.buffer_text = True
+        self._parser.ordered_attributes = True
+        # INVARIANT: the parser leads to the reader alone, and that one not back: it goes with its listing, and not
+        # whenever somebody looks for circles.
+        self._parser.StartElementHandler = self._reader.start
+        self._parser.EndElementHandler = self._reader.end
+        self._parser.CharacterDataHandler = self._reader.pieces.append
+        self._parser.StartNamespaceDeclHandler = _ignore  # for its names to be counted
         self._sanitiser = _Sanitiser()
         self._bytes_since_member = 0
 
     def feed(self, data: bytes) -> list[Member]:
         """Return the members completed by this piece of the body."""
-        members = self._step(self._sanitiser.feed(data))
+        members = self._step(self._sanitiser.feed(data), last=False)
         self._bytes_since_member = 0 if members else self._bytes_since_member + len(data)
         if self._bytes_since_member > _MAX_ENTRY_BYTES:
             raise ProtocolViolation("one object of the listing takes more than a megabyte")
@@ -117,33 +132,113 @@ class ListingParser:
 
     def close(self) -> list[Member]:
         """Return the last members; ProtocolViolation where the body is not complete."""
-        members = self._step(self._sanitiser.close())
+        return self._step(self._sanitiser.close(), last=True)
+
+    def _step(self, data: bytes, *, last: bool) -> list[Member]:
         try:
-            root = self._parser.close()
-        except etree.XMLSyntaxError as error:
-            raise ProtocolViolation(f"the listing is cut or no XML: {error.msg}") from error
-        if root.tag != f"{_D}multistatus":
-            raise ProtocolViolation("the reply is XML, but no WebDAV listing")
+            self._parser.Parse(data, last)
+        except expat.ExpatError as error:
+            what = "the listing is cut or no XML" if last else "the reply is no XML"
+            raise ProtocolViolation(f"{what}: {expat.ErrorString(error.code)}") from error
+        if len(self._names) > _MOST_NAMES:
+            raise ProtocolViolation("the listing has names of properties without end")
+        return self._reader.take()
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+class _Reader:
+    """Puts members together from what expat calls. Plain and short: that is twenty elements for each object."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        """Text since the start of the last element that is not deeper than a property; `_BOUND` for each that is."""
+        self._members: list[Member] = []
+        self._path: list[str] = []
+        """Of the element that is open, from the outermost on."""
+        self._begin_member()
+        self._begin_propstat()
+
+    def take(self) -> list[Member]:
+        """Return what is complete."""
+        members, self._members = self._members, []
         return members
 
-    def _step(self, data: bytes) -> list[Member]:
-        try:
-            self._parser.feed(data)
-            # Only elements: "end" is all that was asked for, the stubs tell of every kind of event.
-            return [self._take(cast("Any", element)) for _, element in self._parser.read_events()]
-        except etree.XMLSyntaxError as error:
-            raise ProtocolViolation(f"the reply is no XML: {error.msg}") from error
+    def _begin_member(self) -> None:
+        self._href, self._status = "", 200
+        self._properties: dict[str, str] = {}
+        self._failed: dict[str, int] = {}
+        self._collection = False
 
-    def _take(self, element: etree._Element) -> Member:
-        parent = element.getparent()
-        if parent is None or parent.tag != f"{_D}multistatus" or parent.getparent() is not None:
+    def _begin_propstat(self) -> None:
+        self._line = ""
+        self._found: dict[str, str] = {}
+        self._has_collection = False
+
+    def start(self, name: str, _: object) -> None:
+        """An element begins."""
+        path = self._path
+        depth = len(path)
+        if depth <= _OF_PROPSTAT:
+            self.pieces.clear()
+            if depth < _OF_PROPSTAT:
+                self._start_outer(name, depth)
+        elif depth >= _MAX_DEPTH:
+            raise ProtocolViolation("the reply has elements within elements without end")
+        else:
+            self.pieces.append(_BOUND)
+            if name == _COLLECTION and depth == _OF_PROPERTY and path[-1] == _RESOURCETYPE:
+                self._has_collection = True
+        path.append(name)
+
+    def _start_outer(self, name: str, depth: int) -> None:
+        if (name == _MULTISTATUS) != (depth == 0) or (name == _RESPONSE and depth != 1):
             raise ProtocolViolation("the reply is XML, but no WebDAV listing")
-        member = _member_of(element)
-        element.clear()
-        # The parser still writes behind this element, so only those before it can go.
-        while (previous := element.getprevious()) is not None:
-            parent.remove(previous)
-        return member
+        if name == _PROPSTAT:
+            self._begin_propstat()
+
+    def end(self, name: str) -> None:
+        """It ends."""
+        path = self._path
+        depth = len(path)
+        path.pop()
+        if depth == _OF_PROPERTY:
+            if path[-1] == _PROP and path[2] == _PROPSTAT:
+                self._found[_short_name(name)] = _joined("".join(self.pieces))
+        elif depth > _OF_PROPERTY:
+            self.pieces.append(_BOUND)
+        elif depth == _OF_PROPSTAT:
+            if name == _STATUS:
+                self._line = "".join(self.pieces)
+        elif depth == _OF_MEMBER:
+            self._end_part(name)
+        elif name == _RESPONSE:
+            self._members.append(
+                Member(self._href, self._status, self._properties, self._failed, self._collection)
+            )
+            self._begin_member()
+
+    def _end_part(self, name: str) -> None:
+        if name == _HREF:
+            self._href = "".join(self.pieces).strip()
+        elif name == _STATUS:
+            self._status = _status("".join(self.pieces))
+        elif name == _PROPSTAT:
+            code = _status(self._line)
+            if 200 <= code < 300:
+                self._properties |= self._found
+                self._collection = self._collection or self._has_collection
+            else:
+                self._failed |= dict.fromkeys(self._found, code)
+
+
+def _joined(text: str) -> str:
+    """Return the text of a property; what lies in elements within it is joined by blanks."""
+    if _BOUND not in text:
+        return text
+    return " ".join(piece for part in text.split(_BOUND) if (piece := part.strip()))
 
 
 def parse_members(body: bytes) -> list[Member]:
@@ -152,58 +247,11 @@ def parse_members(body: bytes) -> list[Member]:
     return [*parser.feed(body), *parser.close()]
 
 
-def _member_of(element: etree._Element) -> Member:
-    # Plain loops: find and findtext cost four times as much, and this runs for every object of every listing.
-    href = ""
-    status = 200
-    found: list[etree._Element] = []
-    failed: dict[str, int] = {}
-    for child in element:
-        if child.tag == _HREF:
-            href = (child.text or "").strip()
-        elif child.tag == _STATUS:
-            status = _status(child.text or "")
-        elif child.tag == _PROPSTAT:
-            code, properties = _propstat(child)
-            if 200 <= code < 300:
-                found += properties
-            else:
-                failed |= {_short_name(prop.tag): code for prop in properties}
-    return Member(
-        href=href,
-        status=status,
-        properties={_short_name(prop.tag): _text(prop) for prop in found},
-        failed=failed,
-        collection=any(prop.tag == _RESOURCETYPE and _has_collection(prop) for prop in found),
-    )
-
-
-def _propstat(element: etree._Element) -> tuple[int, list[etree._Element]]:
-    line = ""
-    properties: list[etree._Element] = []
-    for child in element:
-        if child.tag == _STATUS:
-            line = child.text or ""
-        elif child.tag == _PROP:
-            properties += child
-    return _status(line), properties
-
-
-def _has_collection(resourcetype: etree._Element) -> bool:
-    return any(child.tag == _COLLECTION for child in resourcetype)
-
-
-def _text(prop: etree._Element) -> str:
-    if not len(prop):
-        return prop.text or ""
-    return " ".join(piece for piece in (str(text).strip() for text in prop.itertext()) if piece)
-
-
 @lru_cache(maxsize=256)
 def _short_name(tag: str) -> str:
     if len(tag) > _LONGEST_REMEMBERED:
         raise ProtocolViolation("a listing has a property with a name without end")
-    uri, _, local = tag[1:].partition("}")
+    uri, _, local = tag.rpartition("}")
     return f"{_PREFIX_OF.get(uri, uri)}:{local}"
 
 
@@ -215,15 +263,16 @@ def _status(line: str) -> int:
     return int(match[1])
 
 
-def parse_document(body: bytes) -> etree._Element:
+def parse_document(body: bytes) -> ElementTree.Element:
     """Parse a small body whole, with the same care as a listing; ProtocolViolation where it is no XML."""
-    parser = _xml_parser()
+    parser = ElementTree.XMLParser(encoding="utf-8")  # noqa: S314  # no document type gets as far as to it
     sanitiser = _Sanitiser()
     try:
         parser.feed(sanitiser.feed(body) + sanitiser.close())
-        return parser.close()
-    except etree.XMLSyntaxError as error:
+        root: ElementTree.Element = parser.close()
+    except ElementTree.ParseError as error:
         raise ProtocolViolation(f"the reply is no XML: {error.msg}") from error
+    return root
 
 
 def parse_error(body: bytes) -> tuple[str, str]:

@@ -22,9 +22,17 @@ from cloudfs.secrets.file import FileStore
 from cloudfs.secrets.keyring import KeyringStore
 from cloudfs.secrets.memory import close_memory
 from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writable
-from cloudfs.vault.place import Place
+from cloudfs.vault.place import Place, find, note_keys, noted_keys
 
-__all__ = ["forget_key", "keep_new_key", "place_of_key", "read_keys", "wait_for_keys", "wait_to_keep_new_key"]
+__all__ = [
+    "forget_key",
+    "forget_unused",
+    "keep_new_key",
+    "place_of_key",
+    "read_keys",
+    "wait_for_keys",
+    "wait_to_keep_new_key",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -184,6 +192,8 @@ async def keep_new_key(folders: Folders, account: str, kind: SecretKind) -> tupl
     place = Place(key=kind, cipher=cipher.value, check=keys.check)
     store = _store(folders, account, kind, keys.check)
     assert isinstance(store, Writable)  # noqa: S101  # only systemd's is not
+    state = folders.state / account
+    note_keys(state, [*noted_keys(state), place])
     await store.write(key.hex())
     await read_keys(folders, account, place)
     return place, keys
@@ -196,6 +206,21 @@ async def forget_key(folders: Folders, account: str, place: Place) -> None:
     store = _store(folders, account, place.key, place.check)
     if isinstance(store, Writable):
         await store.delete()
+
+
+async def forget_unused(folders: Folders, account: str) -> None:
+    """Take away the keys that a change has left which was cut off by a kill. The others stay noted."""
+    state = folders.state / account
+    present, left = find(state), []
+    for place in noted_keys(state):
+        if place.check == present.check:
+            continue
+        try:
+            await forget_key(folders, account, place)
+        except UserError as error:
+            _log.info("a key that opens nothing any more stays where it is for now: %s", error.message)
+            left.append(place)
+    note_keys(state, left)
 
 
 def _parse(text: str, cipher: Cipher, place: str) -> Keys:

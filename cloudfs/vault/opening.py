@@ -13,8 +13,8 @@ from cloudfs.blocks.sealing import Keys
 from cloudfs.config import Account, Folders, SecretKind
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.vault.changing import change
-from cloudfs.vault.keyholding import forget_key, wait_for_keys, wait_to_keep_new_key
-from cloudfs.vault.place import Place, find, remove_others
+from cloudfs.vault.keyholding import forget_key, forget_unused, wait_for_keys, wait_to_keep_new_key
+from cloudfs.vault.place import Place, find, note_keys, noted_keys, remove_others
 
 __all__ = ["Opened", "convert", "open_account"]
 
@@ -40,6 +40,8 @@ def open_account(folders: Folders, name: str, account: Account, *, endless: bool
     if wanted is not None and wanted != (place.key is not None):
         place = convert(folders, name, _kind(account.settings.cache_key) if wanted else None, endless=endless)
     remove_others(state, place)
+    if noted_keys(state):
+        trio.run(forget_unused, folders, name)
     keys = wait_for_keys(folders, name, place, may_prompt=_has_screen(), endless=endless)
     return Opened(place.path(state), keys)
 
@@ -53,6 +55,8 @@ def convert(folders: Folders, name: str, kind: SecretKind | None, *, endless: bo
     state = folders.account_state(name)
     old = find(state)
     keys = wait_for_keys(folders, name, old, may_prompt=_has_screen(), endless=endless)
+    if old.key is not None:
+        note_keys(state, [*noted_keys(state), old])
     wanted, new_keys = Place(), None
     if kind is not None:
         wanted, new_keys = wait_to_keep_new_key(folders, name, kind, endless=endless)
@@ -68,12 +72,17 @@ def convert(folders: Folders, name: str, kind: SecretKind | None, *, endless: bo
         if kind is not None and find(state).check != wanted.check:
             trio.run(forget_key, folders, name, wanted)
         raise
-    try:
-        trio.run(forget_key, folders, name, old)
-    except (UserError, OSError) as error:
-        _log.warning("the former key, which opens nothing any more, could not be removed: %s", error)
+    _forget_unused(folders, name, old)
     _log.info("what is kept of %s is now %s", name, "plain" if kind is None else f"encrypted, {place.cipher}")
     return place
+
+
+def _forget_unused(folders: Folders, name: str, old: Place) -> None:
+    try:
+        trio.run(forget_key, folders, name, old)
+        trio.run(forget_unused, folders, name)
+    except (UserError, OSError) as error:
+        _log.warning("the former key, which opens nothing any more, could not be removed: %s", error)
 
 
 def _kind(said: SecretKind | None) -> SecretKind:

@@ -4,6 +4,7 @@
     state/NAME/sealed-…/      database, staging files, copy of the pins, all sealed
     state/NAME/plain-…/       the same, plain again
     state/NAME/new-…/         one that is being made: nothing counts in it yet
+    state/NAME/keys.json      which keys may be kept somewhere, while a change is under way: what names them, not they
 
 A change (`changing`) makes a whole new folder first. Then this file is replaced, in one step: that is the change. What
 is not the present folder is removed afterwards, or by the next start.
@@ -12,7 +13,7 @@ is not the present folder is removed afterwards, or by the next start.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,10 +22,11 @@ import msgspec
 from cloudfs.config import SecretKind, write_private
 from cloudfs.errors import ExitCode, UserError
 
-__all__ = ["DATABASE", "Place", "find", "make_present", "remove_others"]
+__all__ = ["DATABASE", "Place", "find", "make_present", "note_keys", "noted_keys", "remove_others"]
 
 DATABASE = "state.sqlite"
 _FILE = "vault.json"
+_KEYS = "keys.json"
 _OURS = ("staging-*", f"{DATABASE}*", "pins.json")
 """What a folder of state has in it, and an account's own folder beside other things."""
 
@@ -68,6 +70,24 @@ def find(state: Path) -> Place:
 def make_present(state: Path, place: Place) -> None:
     """From now on this is the present place; durable. Raises UserError BAD_CONFIG, and then it is not."""
     write_private(state / _FILE, msgspec.json.encode(place))
+
+
+def note_keys(state: Path, places: Sequence[Place]) -> None:
+    """Note whose keys are about to be made or given up, so that whoever comes after a kill finds them; durable.
+
+    Raises UserError.
+    """
+    if places:
+        write_private(state / _KEYS, msgspec.json.encode(places))
+    else:
+        (state / _KEYS).unlink(missing_ok=True)
+
+
+def noted_keys(state: Path) -> list[Place]:
+    """Return what was noted; nothing where that cannot be read: at worst a key stays that opens nothing."""
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((state / _KEYS).read_bytes(), type=list[Place])
+    return []
 
 
 def remove_others(state: Path, place: Place) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import resource
+import subprocess
+import sys
+import weakref
 
 import pytest
 
@@ -308,3 +312,56 @@ def test_a_listing_without_end_is_refused() -> None:
         for _ in listing.admit(parser.feed(body) + parser.close()):
             pass
     assert len(listing._seen) == 101
+
+
+_INVENTING = """
+from cloudfs.remote.multistatus import ListingParser, parse_error
+
+def grown(numbers):
+    for number in numbers:
+        parser = ListingParser()
+        parser.feed(b'<d:multistatus xmlns:d="DAV:">')
+        for member in range(10):
+            names = "".join(f'<n{number}_{member}_{i} a{number}_{member}_{i}="1"/>' for i in range(40))
+            told = f"<d:propstat><d:prop>{names}</d:prop><d:status>HTTP/1.1 404 no</d:status></d:propstat>"
+            parser.feed(f"<d:response><d:href>/</d:href>{told}</d:response>".encode())
+            parse_error(f"<d:error xmlns:d='DAV:'>{names}</d:error>".encode())
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+first = grown(range(100))
+print(grown(range(100, 350)) - first)
+"""
+
+
+def test_names_that_a_server_invents_do_not_stay() -> None:
+    """200,000 of them, in elements and attributes: libxml2 would keep them in 12 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INVENTING], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert int(done.stdout) < 3 << 20
+
+
+@pytest.mark.parametrize(
+    "what", ["<n{0}/>", '<d:x a{0}=""/>', '<d:x xmlns:p{0}="urn:x"/>', '<d:x xmlns="urn:{0}"/>']
+)
+def test_a_listing_with_names_without_end_is_refused(what: str) -> None:
+    """Within one, expat keeps them, too."""
+    parser = ListingParser()
+    parser.feed(b'<d:multistatus xmlns:d="DAV:">')
+    with pytest.raises(ProtocolViolation, match="names of properties without end"):
+        for number in range(2000):
+            parser.feed(f"<d:response><d:href>/</d:href>{what.format(number)}</d:response>".encode())
+
+
+def test_a_parser_goes_with_its_listing() -> None:
+    """Not whenever somebody looks for circles: each has some ten KiB that nobody counts."""
+    gc.disable()
+    try:
+        for end in (b"</d:multistatus>", b""):
+            parser = ListingParser()
+            gone = weakref.ref(parser._reader)
+            parser.feed(b'<d:multistatus xmlns:d="DAV:"><d:response>' + end)
+            del parser
+            assert gone() is None
+    finally:
+        gc.enable()

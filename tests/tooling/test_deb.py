@@ -157,7 +157,7 @@ def test_it_runs_on_the_system_s_python(package: Package) -> None:
     """Installed is another matter: here it lies in a folder, which only its Python packages do not mind."""
     python = f"/usr/bin/{package.packages.parent.name}"
     program = (
-        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); import lxml.etree, msgspec, pyfuse3, xxhash\n"
+        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); import msgspec, pyfuse3, xxhash\n"
         "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     start = package.tree / "usr/lib/cloudfs/bin/cloudfs"

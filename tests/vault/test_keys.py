@@ -12,8 +12,8 @@ from cloudfs.blocks.sealing import Cipher, Keys
 from cloudfs.config import Account, Folders, Settings
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.secrets.protocol import KeyringAway
-from cloudfs.vault import keyholding
-from cloudfs.vault.keyholding import forget_key, keep_new_key, read_keys, wait_for_keys
+from cloudfs.vault import keyholding, opening
+from cloudfs.vault.keyholding import forget_key, forget_unused, keep_new_key, read_keys, wait_for_keys
 from cloudfs.vault.opening import open_account
 from cloudfs.vault.place import Place, find
 from tests.secrets.session import Desktop
@@ -39,7 +39,8 @@ def test_in_the_keyring(folders: Folders, desktop: Desktop) -> None:
     found = trio.run(read_keys, folders, "work", place)
     assert found is not None
     assert found.database == keys.database
-    assert not [path for path in folders.state.rglob("*") if path.is_file()]
+    (noted,) = [path for path in folders.state.rglob("*") if path.is_file()]
+    assert not any(secret in noted.read_text() for secret in desktop.secrets().values())
     desktop.lock()
     with pytest.raises(KeyringAway):
         trio.run(read_keys, folders, "work", place)
@@ -127,6 +128,54 @@ def test_without_its_key_nothing_is_opened_or_changed(folders: Folders, wrong: b
             open_account(folders, "work", account(cache_encrypt=setting, cache_key="file"))
         assert refused.value.code is ExitCode.BAD_CONFIG
     assert opened.folder.exists()
+
+
+@pytest.mark.parametrize("cut", ["before the change", "after it", "after it, and it is plain now"])
+def test_a_kill_in_a_change_leaves_no_key_that_opens_nothing(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    async def killed(*_: object) -> None:
+        raise Killed
+
+    state = folders.state / "work"
+    opened = open_account(folders, "work", account(cache_encrypt=True, cache_key="file"))
+    assert opened.keys
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "forget_key", killed)
+        if cut == "before the change":
+            patch.setattr(opening, "change", lambda *_: trio.run(killed))
+        with pytest.raises(Killed):
+            opening.convert(folders, "work", None if cut.endswith("plain now") else "file")
+    assert len(list(state.glob("cache-key-*"))) == (1 if cut.endswith("plain now") else 2)
+    again = open_account(folders, "work", account())
+    if cut.endswith("plain now"):
+        assert again.keys is None
+        assert not list(state.glob("cache-key-*")) + list(state.glob("keys.json"))
+        return
+    assert again.keys
+    assert (again.keys.check == opened.keys.check) is (cut == "before the change")
+    (key,) = state.glob("cache-key-*")
+    assert key.name.endswith(again.keys.check[:8])
+    assert not (state / "keys.json").exists()
+
+
+def test_a_key_that_cannot_be_taken_away_now_is_taken_away_later(folders: Folders, desktop: Desktop) -> None:
+    opened = open_account(folders, "work", account(cache_encrypt=True))
+    trio.run(keep_new_key, folders, "work", "keyring")  # and killed
+    assert len(desktop.secrets()) == 2
+    desktop.lock()
+    trio.run(forget_unused, folders, "work")
+    desktop.unlock()
+    assert len(desktop.secrets()) == 2
+    trio.run(forget_unused, folders, "work")
+    assert len(desktop.secrets()) == 1
+    again = open_account(folders, "work", account())
+    assert again.keys
+    assert opened.keys
+    assert again.keys.check == opened.keys.check
 
 
 def test_an_account_stays_as_it_is_unless_its_file_says_otherwise(folders: Folders) -> None:
