@@ -243,7 +243,7 @@ def watching(
     told: Callable[[bool], None],
 ) -> tuple[Watcher, Pusher]:
     """Put together who finds out what others change."""
-    descent = Descent(store.nodes, remote, lister, Renewer(store, remote, touches, lister))
+    descent = Descent(store, remote, lister, Renewer(store, remote, touches, lister))
     watcher = Watcher(
         descent.run,
         Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s),

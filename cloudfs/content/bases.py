@@ -137,5 +137,4 @@ def seen_there_s(store: Store, base: Layer | Source | None) -> float | None:
         return None
     if (node.s_version, node.remote_version) != (base.version, base.remote):
         return None
-    folder = store.nodes.get(node.s_parent)
-    return None if folder is None else folder.listed_there
+    return store.seen_there_s(node.s_parent)

@@ -40,11 +40,27 @@ class Store:
         self.db = Database(path, room_bytes, key)
         self.nodes = Nodes(self.db)
         self.pins = Pins(self.db)
+        self.root_seen_there_s: float | None = None
+        """When the root's ETag was last heard to be that of its last whole listing, in Unix s by the server's clock."""
         (self.store_id,) = self.db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All or nothing; the body must not await."""
         return self.db.transaction()
+
+    def seen_there_s(self, folder: Ino) -> float | None:
+        """Return when the server was last seen to have in a folder what is known of it, by its own clock (Unix s).
+
+        It was listed then, or the root's ETag was, which tells of everything below it; not of a mounted storage, which
+        others may write to behind the server's back. None: nobody knows.
+        """
+        node = self.nodes.get(folder)
+        if node is None:
+            return None
+        of_all = self.root_seen_there_s
+        if of_all is None or "M" in (node.permissions or "") or not self.nodes.is_seen_whole(folder):
+            return node.listed_there
+        return max(of_all, node.listed_there or 0.0)
 
     async def make_durable(self) -> None:
         """Return when everything committed so far survives a power cut."""

@@ -29,6 +29,5 @@ class BlindSpots:
             return True  # seen to be another version
         if not self._remote.features.nextcloud:
             return False
-        folder = None if node.s_parent is None else self._store.nodes.get(node.s_parent)
-        seen_there_s = None if folder is None else folder.listed_there
+        seen_there_s = None if node.s_parent is None else self._store.seen_there_s(node.s_parent)
         return may_have_a_double(node.remote_version.modified_s, seen_there_s)

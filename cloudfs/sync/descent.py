@@ -13,6 +13,7 @@ of the uploads: there may be no moment without one for minutes, and what others 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterator
 
 import trio
@@ -22,7 +23,7 @@ from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.renewing import FEW, Renewer
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Remote
-from cloudfs.store.nodes import Nodes
+from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import is_outage
 from cloudfs.types import ROOT, Ino
 
@@ -37,8 +38,9 @@ _AT_ONCE = 2
 class Descent:
     """One account's. `run` is never called twice at once."""
 
-    def __init__(self, nodes: Nodes, remote: Remote, lister: Lister, renewer: Renewer) -> None:
-        self._nodes = nodes
+    def __init__(self, store: Store, remote: Remote, lister: Lister, renewer: Renewer) -> None:
+        self._store = store
+        self._nodes = store.nodes
         self._remote = remote
         self._lister = lister
         self._renewer = renewer
@@ -49,12 +51,16 @@ class Descent:
 
         A single folder that cannot be listed is left for the next time, and counts as not seen until then.
         """
+        asked_at = trio.current_time()
         etag = (await self._remote.stat(ROOT_PATH)).version.etag
         if not etag:
             raise Unsupported("the server gives folders no ETag", subject=ROOT_PATH)
         changed, self._root_etag = etag != self._root_etag, etag
         if self._is_new(ROOT, etag):
             await self._list(ROOT)
+        elif self._remote.features.deep_etags:
+            asked_s = time.time() - (trio.current_time() - asked_at)
+            self._store.root_seen_there_s = asked_s + self._remote.clock_skew_s
         await self.list_stale()
         return changed
 

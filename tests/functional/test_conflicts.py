@@ -6,6 +6,7 @@ Nothing goes up by itself here (`quiet_s` is long): each test changes both sides
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -111,6 +112,39 @@ def test_delete_and_edit(stage: VfsStage, here: VfsDriver, there: Account, *, se
     if seen:
         stage.look()
     assert settle(stage, here, there) == {**BASE, "doc.txt": b"theirs, longer"}
+
+
+def write_with_checksum(stage: VfsStage, there: Account) -> None:
+    """Have what is known of a file be provable, as where cloudfs or the desktop client sent it."""
+    checksum = f"SHA1:{hashlib.sha1(b'base', usedforsecurity=False).hexdigest()}"
+    there.write("/doc.txt", b"base", mtime=1_600_000_001, checksum=checksum)
+    stage.look()
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_edit_and_a_time_that_was_set(
+    stage: VfsStage, here: VfsDriver, there: Account, *, seen: bool
+) -> None:
+    write_with_checksum(stage, there)
+    write(here, "doc.txt", b"ours")
+    there.touch("/doc.txt", 1_650_000_000)
+    if seen:
+        stage.look()
+    assert settle(stage, here, there) == {**BASE, "doc.txt": b"ours"}
+    assert abs(there.node("/doc.txt").mtime - here.mtime_ns("doc.txt") // 10**9) <= 1
+    assert stage.engine.store.conflicts() == []
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_delete_and_a_time_that_was_set(
+    stage: VfsStage, here: VfsDriver, there: Account, *, seen: bool
+) -> None:
+    write_with_checksum(stage, there)
+    here.unlink("doc.txt")
+    there.touch("/doc.txt", 1_650_000_000)
+    if seen:
+        stage.look()
+    assert settle(stage, here, there) == {k: v for k, v in BASE.items() if k != "doc.txt"}
 
 
 def test_delete_and_delete(stage: VfsStage, here: VfsDriver, there: Account) -> None:

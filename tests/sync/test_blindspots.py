@@ -136,6 +136,21 @@ def test_an_overwrite_looks_first_though_our_clock_was_set_back_since_the_listin
     tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)), poll_s=0)
 
 
+def test_a_version_costs_no_look_once_the_account_was_seen_to_be_as_it_was(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await trio.sleep(10)
+        world.remote.other.write("/a", b"base")
+        await world.refresh_all()
+        await trio.sleep(10)
+        await world.engine.watcher.look()
+        world.remote.log.clear()
+        await world.save("a", b"ours")
+        await world.drain()
+        assert [line for line in world.remote.methods() if "/a" in line] == ["put /a"]
+
+    tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)))
+
+
 def test_what_is_listed_is_seen_by_the_server_s_clock(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         world.remote.clock_skew_s = -7200.0
