@@ -310,7 +310,7 @@ class FakeRemote:
         return await self._carry_out(sent, store)
 
     async def _copy_base(self, path: RemotePath, condition: Condition, base_bytes: int) -> bytes:
-        """Copy the file into an upload, on the word of its ETag; then look what it was, as `remote.chunked` does."""
+        """Copy the file into an upload, on the word of its ETag; then look what it was, as `remote.tails` does."""
         version = condition.version
         assert version is not None, "a tail belongs to a version"
         if not self.features.appends or self.refuses_tails:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import trio
 
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
@@ -40,6 +41,8 @@ async def sent(server: StandIn, size: int, limits: Limits | None = None) -> list
     finally:
         await remote.aclose()
     assert account.read("/file") == bytes(size)
+    while not all(request.done for request in server.requests):
+        await trio.sleep(0.01)  # a record is complete a moment after its answer
     return [request.request_bytes for request in server.requests.matching("PUT")]
 
 

@@ -178,7 +178,7 @@ def test_much_that_is_in_conflict_is_sent_once(tmp_path: Path) -> None:
 def test_a_size_that_grows_with_the_pieces_is_nobody_s_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As S3 lists what a large file goes over, while it does: `remote/chunked.py`."""
+    """As S3 lists what a large file goes over, while it does: `remote/pieces.py`."""
     remote = with_file()
     entry, members = remote.account.entry, remote.account.members
     grows = True
