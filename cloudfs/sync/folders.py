@@ -111,8 +111,12 @@ class FolderMaker:
         `told_time`: the server took over the folder's time. Else one that a program has set is still to be sent.
         """
         columns = synced_columns(place[0], entry) | {"s_name": place[1], "t_parent": None, "t_name": None}
-        to_send = self._remote.features.sets_mtime and not told_time and _has_own_time(node)
-        s_mtime_ns = node.ctime_ns if to_send else node.mtime_ns
+        current = (
+            self._nodes.get(node.ino) or node
+        )  # something may have been put into it since, which gave it a time
+        told_time = told_time and current.mtime_ns == node.mtime_ns
+        to_send = self._remote.features.sets_mtime and not told_time and _has_own_time(current)
+        s_mtime_ns = current.ctime_ns if to_send else current.mtime_ns
         with self._store.transaction():
             self._nodes.update(node.ino, **columns, s_version=0, s_mtime_ns=s_mtime_ns)
             if not known:

@@ -26,6 +26,8 @@ _WORTH_A_LOOK = 4
 """Files for which a folder is looked at again, or those of one tree all together; fewer go by PUT."""
 _MOST_BELOW = 5000
 """Objects in one look below a folder: 0.9 s of the server (protocol.md §4)."""
+_NODES_EACH = 250
+"""Objects in it for each folder that is to be looked at: more would cost the server more than looks into each."""
 _MOST_REMEMBERED = 10_000
 
 
@@ -90,23 +92,25 @@ class FolderLooks:
         """
         bare: set[Ino] = set()
         together: defaultdict[Ino, list[Ino]] = defaultdict(list)
-        for folder in filter(self.folders.is_to_be_looked_at, waiting):
-            together[self._top(folder)].append(folder)
+        old = list(filter(self.folders.is_to_be_looked_at, waiting))
+        most = min(_NODES_EACH * len(old), _MOST_BELOW)
+        for folder in old:
+            together[self._top(folder, most)].append(folder)
         async with trio.open_nursery() as nursery:
             for top, folders in together.items():
                 if sum(waiting[folder] for folder in folders) >= _WORTH_A_LOOK:
                     nursery.start_soon(self._look_below, top, folders, waiting, bare)
         return bare
 
-    def _top(self, folder: Ino) -> Ino:
-        """Return the topmost folder of ours above one whose tree is not too large to be asked for."""
+    def _top(self, folder: Ino, most: int) -> Ino:
+        """Return the topmost folder of ours above one in which fewer than so many objects are known."""
         top = folder
         while self._remote.features.depth_infinity:
             node = self._nodes.get(top)
             above = None if node is None else node.s_parent
             if above is None or not self.folders.covers(above):
                 break
-            if self._nodes.count_synced_from(above, _MOST_BELOW) >= _MOST_BELOW:
+            if self._nodes.count_synced_from(above, most) >= most:
                 break
             top = above
         return top

@@ -87,3 +87,19 @@ def test_new_folders_cost_no_label_of_all_that_is_to_be_sent(tmp_path: Path) -> 
         assert labels == 20 + 20, "what is below says where it is now"
 
     tell(tmp_path, story, quiet_s=60.0)
+
+
+def test_what_is_put_into_a_folder_while_it_is_made_costs_no_request_for_its_time(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        remote = world.remote
+
+        async def meanwhile() -> None:
+            await world.save("new/file", b"content")
+
+        remote.before["make_folder"] = meanwhile
+        await world.mkdir("new")
+        await world.drain()
+        assert [line for line in remote.methods() if "mtime" in line] == []
+        assert await world.tree() == remote.other.tree() == {"/new": None, "/new/file": b"content"}
+
+    tell(tmp_path, story)
