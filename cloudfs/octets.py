@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cloudfs.types import Octets
 
-__all__ = ["address_of", "together"]
+__all__ = ["address_of", "is_all", "joined", "together"]
 
 
 def address_of(octets: Octets) -> int | None:
@@ -17,16 +17,26 @@ def address_of(octets: Octets) -> int | None:
     return ctypes.addressof(ctypes.c_char.from_buffer(octets))
 
 
-def together(pieces: Sequence[memoryview]) -> memoryview | None:
-    """Return pieces as one view, where they are, one after the other, all of the object whose memory they lie in."""
-    whole = memoryview(pieces[0].obj).cast("B")
-    if whole.nbytes != sum(piece.nbytes for piece in pieces):
+def together(before: memoryview, after: memoryview) -> memoryview | None:
+    """Return two pieces as one, where the second lies right behind the first in the memory of the same object."""
+    start, end = address_of(before), address_of(after)
+    if start is None or before.obj is not after.obj or end != start + before.nbytes:
         return None
-    if len(pieces) == 1:
-        return pieces[0]
-    at = address_of(whole)
-    for piece in pieces:
-        if at is None or address_of(piece) != at:
-            return None
-        at += piece.nbytes
+    whole = memoryview(before.obj).cast("B")
+    first = start - (address_of(whole) or start)
+    return whole[first : first + before.nbytes + after.nbytes]
+
+
+def is_all(piece: memoryview) -> bool:
+    """Tell whether a piece is all of the object in whose memory it lies."""
+    return piece.nbytes == memoryview(piece.obj).nbytes
+
+
+def joined(parts: Sequence[Octets]) -> Octets:
+    """Return parts as one piece: without a copy where they lie in memory like that."""
+    whole: Octets = parts[0] if parts else b""
+    for part in parts[1:]:
+        if isinstance(whole, bytes) or isinstance(part, bytes) or (both := together(whole, part)) is None:
+            return b"".join(parts)
+        whole = both
     return whole

@@ -44,6 +44,7 @@ from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
 from cloudfs.content.transfer import Line, Sink, Transfer
 from cloudfs.content.verifying import Verifier, checks_first
 from cloudfs.errors import PosixError
+from cloudfs.octets import joined
 from cloudfs.ranges import block_span, blocks_of
 from cloudfs.remote.protocol import Remote
 from cloudfs.types import BLOCK_SIZE, Ino, Octets
@@ -157,7 +158,7 @@ class Fetcher:
         for index in blocks_of(start, stop):
             low, high = block_span(index, source.size)
             parts += await self._read_block(source, index, max(start, low), min(stop, high), pattern)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return joined(parts)
 
     async def chunks(self, source: Source, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes [start, stop) in order, as pieces of at most 1 MiB.

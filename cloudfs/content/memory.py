@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from bisect import insort
+from bisect import bisect
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
-from cloudfs.octets import together
+from cloudfs.octets import is_all, together
 from cloudfs.ranges import RangeSet
 from cloudfs.types import ContentVersion, Ino, Octets
 
@@ -118,12 +118,22 @@ class Page:
         if self.data is not None:
             return
         for start, stop in self._filled.gaps(offset, offset + len(piece)):
-            insort(self._pieces, (start, piece[start - offset : stop - offset]), key=lambda item: item[0])
+            self._insert(start, piece[start - offset : stop - offset])
             self._filled.add(start, stop)
         if self._filled.covers(self.start, self.stop) and not self.sealed:
             self.complete(self.joined())
         elif len(self._pieces) > _MOST_PIECES:
             self._tidy()
+
+    def _insert(self, start: int, piece: memoryview) -> None:
+        """Add a piece. One that lies in memory behind the one before it becomes a part of that."""
+        index = bisect(self._pieces, start, key=lambda item: item[0])
+        if index:
+            at, before = self._pieces[index - 1]
+            if at + len(before) == start and (both := together(before, piece)) is not None:
+                self._pieces[index - 1] = at, both
+                return
+        self._pieces.insert(index, (start, piece))
 
     def _tidy(self) -> None:
         """Join pieces that follow each other: each costs memory of its own, and may keep a larger one alive."""
@@ -135,7 +145,7 @@ class Page:
             else:
                 runs.append((at, [piece]))
             end = at + len(piece)
-        self._pieces = [(at, together(pieces) or memoryview(b"".join(pieces))) for at, pieces in runs]
+        self._pieces = [(at, memoryview(_joined(pieces))) for at, pieces in runs]
 
     def complete(self, data: Octets) -> None:
         """Take the whole block."""
@@ -174,8 +184,12 @@ class Page:
 
         Without a copy where they lie like that in memory already: in the block that the network's bytes came into.
         """
-        pieces = [piece for _, piece in self._pieces]
-        return together(pieces) or b"".join(pieces)
+        return _joined([piece for _, piece in self._pieces])
+
+
+def _joined(pieces: Sequence[memoryview]) -> Octets:
+    """Return pieces as one, which keeps no other memory alive."""
+    return pieces[0] if len(pieces) == 1 and is_all(pieces[0]) else b"".join(pieces)
 
 
 class Pages:

@@ -18,7 +18,7 @@ from cloudfs.remote.bodies import Inflater, Upload
 from cloudfs.remote.failures import NETWORK_ERRORS, Failure, error_of_exception, error_of_reply
 from cloudfs.remote.values import whole_number
 from cloudfs.remote.wire import BodyStream
-from cloudfs.types import Octets
+from cloudfs.types import BLOCK_SIZE, Octets
 
 __all__ = ["Lane", "Reply", "Request", "WholeReply"]
 
@@ -26,8 +26,10 @@ _MAX_ERROR_BYTES = 64 * 1024
 _WHOLE_S = 120.0
 """For a reply that is read whole, once its head is there; 4 MiB at most, so at 35 KiB/s."""
 _MAX_CHUNK_BYTES = 1024 * 1024
-_STRAIGHT_FROM_BYTES = 8 * 1024 * 1024
-"""Bodies from this length on are worth a connection of their own: one round trip, three with TLS."""
+_STRAIGHT_FROM_BYTES = BLOCK_SIZE
+"""Of shorter ones the memory for a whole block costs more than HTTP's parser."""
+_WORTH_A_CONNECTION_BYTES = 8 * 1024 * 1024
+"""From this length on they are worth it where the connection is not used again: one round trip, three with TLS."""
 _THIN_BYTES = 256 * 1024
 _GATHER_S = 0.001
 """Every piece of a body costs the same 0.1 ms on its way up. Whoever is as quick as the network finds little at a time,
@@ -172,7 +174,8 @@ class Reply:
         """
         with trio.CancelScope(shield=True):
             if self._connection is not None:
-                await self._connection.aclose()
+                goes_on = not self._left and _goes_on(self._response)
+                await (self._connection.put_aside() if goes_on else self._connection.aclose())
             elif self._chunks is not None and not self._ended:
                 if stream := self._response.extensions.get("network_stream"):
                     await stream.aclose()
@@ -192,10 +195,16 @@ def _straight(response: httpx.Response, request: Request) -> tuple[BodyStream | 
         request.lane is not Lane.STREAMS
         or response.status_code not in {200, 206}
         or length is None
-        or length < _STRAIGHT_FROM_BYTES
         or "Transfer-Encoding" in response.headers
         or not isinstance(connection, BodyStream)
         or not connection.at_body
+        or length < (_STRAIGHT_FROM_BYTES if connection.lasts else _WORTH_A_CONNECTION_BYTES)
     ):
         return None, 0
     return connection, length
+
+
+def _goes_on(response: httpx.Response) -> bool:
+    """Tell whether the server takes another request on the connection (RFC 9112, section 9.3)."""
+    options = {option.strip().lower() for option in response.headers.get("Connection", "").split(",")}
+    return response.http_version == "HTTP/1.1" and "close" not in options

@@ -7,8 +7,8 @@ of our own on trio: no attribute of a library is patched.
   records that have arrived (`tls.GreedyTls`), more than halves the CPU of a large body: 256 MB cost 0.7 s with httpx
   as it is and 0.3 s like this, with TLS 1.5 and 0.9 s (2 busy cores, loopback; httpx 0.28, httpcore 1.0.9).
 - HTTP's parser copies a body three times on its way through. Of a long one it gets only the head, and the body is read
-  from here straight (`BodyStream.read_body`) into memory of its own (`landing`): 1 GiB costs 0.4 s of CPU less. The
-  price is the connection, which HTTP's parser cannot use again afterwards.
+  from here straight (`BodyStream.read_body`) into memory of its own (`landing`): 1 GiB costs 0.4 s of CPU less. HTTP's
+  parser cannot use the connection again afterwards; it is kept for the next one (`spares`).
 - What is read and written is counted here, and waits here where a limit is set (`limiting`): before a read or write
   and never within, so that the time-outs of both go on to be about the server alone.
 - A server may answer before it has read a whole body (412, 413, 507, 401) and stop reading. httpcore looks at the
@@ -39,6 +39,7 @@ from httpcore import SOCKET_OPTION, AsyncNetworkBackend, AsyncNetworkStream
 from cloudfs.remote.landing import Landing, Strip
 from cloudfs.remote.limiting import Meter
 from cloudfs.remote.proxies import Proxy
+from cloudfs.remote.spares import Place, Spare, Spares
 
 __all__ = ["BodyStream", "WireTransport"]
 
@@ -81,14 +82,16 @@ class BodyStream(AsyncNetworkStream):
     """A connection that reads in large pieces, gives bodies away, and notices early answers."""
 
     def __init__(
-        self, stream: trio.abc.Stream, socket: trio.SocketStream, read_bytes: int, meter: Meter, trust: _Trust
+        self, stream: trio.abc.Stream, socket: trio.SocketStream, place: Place, shared: _Shared
     ) -> None:
         self._stream = stream
         self._socket = socket
-        self._read_bytes = read_bytes
-        self._meter = meter
-        self._trust = trust
-        self._age = trust.age
+        self._place = place
+        self._read_bytes = shared.read_bytes
+        self._meter = shared.meter
+        self._shared = shared
+        self._age = shared.age
+        self._given_up = False
         self._early: deque[bytes] = deque()
         """Received and not handed out yet; an empty one is the end of the stream."""
         self._head_comes = False
@@ -122,10 +125,10 @@ class BodyStream(AsyncNetworkStream):
     async def read_body(self, block_left: int, max_bytes: int, timeout: float) -> memoryview:  # noqa: ASYNC109
         """Return the next 1 to `max_bytes` bytes of the body, none at the end of the stream. Only while `at_body`.
 
-        `block_left`: so many end a block of the file, at least `max_bytes`. The connection is of no more use to HTTP
-        then, and has to be closed. Raises httpcore.ReadTimeout and ReadError.
+        `block_left`: so many end a block of the file, at least `max_bytes`. HTTP has no more use for the connection
+        then: it is to be put aside, or closed. Raises httpcore.ReadTimeout and ReadError.
         """
-        strip = self._strip = self._strip or self._trust.landing.open()
+        strip = self._strip = self._strip or self._shared.landing.open()
         memory = strip.rest(block_left)[:max_bytes]
         if not self._early:
             return strip.landed(len(await self._receive_into(memory, timeout)))
@@ -205,12 +208,38 @@ class BodyStream(AsyncNetworkStream):
     def _is_answered(self) -> bool:
         return bool(self._early) and not _is_interim(b"".join(self._early))
 
+    @property
+    def lasts(self) -> bool:
+        """It can be put aside after a body. Through a proxy it is a tunnel, which was asked for on this connection."""
+        return self._shared.spares is not None
+
+    async def put_aside(self) -> None:
+        """Keep the connection for others: `read_body` has given all of an answer, after which the server goes on."""
+        if self._shared.spares is None or self._early:
+            await self.aclose()
+            return
+        self._end_body()
+        self._given_up = True
+        await self._shared.spares.keep(Spare(self._place, self._stream, self._socket, self._is_alive))
+
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connection, unless it was put aside."""
+        self._end_body()
+        if not self._given_up:
+            await self._stream.aclose()
+
+    def _end_body(self) -> None:
         if self._strip is not None:
             self._strip.close()
             self._strip = None
-        await self._stream.aclose()
+
+    def _is_alive(self) -> bool:
+        return (
+            self._age == self._shared.age
+            and not self._early
+            and not _is_readable(self._socket.socket)
+            and has_address(self._socket.socket)
+        )
 
     async def start_tls(
         self,
@@ -218,7 +247,9 @@ class BodyStream(AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
     ) -> AsyncNetworkStream:
-        """Return the same connection with TLS on it."""
+        """Return the same connection with TLS on it; it has that already where it was put aside before."""
+        if self._stream is not self._socket:
+            return self
         tls = trio.SSLStream(
             _LargeReads(self._socket, self._read_bytes),
             ssl_context,
@@ -231,18 +262,13 @@ class BodyStream(AsyncNetworkStream):
         except BaseException:
             await trio.aclose_forcefully(self._socket)
             raise
-        return BodyStream(tls, self._socket, self._read_bytes, self._meter, self._trust)
+        return BodyStream(tls, self._socket, self._place, self._shared)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  # httpcore's signature
         """Answer httpcore's one question."""
         if info == "is_readable":
             # httpcore's question whether an idle connection has to go.
-            return (
-                self._age != self._trust.age
-                or bool(self._early)
-                or _is_readable(self._socket.socket)
-                or not has_address(self._socket.socket)
-            )
+            return not self._is_alive()
         return None
 
 
@@ -292,21 +318,23 @@ def has_address(socket: trio.socket.SocketType) -> bool:
     return True
 
 
-class _Trust:
-    """Which idle connections are believed to be alive: those of the present age; and what all of them share."""
+class _Shared:
+    """What the connections of one transport have in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_bytes: int, meter: Meter, spares: Spares | None) -> None:
+        self.read_bytes = read_bytes
+        self.meter = meter
+        self.spares = spares
         self.age = 0
+        """Only idle connections of the present age are believed to be alive."""
         self.landing = Landing()
 
 
 class _Backend(AsyncNetworkBackend):
     """Connections of ours over trio."""
 
-    def __init__(self, read_bytes: int, meter: Meter, trust: _Trust) -> None:
-        self._read_bytes = read_bytes
-        self._meter = meter
-        self._trust = trust
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
 
     async def connect_tcp(
         self,
@@ -317,9 +345,12 @@ class _Backend(AsyncNetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
         del socket_options  # none are ever asked for; trio sets TCP_NODELAY itself
+        spare = None if self._shared.spares is None else await self._shared.spares.take((host, port))
+        if spare is not None:
+            return BodyStream(spare.stream, spare.socket, spare.place, self._shared)
         with _translated(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
             socket = await trio.open_tcp_stream(host, port, local_address=local_address)
-        return BodyStream(socket, socket, self._read_bytes, self._meter, self._trust)
+        return BodyStream(socket, socket, (host, port), self._shared)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
@@ -345,7 +376,7 @@ class WireTransport(httpx.AsyncHTTPTransport):
     ) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=idle, keepalive_expiry=idle_s)
         super().__init__(verify=tls, trust_env=False, limits=limits)
-        self._trust = _Trust()
+        self._shared = _Shared(read_bytes, meter, Spares(idle, idle_s) if proxy is None else None)
         # httpx does not pass a backend on, httpcore takes one: hence a pool of our own in its place.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
@@ -353,9 +384,15 @@ class WireTransport(httpx.AsyncHTTPTransport):
             max_connections=None,
             max_keepalive_connections=idle,
             keepalive_expiry=idle_s,
-            network_backend=_Backend(read_bytes, meter, self._trust),
+            network_backend=_Backend(self._shared),
         )
 
     def distrust(self) -> None:
         """Use no connection again that is there now; those in use end with their requests."""
-        self._trust.age += 1
+        self._shared.age += 1
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._shared.spares is not None:
+            await self._shared.spares.aclose()
+        await super().aclose()

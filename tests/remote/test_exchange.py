@@ -24,6 +24,11 @@ class _Line(BodyStream):
         self._began_s = trio.current_time()
         self._read = 0
 
+    @property
+    def lasts(self) -> bool:
+        """It is read past the parser in any case."""
+        return True
+
     async def read_body(self, block_left: int, max_bytes: int, timeout: float) -> memoryview:  # noqa: ASYNC109  # the real one's
         """Return what has come; at least what comes in 0.1 ms, as a network's packet does."""
         del block_left, timeout

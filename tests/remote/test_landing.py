@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-from cloudfs.octets import address_of, together
+from cloudfs.octets import address_of, is_all, joined, together
 from cloudfs.remote.landing import Landing
 from cloudfs.types import BLOCK_SIZE
 
@@ -17,9 +17,19 @@ def test_what_comes_in_parts_lies_as_in_the_file() -> None:
         assert len(memory) == left
         memory[:count] = bytes([len(parts) + 1]) * count
         parts.append(strip.landed(count))
-    block = together(parts)
+    first = together(parts[0], parts[1])
+    assert first is not None
+    assert bytes(first) == b"\1" * 1000 + b"\2" * 5
+    assert not is_all(first)
+    assert together(parts[0], parts[2]) is None
+    block = together(first, parts[2])
     assert block is not None
+    assert is_all(block)
     assert block == b"\1" * 1000 + b"\2" * 5 + b"\3" * (BLOCK_SIZE - 1005)
+    assert joined(parts) == block
+    assert address_of(joined(parts)) == address_of(block)
+    assert joined([parts[0], b"x", parts[1]]) == bytes(parts[0]) + b"x" + bytes(parts[1])
+    assert joined([]) == b""
     assert address_of(block) is not None
     assert (address_of(block) or 1) % mmap.PAGESIZE == 0
 
@@ -28,7 +38,6 @@ def test_a_part_from_the_middle_of_a_block_lies_where_it_does_in_the_file() -> N
     strip = Landing().open()
     strip.rest(100)
     late = strip.landed(100)
-    assert together([late]) is None  # the block lacks its beginning
     strip.rest(BLOCK_SIZE)
     assert address_of(strip.landed(1)) != address_of(late)
 

@@ -34,6 +34,7 @@ from cloudfs.remote.exchange import Lane, Request
 from cloudfs.remote.protocol import Body
 from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport
+from cloudfs.types import BLOCK_SIZE
 from tests.servers.standin.tls import self_signed
 
 Script = Callable[[trio.abc.Stream], Awaitable[None]]
@@ -395,6 +396,95 @@ async def test_long_bodies_come_whole_whatever_the_pieces(
             expected = LONG if b"".join(pieces).endswith(HEAD + LONG) else BLANK_LINES
             assert len(body) == len(expected)
             assert body == expected
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_connection_is_used_again_after_a_long_body(
+    encrypted: bool, certificate: tuple[ssl.SSLContext, Path]
+) -> None:
+    context, ca_file = certificate if encrypted else (None, None)
+    made = 0
+
+    async def send(stream: trio.abc.Stream) -> None:
+        nonlocal made
+        made += 1
+        while await read_head(stream):
+            await stream.send_all(HEAD + LONG)
+
+    async with served(send, context) as url, connected(url, ca_file) as transport:
+        for _ in range(3):
+            assert await _whole_body(transport, url) == LONG
+        assert made == 1
+        async with (
+            transport.open(Request("GET", url, "/a", lane=Lane.STREAMS)) as reply,
+            transport.open(Request("GET", url, "/a", lane=Lane.STREAMS)) as other,
+        ):
+            first, second = await reply.read_raw(1000), await other.read_raw(500)
+            assert (bytes(first), bytes(second)) == (LONG[:1000], LONG[:500])
+        assert made == 2
+        # Both were left early: neither is where an answer begins.
+        assert await _whole_body(transport, url) == LONG
+        assert made == 3
+        transport.distrust_connections()
+        assert await _whole_body(transport, url) == LONG
+        assert made == 4
+
+
+async def _whole_body(transport: Transport, url: str) -> bytes:
+    async with transport.open(Request("GET", url, "/a", lane=Lane.STREAMS)) as reply:
+        body = b""
+        while chunk := await reply.read_raw(BLOCK_SIZE - len(body) % BLOCK_SIZE):
+            body += chunk
+        return body
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(HEAD, id="closes without a word"),
+        pytest.param(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: x, Close\r\n\r\n"), id="says so"),
+        pytest.param(HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"), id="HTTP/1.0"),
+    ],
+)
+async def test_a_connection_that_ends_with_a_long_body_is_not_used_again(
+    head: bytes, encrypted: bool, certificate: tuple[ssl.SSLContext, Path]
+) -> None:
+    context, ca_file = certificate if encrypted else (None, None)
+    closed = trio.Event()
+
+    async def send(stream: trio.abc.Stream) -> None:
+        await read_head(stream)
+        await stream.send_all(head + LONG)
+        if head == HEAD:
+            await stream.aclose()
+            closed.set()
+            return
+        closed.set()
+        assert await read_head(stream) == b""  # nothing more comes
+
+    async with served(send, context) as url, connected(url, ca_file) as transport:
+        for _ in range(2):
+            assert await _whole_body(transport, url) == LONG
+            await closed.wait()
+
+
+async def test_what_comes_between_two_answers_is_not_taken_for_one() -> None:
+    said = trio.Event()
+
+    async def send(stream: trio.abc.Stream) -> None:
+        while await read_head(stream):
+            await stream.send_all(HEAD + LONG)
+            await stream.send_all(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"
+            )  # nobody has asked for it
+            said.set()
+
+    async with served(send) as url, connected(url) as transport:
+        for _ in range(2):
+            assert await _whole_body(transport, url) == LONG
+            await said.wait()
+            said = trio.Event()
 
 
 async def test_a_long_body_that_is_read_straight_and_cut() -> None:
