@@ -70,6 +70,13 @@ MOST_SILENT_S = 10.0
 """It hears less often where the counting takes long, but long before it gives us up (`control.client`, 30 s)."""
 
 
+EXTENSION_S = 60
+"""systemd hears every two seconds that the start takes longer by so much, while a keyring is locked."""
+
+CHANGING_S = 150
+"""So long it may take from then on: files may be encrypted or decrypted first."""
+
+
 class Ready:
     """Tells the starting process, once, how it went."""
 
@@ -341,7 +348,8 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         place = claim(arguments.mount_point)
         _note(held, place, folders)
         # Nobody waits for what runs in the foreground, as under systemd.
-        opened = open_account(folders, name, account, endless=arguments.ready_fd is None)
+        waits = partial(_wait_aloud, held, place, folders) if arguments.ready_fd is None else None
+        opened = open_account(folders, name, account, waits=waits)
         launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
         gc.freeze()  # modules stay: looking through them for garbage held up the loop for 35 ms each time
@@ -350,8 +358,17 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
             wipe(folders, name, config.load_account(folders, name), condemned.secret, opened)
 
 
-def _note(held: Hold, place: str, folders: config.Folders) -> None:
-    held.note(Holder(os.getpid(), place, str(folders.runtime)))
+def _note(held: Hold, place: str, folders: config.Folders, waiting: str = "") -> None:
+    held.note(Holder(os.getpid(), place, str(folders.runtime), waiting))
+
+
+def _wait_aloud(held: Hold, place: str, folders: config.Folders, sentence: str) -> None:
+    """Have others know that the start takes longer, and why; "": that is over."""
+    _note(held, place, folders, sentence)
+    if sentence:
+        manager.extend_start(sentence, EXTENSION_S)
+    else:
+        manager.extend_start("the keyring has answered", CHANGING_S)
 
 
 def _explain(error: BaseException) -> UserError:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-__all__ = ["notify", "report", "watchdog_s"]
+__all__ = ["extend_start", "notify", "report", "watchdog_s"]
 
 _STATUS_S = 5.0
 
@@ -25,6 +25,11 @@ def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(1)
         manager.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+
+
+def extend_start(sentence: str, longest_s: int) -> None:
+    """Say why the start takes longer, and how much: to be said again within that time. SOURCE: sd_notify(3)."""
+    notify(f"EXTEND_TIMEOUT_USEC={longest_s}000000\nSTATUS={sentence}")
 
 
 def watchdog_s(environ: Mapping[str, str] | None = None) -> float | None:

@@ -75,6 +75,12 @@ def mount_point_of(account: str) -> str:
 
 def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float | None = None) -> Client:
     """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne, None: the usual one."""
+    if holder.waiting:
+        raise UserError(
+            f"The account {account} is not mounted yet, it is {holder.waiting}",
+            hint="Unlock the keyring: it is mounted then.",
+            code=ExitCode.NOT_MOUNTED,
+        )
     return Client(Path(holder.socket_folder), folders.socket_name(account), timeout_s=timeout_s)
 
 

@@ -49,7 +49,7 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool, as
     with hold(state, name):
         place = find(state)
         left = _look(folders, name, place)
-        if not left.nothing and not discard_changes:
+        if not left.nothing and not discard_changes and (as_json or not _agrees(left)):
             raise _refused(name, left)
         told = _revoke(folders, name, record, keep_remote=keep_remote)
         forget_everywhere(folders, name, record)
@@ -83,6 +83,17 @@ def _forget_key(folders: Folders, name: str, place: Place) -> None:
         sys.stderr.write(
             f"{error.message} The key of what was encrypted here is still in it; it opens nothing now.\n"
         )
+
+
+def _agrees(left: OnlyHere) -> bool:
+    """Ask a person whether what is only here may go; without a terminal nobody says so."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    print(f"What is only here would be lost: {'; '.join(_inventory(left))}.")
+    try:
+        return input("Throw it away? [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
 
 
 def _refused(name: str, left: OnlyHere) -> UserError:

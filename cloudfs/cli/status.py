@@ -17,6 +17,8 @@ __all__ = ["show_status", "watch_status"]
 
 _HOME_AND_CLEAR = "\033[H\033[J"
 
+_WAITING = "waiting for the keyring"
+
 
 class NotMounted(msgspec.Struct, frozen=True):
     """The same object for an account without a daemon; fields that both have mean the same."""
@@ -34,9 +36,10 @@ def show_status(account: str | None, *, as_json: bool) -> None:
     """Print it; raises UserError NOT_MOUNTED where there is no daemon, after the JSON if that was wanted."""
     folders = Folders.from_environment()
     name = pick(folders, account)
-    if holder_of(folders, name) is None:
-        if as_json:
-            print_json(_without_daemon(folders, name))
+    holder = holder_of(folders, name)
+    if as_json and (holder is None or holder.waiting):
+        print_json(_without_daemon(folders, name, waits=holder is not None))
+    if holder is None:
         raise not_mounted(name)
     with connect(folders, name) as client:
         status = client.status()
@@ -68,9 +71,9 @@ def watch_status(account: str | None, *, as_json: bool) -> None:
         client.watch(show)
 
 
-def _without_daemon(folders: Folders, name: str) -> NotMounted:
-    record = load_account(folders, name)
-    return NotMounted(version(), name, record.url, record.user)
+def _without_daemon(folders: Folders, name: str, *, waits: bool) -> NotMounted:
+    record, state = load_account(folders, name), _WAITING if waits else "not-mounted"
+    return NotMounted(version(), name, record.url, record.user, state=state)
 
 
 def _print(lines: Iterator[str]) -> None:

@@ -28,6 +28,8 @@ class Holder(msgspec.Struct, frozen=True):
     mount_point: str
     socket_folder: str
     """Where its control socket is: a client may see another XDG_RUNTIME_DIR than the daemon did."""
+    waiting: str = ""
+    """What it waits for before it mounts, in words; there is no socket yet."""
 
 
 class Hold:

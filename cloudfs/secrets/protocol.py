@@ -14,11 +14,9 @@ class KeyringAway(UserError):
     """The keyring is locked, does not answer, or is not there: all of that may end by itself."""
 
     def __init__(self, message: str, *, locked: bool = False) -> None:
-        super().__init__(
-            message,
-            hint="Unlock it, or keep the password elsewhere: `cloudfs login URL --secret-store file`.",
-            code=ExitCode.NOT_DONE,
-        )
+        first = "Unlock it, or keep" if locked else "Keep"
+        elsewhere = "the password elsewhere: `cloudfs login URL --secret-store file`."
+        super().__init__(message, hint=f"{first} {elsewhere}", code=ExitCode.NOT_DONE)
         self.locked = locked
         """It is there, and waits for a person."""
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from cloudfs import config, manager
+from cloudfs import config
 from cloudfs.blocks.sealing import KEY_BYTES, Cipher, Keys, quick_cipher
 from cloudfs.config import Folders, SecretKind
 from cloudfs.errors import ExitCode, UserError
@@ -25,6 +25,7 @@ from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writabl
 from cloudfs.vault.place import Place, find, note_keys, noted_keys
 
 __all__ = [
+    "Waits",
     "forget_key",
     "forget_unused",
     "keep_new_key",
@@ -37,14 +38,11 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Waits = Callable[[str], None]
 
 _POLL_S = 2.0
 _PATIENCE_S = 45.0
 """A locked keyring is waited for so long where somebody waits for the outcome: `cloudfs mount` does for a minute."""
-_EXTENSION_S = 60
-"""systemd hears at each look that it takes so much longer. SOURCE: sd_notify(3), EXTEND_TIMEOUT_USEC=."""
-_CHANGING_S = 150
-"""So long it may take from when the keyring has answered: files may be encrypted or decrypted first."""
 
 
 class _KeyFile(FileStore):
@@ -103,22 +101,22 @@ async def read_keys(folders: Folders, account: str, place: Place) -> Keys | None
 
 
 def wait_for_keys(
-    folders: Folders, account: str, place: Place, *, may_prompt: bool, endless: bool = False
+    folders: Folders, account: str, place: Place, *, may_prompt: bool, waits: Waits | None = None
 ) -> Keys | None:
     """Do as `read_keys`, and wait for a keyring that is locked or not there yet; blocking.
 
-    For a while, or, with `endless`, for as long as it takes; the service manager is told. Raises UserError: nothing is
-    opened, and nothing was changed.
+    For a while, or, with `waits`, for as long as it takes: that hears at each look what is waited for, then "". Raises
+    UserError: nothing is opened, and nothing was changed.
     """
     prompt = partial(_prompt, folders, account, place) if may_prompt else None
-    return _patiently(account, lambda: read_keys(folders, account, place), prompt, endless=endless)
+    return _patiently(account, lambda: read_keys(folders, account, place), prompt, waits=waits)
 
 
 def wait_to_keep_new_key(
-    folders: Folders, account: str, kind: SecretKind, *, endless: bool = False
+    folders: Folders, account: str, kind: SecretKind, *, waits: Waits | None = None
 ) -> tuple[Place, Keys]:
     """Do as `keep_new_key`, and wait for a keyring as `wait_for_keys` does; blocking. Raises UserError."""
-    return _patiently(account, lambda: keep_new_key(folders, account, kind), None, endless=endless)
+    return _patiently(account, lambda: keep_new_key(folders, account, kind), None, waits=waits)
 
 
 def _patiently(
@@ -126,11 +124,11 @@ def _patiently(
     work: Callable[[], Awaitable[T]],
     prompt: Callable[[], Awaitable[None]] | None,
     *,
-    endless: bool,
+    waits: Waits | None,
 ) -> T:
     async def wait() -> T | UserError:
         ask, said = prompt, ""
-        until = math.inf if endless else trio.current_time() + _PATIENCE_S
+        until = math.inf if waits else trio.current_time() + _PATIENCE_S
         async with trio.open_nursery() as nursery:
             while True:
                 try:
@@ -140,17 +138,15 @@ def _patiently(
                         if error.locked and ask is not None:
                             nursery.start_soon(ask)
                             ask = None
-                        said = _say(error, said)
+                        said = _say(error, said, waits)
                         await trio.sleep(_POLL_S)
                         continue
                     done = _locked(account, error)
                 except UserError as error:
                     done = error
                 nursery.cancel_scope.cancel()  # an answer to the prompt is not waited for any more
-                if said:
-                    manager.notify(
-                        f"EXTEND_TIMEOUT_USEC={_CHANGING_S}000000\nSTATUS=the keyring has answered"
-                    )
+                if said and waits:
+                    waits("")
                 return done
 
     found = trio.run(wait)
@@ -159,12 +155,13 @@ def _patiently(
     return found
 
 
-def _say(error: KeyringAway, said: str) -> str:
-    """Tell what is waited for: the service manager each time, people once."""
+def _say(error: KeyringAway, said: str, waits: Waits | None) -> str:
+    """Tell what is waited for: the log once, whoever wants to know each time."""
     sentence = f"waiting for the keyring, which has the key of what is encrypted here: {error.message}"
-    manager.notify(f"EXTEND_TIMEOUT_USEC={_EXTENSION_S}000000\nSTATUS={sentence}")
     if sentence != said:
         _log.info("%s", sentence)
+    if waits:
+        waits(sentence)
     return sentence
 
 

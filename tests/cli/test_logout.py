@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from cloudfs import config
 from cloudfs.config import Folders
 from cloudfs.control.instance import hold
 from cloudfs.errors import ExitCode
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import REPOSITORY, Result, Run
 from tests.functional.stages import USER, MountStage
 from tests.servers import StandIn, WsgidavServer
 from tests.servers.standin.faults import Answer
@@ -197,3 +201,25 @@ def test_a_database_that_cannot_be_read(run: Run, folders: Folders) -> None:
     assert "maybe more, which nobody can tell" in result.said[0]
     assert run("logout", "--discard-changes").code == ExitCode.OK
     assert left_over(folders) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [("n", ExitCode.PENDING), ("", ExitCode.PENDING), ("y", ExitCode.OK)]
+)
+def test_at_a_terminal_a_person_is_asked(run: Run, folders: Folders, answer: str, code: ExitCode) -> None:
+    (folders.account_state("work") / "recovered").mkdir()
+    (folders.state / "work/recovered/part").write_bytes(b"x")
+    assert run("logout").code == ExitCode.PENDING  # a script says --discard-changes
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-P", "-m", "cloudfs.cli.main", "logout"]
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, f"{answer}\n".encode())
+        assert process.wait(60) == code
+    os.close(ours)
+    assert b"1 rescued file, the first is" in shown
+    assert bool(left_over(folders)) is (code is not ExitCode.OK)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.errors import ExitCode
 from tests.cli.conftest import REPOSITORY
 from tests.fuse.test_operations import wait_for
 from tests.tooling.needs import find_program, missing
@@ -239,6 +240,8 @@ def test_a_locked_keyring_is_waited_for_as_long_as_it_takes(manager: Manager) ->
     wait_for(lambda: time.monotonic() > began + limit_s, timeout_s=60)
     assert (manager.shown("ActiveState"), manager.shown("MainPID")) == ("activating", before)
     assert manager.mounts() == ""
+    said = manager.run(CLOUDFS, "status", "--json", code=int(ExitCode.NOT_MOUNTED))
+    assert "waiting for the keyring" in said, said
     manager.run("sh", "-c", f"{keyring} --unlock")
     wait_for(manager.answers, timeout_s=60)
     assert (manager.shown("MainPID"), manager.shown("NRestarts")) == (before, "0")

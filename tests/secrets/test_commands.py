@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloudfs import config
@@ -69,6 +70,13 @@ def test_a_login_keeps_its_password_in_the_keyring(
     assert not folders().secret_file("work").exists()
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert secret.encode() not in everything
+    # Who has a keyring for the password has one for the key of what is kept here; a later login changes nothing of it.
+    account = config.load_account(folders(), "work")
+    assert account.settings.cache_encrypt is True
+    plain = msgspec.structs.replace(account, settings=config.Settings(cache_encrypt=False))
+    config.save_account(folders(), "work", plain)
+    log_in(run, server)
+    assert config.load_account(folders(), "work").settings.cache_encrypt is False
 
 
 def test_another_login_replaces_it(run: Run, server: StandIn, desktop: Desktop) -> None:
@@ -243,6 +251,7 @@ def test_without_a_keyring_a_file_is_used_and_said(run: Run, server: StandIn) ->
     )
     assert written_store() == "file"
     assert app_passwords(server) == {config.read_secret(folders(), "work")}
+    assert config.load_account(folders(), "work").settings.cache_encrypt is None
     again = log_in(run, server)
     assert "no keyring" not in again.out
 
