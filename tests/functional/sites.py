@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import httpx
@@ -16,6 +17,9 @@ from tests.functional.stages import PASSWORD, USER
 from tests.servers import StandIn
 
 __all__ = ["RealSite", "Site", "StandInSite", "real_site"]
+
+LOCKED_S = 60.0
+"""How long the mount may have a file locked that it reads or writes."""
 
 
 class Site(Protocol):
@@ -86,10 +90,9 @@ class RealSite:
     def _request(self, method: str, url: str, **headers: str) -> httpx.Response:
         """Ask again where somebody else has just locked the file: the mount that reads or writes it."""
         headers |= {"Accept-Encoding": "identity"}
-        for _ in range(600):
-            reply = self.dav.client.request(method, url, headers=headers)
-            if reply.status_code != 423:
-                break
+        ask = partial(self.dav.client.request, method, url, headers=headers)
+        until = time.monotonic() + LOCKED_S
+        while (reply := ask()).status_code == 423 and time.monotonic() < until:
             time.sleep(0.1)
         return reply
 
