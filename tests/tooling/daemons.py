@@ -62,7 +62,10 @@ def alarming(text: str) -> list[str]:
 
 
 def homes_of(mounts: Iterable[Mount]) -> set[Path]:
-    """Return the homes of the daemons that mounted these."""
+    """Return the homes of the daemons that mounted these.
+
+    Only those that one may look into: all for root. For others, wider fixtures' logs are read at the session's end only.
+    """
     targets = {mount.target for mount in mounts}
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
