@@ -204,10 +204,15 @@ class FileSystem:
 
         The handle stays with the content it was opened on: what another client uploads meanwhile is seen by
         the next open only. ESTALE for a file that is gone and nobody has open: the kernel looks the name up again.
+        So it does, and learns the new size, where a file to be appended to has got another version meanwhile: the
+        kernel says where appended bytes go, and asks for no size between opening and writing.
         """
+        known = self._tree.node(ino)
         node = await self._tree.current(ino)
         if node.folder:
             raise PosixError(errno.EISDIR, node.name)
+        if flags & os.O_APPEND and node.size != known.size:
+            raise PosixError(errno.ESTALE, node.name)
         return await self._open(node, flags)
 
     async def _open(self, node: Node, flags: int) -> Opened:

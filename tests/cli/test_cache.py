@@ -90,6 +90,7 @@ def test_what_is_good_is_found_to_be_so(stage: MountStage) -> None:
     assert (done["wrong"], done["damaged"]) == ([], 0)
 
 
+@pytest.mark.expect_log("block 0 of inode 2 was not what was stored, and is dropped")
 def test_what_the_disk_has_changed_is_dropped_and_comes_again(stage: MountStage) -> None:
     read_all(stage)
     stage.cloudfs("unmount")

@@ -127,6 +127,7 @@ def test_rm_is_meant(stage: MountStage, there: Account) -> None:
     assert there.tree() == {"single": b"single"}
 
 
+@pytest.mark.expect_log("the server was set back to a backup")
 def test_a_backup_is_restored(stage: MountStage, server: StandIn, there: Account) -> None:
     single = stage.mount_point / "single"
     there.write("/single", b"newer", mtime=1_700_000_000)

@@ -142,6 +142,7 @@ def test_ctrl_c_while_waiting(mounted: Mount, mount_point: Path) -> None:
     assert b"Traceback" not in said
 
 
+@pytest.mark.expect_log("is in use: a program has a file or a working folder there. Detached")
 def test_a_mount_in_use_is_refused_unless_lazy(mounted: Mount, run: Run, mount_point: Path) -> None:
     mounted()
     descriptor = os.open(mount_point / "hello.txt", os.O_RDONLY)
@@ -172,6 +173,7 @@ def test_a_killed_daemon_is_cleared_away(
     assert run("unmount", "work").code == ExitCode.NOT_MOUNTED
 
 
+@pytest.mark.expect_log("cleared the mount of account work that a killed daemon left")
 def test_after_a_kill_it_mounts_again_at_the_same_place(
     mounted: Mount, mount_point: Path, folders: Folders
 ) -> None:
@@ -242,12 +244,16 @@ def test_signals_end_it_cleanly(mounted: Mount, mount_point: Path, folders: Fold
     assert "Traceback" not in (folders.state / "work" / "daemon.log").read_text()
 
 
+@pytest.mark.expect_log(
+    r"CRITICAL cloudfs.daemon: the daemon ended\n(.*\n)*.*LocalDamage: the database is broken"
+)
 def test_an_engine_that_does_not_start_is_a_sentence(mounted: Mount, mount_point: Path) -> None:
     with pytest.raises(UserError, match="The daemon ended: the database is broken"):
         mounted(crash="start")
     assert not is_mounted(mount_point)
 
 
+@pytest.mark.expect_log(r"CRITICAL cloudfs.daemon: the daemon ended\n(.*\n)*.*ZeroDivisionError")
 def test_an_engine_that_breaks_leaves_no_mount(mounted: Mount, mount_point: Path, folders: Folders) -> None:
     wait_for_end(mounted(crash="later"))
     assert not is_mounted(mount_point)

@@ -84,6 +84,7 @@ def test_a_line_that_is_no_text(run: Run, file: Path) -> None:
     assert run("log").out == "caf\\xe9\n"
 
 
+@pytest.mark.expect_log("ERROR cloudfs.x: failed")
 def test_for_programs_each_message_is_a_line(run: Run, file: Path) -> None:
     at = time.mktime(time.strptime("2026-11-30 09:00:00", "%Y-%m-%d %H:%M:%S"))
     file.write_text(

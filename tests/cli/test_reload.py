@@ -112,6 +112,7 @@ def test_other_settings(stage: MountStage, say: Callable[..., None]) -> None:
     assert said == "a: only the next mount will go by the new settings.memory_bytes.\n"
 
 
+@pytest.mark.expect_log("bandwidth.down: 'quick' is no speed. Nothing was changed")
 def test_a_mistake_changes_nothing(stage: MountStage, say: Callable[..., None]) -> None:
     say('up = "2 MB/s"')
     stage.cloudfs("reload")

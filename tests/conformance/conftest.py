@@ -102,7 +102,7 @@ def _stand_in() -> Iterator[Target]:
 
 
 @contextmanager
-def _real() -> Iterator[Target]:
+def real_account() -> Iterator[Target]:
     """The server of CLOUDFS_TEST_URL; works in a folder of its own, with an app password made for the run."""
     url, user, password_file = (os.environ[name] for name in ACCOUNT_VARIABLES)
     url, password = url.rstrip("/"), Path(password_file).read_text().strip()
@@ -192,7 +192,7 @@ def _mark_for_wipe(url: str, user: str, password: str, name: str) -> None:
 
 _TARGETS: dict[str, Callable[[], AbstractContextManager[Target]]] = {
     "standin": _stand_in,
-    "nextcloud": _real,
+    "nextcloud": real_account,
     "wsgidav": lambda: _plain(WsgidavServer, "wsgidav", traits.WSGIDAV),
     "rclone": lambda: _plain(RcloneServer, "rclone", traits.RCLONE),
     "apache": lambda: _plain(ApacheServer, "apache", traits.APACHE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -104,7 +105,9 @@ def test_a_restart_on_a_full_disk_keeps_everything(disk: Path, server: StandIn) 
 
 
 @pytest.mark.mount
-def test_a_mount_that_finds_no_room_to_begin_says_so(disk: Path, server: StandIn) -> None:
+@pytest.mark.expect_log("cleared the mount of account a that a killed daemon left", optional=True)
+@pytest.mark.expect_log("ERROR cloudfs.daemon: the daemon ended: no room for a block")
+def test_a_mount_that_finds_no_room_to_begin_says_so(disk: Path, server: StandIn, tmp_path: Path) -> None:
     """A killed daemon's disk was filled to the last byte: a sentence with the next step, and all is there after it."""
     stage = MountStage(disk / "home", server)
     try:
@@ -124,6 +127,9 @@ def test_a_mount_that_finds_no_room_to_begin_says_so(disk: Path, server: StandIn
         server.faults.clear()
         (disk / "ballast").unlink(missing_ok=True)
         stage.close()
+        kept = tmp_path / "kept/state/a"  # where the guard sees it: the disk is about to go
+        kept.mkdir(parents=True)
+        shutil.copy(disk / "home/state/a/daemon.log", kept)
 
 
 def test_names_can_be_changed_on_a_full_disk(disk: Path, server: StandIn) -> None:

@@ -19,7 +19,11 @@ from tests.programs.conftest import contents
 from tests.servers import Answer, Delay, Drop, LoseReply, StandIn
 from tests.servers.standin.faults import Action
 
-pytestmark = [pytest.mark.mount, pytest.mark.shared_engine]
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.shared_engine,
+    pytest.mark.expect_log("cleared the mount of account a that a killed daemon left"),
+]
 
 WRITER = Path(__file__).with_name("writer.py")
 

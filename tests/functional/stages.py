@@ -27,6 +27,7 @@ from cloudfs.types import ROOT, Ino
 from tests.functional.drivers import Driver, OsDriver, VfsDriver
 from tests.servers import StandIn
 from tests.servers.plain import PlainServer
+from tests.tooling import daemons
 
 USER, PASSWORD = "alice", "alice-Pass-123"
 REPOSITORY = Path(__file__).parents[2]
@@ -276,6 +277,7 @@ class MountStage:
         self.cloudfs("sync", "--wait", "--timeout", "60")
 
     def close(self) -> None:
+        daemons.complain(self.home)
         try:
             self.cloudfs("unmount", "a", check=False)
         finally:

@@ -35,7 +35,9 @@ def test_a_file_that_grows_while_it_is_opened_is_appended_to_at_its_end(tmp_path
             log = stage.mount_point / "folder" / "log"
             assert log.stat().st_size == 10
             account.write("/folder/log", b"abcdefghijklmnopqrst")
-            listing = server.faults.add(Hold(), method="PROPFIND")
+            listing = server.faults.add(
+                Hold(), method="PROPFIND", predicate=lambda record: record.headers.get("depth") == "1"
+            )
             with pytest.raises(OSError, match="Stale file handle"):
                 log.read_bytes()  # finds out about the other version, and has the folder listed
             assert listing.wait_hit()

@@ -112,6 +112,11 @@ def test_what_was_written_here_is_neither_fetched_nor_checked(stage: VfsStage, s
 
 
 @pytest.mark.mount
+@pytest.mark.expect_log("/liar: what came has .*; it is fetched again")
+@pytest.mark.expect_log("/liar: the same came twice, so the server's checksum .* is wrong")
+@pytest.mark.expect_log("/small: what came has .*; it is fetched again")
+@pytest.mark.expect_log("/small: something else comes each time")
+@pytest.mark.expect_log("read failed: /small: what comes does not fit the server's checksum")
 def test_status_tells_of_damaged_files(tmp_path: Path, server: StandIn) -> None:
     stage = MountStage(tmp_path / "home", server)
     try:

@@ -43,7 +43,8 @@ class MemoryFileSystem:
         self.nodes = {ROOT: Node(ROOT, Kind.FOLDER, 0o755)}
         self.lookups: Counter[Ino] = Counter()
         self.calls: list[tuple[object, ...]] = []
-        self.released = 0
+        self.failing_releases = 0
+        """How many releases from now on fail, of which nobody hears."""
         self.keep_cache = True
         self.write_short = False
         self._inos = itertools.count(2)
@@ -151,9 +152,9 @@ class MemoryFileSystem:
             raise OSError(errno.ENOSPC, "disk full")
 
     async def release(self, handle: HandleId) -> None:
-        self.released += 1
         del self.handles[handle]
-        if self.released == 1:
+        if self.failing_releases:
+            self.failing_releases -= 1
             raise RuntimeError("nobody hears this")
 
     async def fsync(self, handle: HandleId, *, data_only: bool) -> None:

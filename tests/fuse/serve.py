@@ -35,6 +35,7 @@ def say(**answer: object) -> None:
 class Served:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.filesystem = MemoryFileSystem()
+        self.filesystem.failing_releases = 1
         self.filesystem.add(ROOT, "hello.txt", b"hello world\n")
         self.filesystem.add(self.filesystem.add(ROOT, "docs", None), "deep.txt", b"deep")
         seconds = arguments.caching

@@ -235,6 +235,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.timeout(400)
 @pytest.mark.shared_engine
+@pytest.mark.expect_log("cleared the mount of account a that a killed daemon left", optional=True)
 @_SETTINGS
 @given(history=histories(mounted, longest=25))
 def test_a_mount_is_as_a_plain_folder(

@@ -1,40 +1,62 @@
-"""One mount for all programs, each in a folder of its own."""
+"""One mount of each server for all programs, each in a folder of its own."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.functional.stages import USER, MountStage
+from tests.functional.sites import Site, StandInSite, real_site
+from tests.functional.stages import MountStage
 from tests.servers import StandIn
 
 Run = Callable[..., str]
 
 
-@pytest.fixture(scope="package")
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
+@contextmanager
+def _stand_in() -> Iterator[StandInSite]:
+    with StandIn() as server:
+        yield StandInSite(server)
+
+
+_SITES: dict[str, Callable[[], AbstractContextManager[Site]]] = {
+    "standin": _stand_in,
+    "nextcloud": real_site,
+}
+
+
+@pytest.fixture(
+    scope="package",
+    params=[
+        "standin",
+        pytest.param("nextcloud", marks=[pytest.mark.real_nextcloud, pytest.mark.timeout(600)]),
+    ],
+)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with _SITES[request.param]() as site:
+        yield site
 
 
 @pytest.fixture(scope="package")
-def stage(tmp_path_factory: pytest.TempPathFactory, server: StandIn) -> Iterator[MountStage]:
-    made = MountStage(tmp_path_factory.mktemp("programs") / "home", server)
+def stage(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[MountStage]:
+    home = tmp_path_factory.mktemp("programs") / "home"
+    made = MountStage(home, site, user=site.user, password=site.password)
     yield made
     made.close()
+    made.cloudfs("logout", "a")
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, stage: MountStage, server: StandIn) -> Iterator[Path]:
+def place(request: pytest.FixtureRequest, stage: MountStage, site: Site) -> Iterator[Path]:
     """A folder in the mount; after the test the server must have exactly what the folder shows."""
-    folder = stage.mount_point / request.node.name
+    folder = stage.mount_point / request.node.originalname
     folder.mkdir()
     yield folder
     stage.sync()
-    assert server.account(USER).tree(f"/{folder.name}") == contents(folder)
+    assert site.tree(folder.name) == contents(folder)
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.stages import USER
+from tests.functional.sites import Site
 from tests.programs.conftest import Run, contents
-from tests.servers import StandIn
 from tests.tooling.needs import need
 
 pytestmark = [pytest.mark.mount, pytest.mark.shared_engine]
@@ -66,13 +65,13 @@ def test_git_clone_and_commit(place: Path, run: Run, original: Path) -> None:
     assert len(run("git", "log", "--oneline", at=clone).splitlines()) == 2
 
 
-def test_vim_keeps_the_file_id(place: Path, run: Run, server: StandIn) -> None:
+def test_vim_keeps_the_file_id(place: Path, run: Run, site: Site) -> None:
     need("vim")
     document = place / "document.txt"
     document.write_text("first line\n")
-    path = f"/{place.name}/document.txt"
-    _wait_on_server(server, path, b"first line\n")
-    before = server.account(USER).node(path).file_id
+    path = f"{place.name}/document.txt"
+    _wait_on_server(site, path, b"first line\n")
+    before = site.file_id(path)
     for turn in range(2):
         run(
             "vim",
@@ -88,8 +87,8 @@ def test_vim_keeps_the_file_id(place: Path, run: Run, server: StandIn) -> None:
         )
     assert document.read_text() == "first line\nwritten in turn 0\nwritten in turn 1\n"
     assert contents(place).keys() == {"document.txt"}
-    _wait_on_server(server, path, document.read_bytes())
-    assert server.account(USER).node(path).file_id == before
+    _wait_on_server(site, path, document.read_bytes())
+    assert site.file_id(path) == before
 
 
 def test_sed_in_place(place: Path, run: Run) -> None:
@@ -136,30 +135,30 @@ def test_what_cannot_be_has_a_clean_errno(place: Path) -> None:
         os.mkfifo(place / "fifo")
 
 
-def test_a_saved_document_keeps_its_file_id(place: Path, run: Run, server: StandIn) -> None:
+def test_a_saved_document_keeps_its_file_id(place: Path, run: Run, site: Site) -> None:
     """Write-new-and-rename, rename-away-and-write-new, and sed -i, each after the document is on the server."""
     document = place / "document.txt"
-    path = f"/{place.name}/document.txt"
+    path = f"{place.name}/document.txt"
     document.write_text("first\n")
-    _wait_on_server(server, path, b"first\n")
-    before = server.account(USER).node(path).file_id
+    _wait_on_server(site, path, b"first\n")
+    before = site.file_id(path)
     (place / ".document.new").write_text("second\n")
     os.rename(place / ".document.new", document)
-    _wait_on_server(server, path, b"second\n")
+    _wait_on_server(site, path, b"second\n")
     os.rename(document, place / "document.txt~")
     document.write_text("third\n")
     os.unlink(place / "document.txt~")
-    _wait_on_server(server, path, b"third\n")
+    _wait_on_server(site, path, b"third\n")
     run("sed", "-i", "s/third/fourth/", document, at=place)
-    _wait_on_server(server, path, b"fourth\n")
-    assert server.account(USER).node(path).file_id == before
+    _wait_on_server(site, path, b"fourth\n")
+    assert site.file_id(path) == before
 
 
-def _wait_on_server(server: StandIn, path: str, content: bytes) -> None:
+def _wait_on_server(site: Site, path: str, content: bytes) -> None:
     import time  # noqa: PLC0415  # polls another process: there is no event to wait for
 
     for _ in range(600):
-        if server.account(USER).exists(path) and server.account(USER).read(path) == content:
+        if site.read(path) == content:
             return
         time.sleep(0.05)
     pytest.fail(f"{path} did not reach the server")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Mount", "leaked_descriptors", "mounts_below", "open_descriptors"]
+__all__ = ["DATABASE", "Mount", "is_of_engine", "leaked_descriptors", "mounts_below", "open_descriptors"]
 
 GRACE_S = 2.0
 """How long threads and servers of a finished test may take to close what they hold."""
 
 KNOWN = frozenset({"/dev/null", "/dev/urandom"})
 """Opened once by libraries and kept for the life of the process; harmless."""
+
+DATABASE = re.compile(r"\.(db|sqlite)(-wal|-shm|-journal)?$")
+"""A file of SQLite's: each thread that uses one has a connection of its own."""
 
 
 def open_descriptors() -> Counter[str]:
@@ -32,19 +37,29 @@ def open_descriptors() -> Counter[str]:
     return found
 
 
-def leaked_descriptors(before: Counter[str], grace_s: float = GRACE_S) -> list[str]:
+def is_of_engine(target: str) -> bool:
+    """Tell whether an engine that outlives the test may have this open at its end: connections, databases, staging."""
+    return (
+        target.startswith(("socket:", "anon_inode:"))
+        or DATABASE.search(target) is not None
+        or ("/staging-" in target and Path(target).exists())
+    )
+
+
+def leaked_descriptors(before: Counter[str], spared: Callable[[str], bool] = lambda _: False) -> list[str]:
     """Return what is open more often than before, once garbage is collected and the grace time is over."""
-    if not _surplus(before):
+    if not _surplus(before, spared):
         return []
     gc.collect()
-    deadline = time.monotonic() + grace_s
-    while (leaked := _surplus(before)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + GRACE_S
+    while (leaked := _surplus(before, spared)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return leaked
 
 
-def _surplus(before: Counter[str]) -> list[str]:
-    return sorted(target for target in (open_descriptors() - before).elements() if target not in KNOWN)
+def _surplus(before: Counter[str], spared: Callable[[str], bool]) -> list[str]:
+    more = (open_descriptors() - before).elements()
+    return sorted(target for target in more if target not in KNOWN and not spared(target))
 
 
 @dataclass(frozen=True)

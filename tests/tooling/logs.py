@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = ["LogGuard"]
@@ -27,6 +28,10 @@ class LogGuard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the record as text: its arguments may change until the end of the test."""
         self._texts.append(f"{record.levelname} {record.name}: {self.format(record)}")
+
+    def take(self, texts: Iterable[str]) -> None:
+        """Keep what a daemon, a process of its own, logged: each text begins as one of `emit`."""
+        self._texts += texts
 
     def expect(self, regex: str, *, optional: bool = False) -> None:
         """Allow records that `regex` is found in; unless `optional`, there must be at least one."""

@@ -14,7 +14,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tooling import leaks
+from tests.tooling import daemons, leaks
+
+daemons.GRACE_S = 0.2
 
 log = logging.getLogger("cloudfs.sample")
 
@@ -168,3 +170,129 @@ def test_keeps_clear_of_it() -> None:
 @pytest.mark.mount
 def test_keeps_mount_of_module(mounted: Path) -> None:
     assert leaks.mounts_below(mounted.parent) == [leaks.Mount(str(mounted), "fuse.cloudfs")]
+
+
+# --- daemons ---
+
+DAEMON = """
+import logging, os, pathlib, sys, threading
+import pyfuse3, trio
+from cloudfs import log
+from cloudfs.control.instance import Holder, hold
+
+def obey():
+    for line in sys.stdin:
+        word, _, rest = line.strip().partition(" ")
+        if word == "warn":
+            logging.getLogger("cloudfs.sample").warning(rest)
+        elif word == "hold":
+            path = state / "staging-1" / rest
+            path.parent.mkdir(exist_ok=True)
+            os.open(path, os.O_RDWR | os.O_CREAT)
+        elif word == "leak":
+            path = state / rest
+            os.open(path, os.O_RDWR | os.O_CREAT)
+            path.unlink()
+        print("done", flush=True)
+
+state = pathlib.Path(os.environ["CLOUDFS_HOME"]) / "state/a"
+state.mkdir(parents=True)
+log.set_up(file=state / "daemon.log")
+with hold(state, "a") as held:
+    held.note(Holder(os.getpid(), sys.argv[1], ""))
+    pyfuse3.init(pyfuse3.Operations(), sys.argv[1], {"fsname=cloudfs-sample", "subtype=cloudfs"})
+    print("done", flush=True)
+    threading.Thread(target=obey, daemon=True).start()
+    trio.run(pyfuse3.main)
+"""
+
+
+class Daemon:
+    """What looks like one of ours, and does as it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.place = folder / "home", folder / "mnt"
+        self.place.mkdir()
+        environ = {**os.environ, "CLOUDFS_HOME": str(self.home)}
+        command = [sys.executable, "-c", DAEMON, str(self.place)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, text=True)
+        self._hear()
+
+    def tell(self, order: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{order}\n")
+        self._process.stdin.flush()
+        self._hear()
+
+    def _hear(self) -> None:
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "done\n"
+
+    def close(self) -> None:
+        with self._process:
+            subprocess.run(["fusermount3", "-u", self.place], check=True)
+            self._process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    made = Daemon(tmp_path_factory.mktemp("daemon"))
+    made.tell("leak before any test")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def own_daemon(tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(tmp_path)
+    yield made
+    daemons.complain(made.home)
+    made.close()
+
+
+@pytest.mark.mount
+def test_breaks_warning_of_a_daemon_of_module(daemon: Daemon) -> None:
+    daemon.tell("warn disk gone")
+
+
+@pytest.mark.mount
+def test_keeps_clear_of_earlier_warnings_and_descriptors(daemon: Daemon) -> None:
+    daemon.tell("hold 1.1")
+
+
+@pytest.mark.mount
+def test_keeps_expected_by_fixture_of_a_daemon(daemon: Daemon, expect_log: Callable[..., None]) -> None:
+    daemon.tell("warn upload failed")
+    expect_log("upload failed")
+
+
+@pytest.mark.mount
+def test_breaks_descriptor_of_a_daemon_of_module(daemon: Daemon) -> None:
+    daemon.tell("leak 2.1")
+
+
+@pytest.mark.mount
+def test_breaks_staging_file_opened_twice(daemon: Daemon) -> None:
+    daemon.tell("hold 1.1")
+
+
+@pytest.mark.mount
+def test_breaks_warning_of_a_daemon(own_daemon: Daemon) -> None:
+    own_daemon.tell("warn disk gone")
+
+
+@pytest.mark.mount
+def test_breaks_descriptor_of_a_daemon(own_daemon: Daemon) -> None:
+    own_daemon.tell("leak 2.1")
+
+
+def test_breaks_crash_in_a_daemons_log(tmp_path: Path) -> None:
+    state = tmp_path / "home/state/a"
+    state.mkdir(parents=True)
+    lines = [
+        "2026-11-30 09:00:00,250 INFO cloudfs.daemon: mounted",
+        "Traceback (most recent call last):",
+        "Oops",
+    ]
+    (state / "daemon.log").write_text("\n".join(lines))

@@ -29,7 +29,7 @@ def run_sample(name: str, folder: Path, *options: str) -> dict[str, Outcome]:
     report = folder / f"{name}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     command += [f"--basetemp={folder / name}", *options, str(SAMPLES / f"{name}.py")]
-    subprocess.run(command, check=False, timeout=60, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=False, timeout=110, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     outcomes = {}
     for case in etree.parse(str(report)).iter("testcase"):
         result = next((child for child in case if child.tag in {"failure", "error", "skipped"}), None)
@@ -61,6 +61,20 @@ def test_honest_tests_pass(sampled: dict[str, Outcome]) -> None:
         ("descriptor", "descriptor left open: "),
         ("second_descriptor_on_one_target", "descriptor left open: /"),
         pytest.param("mount", "mount left over (now detached): ", marks=pytest.mark.mount),
+        ("crash_in_a_daemons_log", "INFO cloudfs.daemon: mounted\nTraceback (most recent call last):\nOops"),
+        *(
+            pytest.param(name, complaint, marks=pytest.mark.mount)
+            for name, complaint in [
+                ("warning_of_a_daemon", "without being expected: WARNING cloudfs.sample: disk gone"),
+                (
+                    "warning_of_a_daemon_of_module",
+                    "without being expected: WARNING cloudfs.sample: disk gone",
+                ),
+                ("descriptor_of_a_daemon", "/2.1 (deleted)"),
+                ("descriptor_of_a_daemon_of_module", "left open by the daemon: "),
+                ("staging_file_opened_twice", "/staging-1/1.1"),
+            ]
+        ),
     ],
 )
 def test_a_broken_rule_fails_the_test(name: str, complaint: str, sampled: dict[str, Outcome]) -> None:
