@@ -160,7 +160,9 @@ async def test_work_is_looked_for_in_a_folder_that_is_gone(
     async with open_metadata(tmp_path) as room:
         big = await filled(room)
         with counting(room.store, monkeypatch) as work:
-            assert await movable([Drop(room.node(big))], room.store) == []
+            assert await movable([Drop(room.node(big))], room.store) == [room.node(big)], (
+                "a known one follows"
+            )
         assert work.instructions < INSTRUCTIONS
         room.write(room.shown(big)["07999"].ino)
         assert await movable([Drop(room.node(big))], room.store) == [room.node(big)]

@@ -111,6 +111,9 @@ def test_what_stays_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "left over" in found("alone", monkeypatch)
 
 
+@pytest.mark.expect_log(
+    "the server names SHA1|the server's checksum", optional=True
+)  # where it is read again
 def test_a_checksum_of_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     put = FakeRemote.put
 
