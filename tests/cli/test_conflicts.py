@@ -109,18 +109,18 @@ def test_mistakes_are_sentences(stage: MountStage, tmp_path: Path) -> None:
 @pytest.mark.expect_log("cleared the mount of account a that a killed daemon left")
 def test_killed_in_the_middle_both_are_there(stage: MountStage, there: Account, server: StandIn) -> None:
     """The request is under way when the daemon dies; the server carries it out, or does not."""
-    path = stage.mount_point / "three.txt"
+    path = stage.mount_point / "killed.txt"
     for executed in (False, True):
         base = b"base %d" % executed
         path.write_bytes(base)
         stage.sync()
         path.write_bytes(b"ours %d" % executed)
-        there.write("/three.txt", b"theirs %d" % executed, mtime=OLD + 200 + executed)
+        there.write("/killed.txt", b"theirs %d" % executed, mtime=OLD + 200 + executed)
         stage.sync()
         stage.wait(lambda: path.read_bytes().startswith(b"theirs"))
-        (item,) = listed(stage)
+        (item,) = [item for item in listed(stage) if item["path"] == "/killed.txt"]
         copy = stage.mount_point / str(item["copy"])[1:]
-        rule = server.faults.add(LoseReply() if executed else Hold(), method="PUT", path=r"/three\.txt$")
+        rule = server.faults.add(LoseReply() if executed else Hold(), method="PUT", path=r"/killed\.txt$")
         command = [sys.executable, "-m", "cloudfs.cli.main", "conflicts", "keep-mine", str(path)]
         with subprocess.Popen(command, env=stage.environ, stderr=subprocess.PIPE) as deciding:
             assert rule.wait_hit()
@@ -130,8 +130,8 @@ def test_killed_in_the_middle_both_are_there(stage: MountStage, there: Account, 
         stage.mount()
         assert copy.read_bytes() == b"ours %d" % executed
         assert there.read(f"/{copy.name}") == b"ours %d" % executed
-        stage.wait(lambda: path.read_bytes() == there.read("/three.txt"))
+        stage.wait(lambda: path.read_bytes() == there.read("/killed.txt"))
         stage.cloudfs("conflicts", "keep-mine", str(path))
         stage.sync()
-        assert there.read("/three.txt") == b"ours %d" % executed
+        assert there.read("/killed.txt") == b"ours %d" % executed
         assert not there.exists(f"/{copy.name}")

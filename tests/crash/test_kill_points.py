@@ -99,4 +99,5 @@ def run_until_killed(home: Path, server: StandIn, point: str, scenario: str) -> 
         timeout=90,
     )
     assert done.returncode == -9, f"it never came to {point!r}: {done.stderr.decode()[-2000:]}"
+    assert done.stderr == b"", "a warning, where nobody set up a log"
     return done.stdout.count(b"done")

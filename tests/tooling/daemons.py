@@ -64,7 +64,7 @@ def alarming(text: str) -> list[str]:
 def homes_of(mounts: Iterable[Mount]) -> set[Path]:
     """Return the homes of the daemons that mounted these.
 
-    Only those that one may look into: all for root. For others, wider fixtures' logs are read at the session's end.
+    Only those that one may look into: for root, all. For others, logs of wider fixtures are read at the end only.
     """
     targets = {mount.target for mount in mounts}
     found = set()
