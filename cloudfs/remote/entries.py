@@ -112,7 +112,7 @@ class Listing:
         self._most_members = most_members
         self._text_left = max(_MOST_TEXT_PER_MEMBER * most_members, 2 * _MOST_TEXT_OF_ONE)
         self._place = place
-        self._folder = folder
+        self.folder = folder
         self._depth = depth
         """0, 1, or None for all levels."""
         self._seen: set[RemotePath] = set()
@@ -130,25 +130,25 @@ class Listing:
         for member in members:
             self._text_left -= len(member.href) + sum(map(len, member.properties.values()))
             if self._text_left < 0:
-                raise ProtocolViolation("the listing is larger than can be kept", subject=self._folder)
+                raise ProtocolViolation("the listing is larger than can be kept", subject=self.folder)
             entry = self._entry(member)
             if entry is None:
                 continue
             if not self._belongs(entry.path):
                 raise ProtocolViolation("listed, but not asked for", subject=entry.path)
-            if self._depth == 1 and entry.path != self._folder and self._is_held_back(member.href, entry):
+            if self._depth == 1 and entry.path != self.folder and self._is_held_back(member.href, entry):
                 continue
             if entry.path in self._seen:
                 raise ProtocolViolation("listed twice", subject=entry.path)
             self._seen.add(entry.path)
             if len(self._seen) + len(self._decomposed) > self._most_members:
                 message = f"the server lists more than {self._most_members} members"
-                raise ProtocolViolation(message, subject=self._folder)
+                raise ProtocolViolation(message, subject=self.folder)
             yield entry
 
     def _entry(self, member: Member) -> RemoteEntry | None:
         try:
-            return entry_of(member, self._place, self._folder)
+            return entry_of(member, self._place, self.folder)
         except SizeUnknown as error:
             if self._depth == 0:
                 raise
@@ -156,7 +156,7 @@ class Listing:
             return None
         except UnrepresentableName as error:
             if self._depth != 1:
-                raise ProtocolViolation(str(error), subject=self._folder) from error
+                raise ProtocolViolation(str(error), subject=self.folder) from error
         if member.status not in {404, 410}:
             self._hide(member.href)
         return None
@@ -187,8 +187,8 @@ class Listing:
         self.first_hidden = self.first_hidden or href
 
     def _belongs(self, path: RemotePath) -> bool:
-        if path == self._folder:
+        if path == self.folder:
             return True
         if self._depth is None:
-            return is_below(path, self._folder)
-        return self._depth == 1 and parent_of(path) == self._folder
+            return is_below(path, self.folder)
+        return self._depth == 1 and parent_of(path) == self.folder

@@ -153,11 +153,16 @@ class Branches:
 
 async def _entries(reply: Reply, listing: Listing) -> AsyncGenerator[RemoteEntry, None]:
     parser = ListingParser()
-    async with aclosing(reply.pieces()) as pieces:
-        async for piece in pieces:
-            for entry in listing.admit(parser.feed(piece)):
-                yield entry
-    for entry in listing.admit(parser.close()):
-        yield entry
-    for entry in listing.finish():
-        yield entry
+    try:
+        async with aclosing(reply.pieces()) as pieces:
+            async for piece in pieces:
+                for entry in listing.admit(parser.feed(piece)):
+                    yield entry
+        for entry in listing.admit(parser.close()):
+            yield entry
+        for entry in listing.finish():
+            yield entry
+    except ProtocolViolation as error:
+        if error.subject:
+            raise
+        raise ProtocolViolation(error.message, subject=listing.folder, status=error.status) from error

@@ -60,6 +60,15 @@ async def test_hidden_members_are_warned_of_seldom(
     await remote.aclose()
 
 
+@pytest.mark.parametrize("what", ["<!DOCTYPE x>", "<a>", "<a b>"])
+async def test_a_reply_that_cannot_be_read_tells_of_which_folder(what: str) -> None:
+    remote = remote_with(what)
+    with pytest.raises(ProtocolViolation) as caught:
+        await remote.list_folder(ROOT)
+    assert caught.value.subject == ROOT
+    await remote.aclose()
+
+
 def folder(path: str, permissions: str = "RGDNVCK", *, mount_root: bool = False) -> RemoteEntry:
     version = RemoteVersion("", 0, 0)
     return RemoteEntry(RemotePath(path), Kind.FOLDER, version, permissions=permissions, mount_root=mount_root)
