@@ -55,6 +55,7 @@ def fails_in_time(here: OsDriver, path: str) -> int | None:
     return caught.value.errno
 
 
+@pytest.mark.expect_log("was not answered within", optional=True)
 def test_without_a_server_all_works_but_reading_what_is_not_here(stage: MountStage, server: StandIn) -> None:
     here = OsDriver(stage.mount_point)
     assert here.names("folder") == ["cached", "old", "uncached"]

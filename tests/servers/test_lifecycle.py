@@ -95,6 +95,8 @@ def test_contents_are_removed_from_disk(server: StandIn) -> None:
     account.write("/g", b"small")
     assert len(list(blobs.iterdir())) == 1  # an old version of it
     account.delete("/g")
+    assert len(list(blobs.iterdir())) == 1  # in the trash
+    account.empty_trash()
     assert list(blobs.iterdir()) == []
 
 

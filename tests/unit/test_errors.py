@@ -66,6 +66,7 @@ ERRNOS = {
     "Locked": errno.EBUSY,
     "QuotaExceeded": errno.EDQUOT,
     "NameRefused": errno.EINVAL,
+    "ConditionRefused": errno.EIO,
     "ContentRefused": errno.EIO,
     "StorageAway": errno.EHOSTDOWN,
     "Maintenance": errno.EAGAIN,

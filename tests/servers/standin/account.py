@@ -139,6 +139,11 @@ class Account:
             names = [name for name, it in self._tree.trash.items() if it.original == original]
             self._tree.restore(names[-1])
 
+    def empty_trash(self) -> None:
+        """Remove what is in the trash for good."""
+        with self._tree.lock:
+            self._tree.trash.clear()
+
     def move(self, path: str, to: str) -> None:
         """Rename; what is at the destination is removed first."""
         segments = split_local(to)
