@@ -406,6 +406,11 @@ class Nodes:
         ).fetchone()
         return ContentVersion(row[0])
 
+    def last_version(self) -> ContentVersion:
+        """Return the number that was drawn last: later ones are greater. Writes nothing."""
+        (last,) = self._db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
+        return ContentVersion(last)
+
     def last_ino(self) -> Ino:
         """Return the number of the node that was added last, be it still there or not: later ones are greater."""
         (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'nodes'").fetchone()

@@ -96,7 +96,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
         return not self.folder and self.version != self.s_version
 
     def sent_since(self, mark: ContentVersion) -> bool:
-        """Tell whether the server has, in this place, bytes that were begun here after `mark` was drawn.
+        """Tell whether the server has, in this place, bytes that were begun here after `mark`, then the last version.
 
         Then it has all that was written before: what is dirty has been written since.
         """

@@ -158,7 +158,7 @@ class Worker:
         that was removed and is still open) is not waited for: all that can be on the server is there. Nor is what is
         written from now on, or a file that is always being written would never be done with.
         """
-        mark = self._store.nodes.next_version()
+        mark = self._store.nodes.last_version()
         self._hurried.append(concerns)
         self.try_all_now()
         try:
