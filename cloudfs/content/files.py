@@ -218,16 +218,16 @@ class Files:
         """Return exactly [start, stop) of one content version."""
         if isinstance(source, Source):
             return bytes(await self._fetcher.read(source, start, stop, pattern))
-        pieces = list(source.present.pieces(start, stop))
-        if len(pieces) == 1 and pieces[0][2]:
-            return await source.file.pread(start, stop - start)
         parts: list[bytes] = []
-        for first, last, present in pieces:
+        while start < stop:
+            # Looked at anew each time: what it lacks may be copied up meanwhile, and its base given up.
+            last, present = source.piece(start, stop)
             if present:
-                parts.append(await source.file.pread(first, last - first))
+                parts.append(await source.file.pread(start, last - start))
             else:
-                parts.append(await self._read_base(source, first, last, pattern))
-        return b"".join(parts)
+                parts.append(await self._read_base(source, start, last, pattern))
+            start = last
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _read_base(self, layer: Layer, start: int, stop: int, pattern: ReadPattern | None) -> bytes:
         middle = max(start, min(stop, layer.base_limit))

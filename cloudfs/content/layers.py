@@ -87,6 +87,11 @@ class Layer:
         """No byte depends on the base."""
         return self.present.covers(0, min(self.base_limit, self.size))
 
+    def piece(self, start: int, stop: int) -> tuple[int, bool]:
+        """Return where [start, stop) ceases to be all here or all missing, and which: true until the next checkpoint."""
+        _, end, present = next(self.present.pieces(start, stop))
+        return end, present
+
     @property
     def state(self) -> SafeState:
         """What it holds now."""

@@ -230,7 +230,8 @@ class Outgoing:
         A base of which the server made the whole was that version for sure, so its blocks are the layer's.
         """
         data = b""
-        for first, last, present in layer.present.pieces(start, stop):
+        while (first := start + len(data)) < stop:
+            last, present = layer.piece(first, stop)  # looked at anew each time, as in `Files.read_version`
             limit = max(first, min(last, layer.base_limit))
             if present:
                 data += await layer.file.pread(first, last - first)

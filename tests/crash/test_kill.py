@@ -22,7 +22,7 @@ from tests.servers.standin.faults import Action
 pytestmark = [
     pytest.mark.mount,
     pytest.mark.shared_engine,
-    pytest.mark.expect_log("cleared the mount of account a that a killed daemon left"),
+    pytest.mark.expect_log("cleared the mount of account a that a killed daemon left", optional=True),
 ]
 
 WRITER = Path(__file__).with_name("writer.py")

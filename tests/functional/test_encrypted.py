@@ -80,7 +80,7 @@ LONG = MINE.ljust(3_000_000, b"\0")
 EDITED = THEIRS[:70_000] + b"WHAT-I-WROTE in their file" + THEIRS[70_026:]
 
 
-@pytest.mark.expect_log("cleared the mount of account a that a killed daemon left")
+@pytest.mark.expect_log("cleared the mount of account a that a killed daemon left", optional=True)
 def test_nothing_on_the_disk_is_readable_and_nothing_is_lost(stage: MountStage, server: StandIn) -> None:
     """One life of an account, as each mount costs a second: a kill, another key, a new key, plain, and sealed again."""
     there, folder, state = server.account(USER), stage.mount_point / FOLDER, stage.home / "state/a"
