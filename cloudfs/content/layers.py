@@ -88,7 +88,7 @@ class Layer:
         return self.present.covers(0, min(self.base_limit, self.size))
 
     def piece(self, start: int, stop: int) -> tuple[int, bool]:
-        """Return where [start, stop) ceases to be all here or all missing, and which: true until the next checkpoint."""
+        """Return where [start, stop) ceases to be all here or all missing, and which: until the next checkpoint."""
         _, end, present = next(self.present.pieces(start, stop))
         return end, present
 
