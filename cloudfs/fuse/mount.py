@@ -19,11 +19,14 @@ import trio
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import PROBE, MountEntry, all_mounts, fusermount, mounts_at, source_of
 from cloudfs.fuse.operations import Operations
-from cloudfs.fuse.unmounting import SILENT, why_mounted
+from cloudfs.fuse.unmounting import SILENT, is_busy, why_mounted
 
 __all__ = ["Session"]
 
 log = logging.getLogger(__name__)
+
+_GLANCE_S = 1.0
+"""So long a program may be in a mount that is to be unmounted."""
 
 
 class Notifying(Protocol):
@@ -93,12 +96,20 @@ class Session:
         return await _execute([*PROBE, self.mount_point], self._operations.boundary.deadline_s) == 0
 
     async def unmount(self) -> None:
-        """Unmount as umount(8) does; UserError, with the reason, where it is still mounted, and then goes on."""
-        said: list[str] = []
-        code = await _execute([fusermount(), "-u", "--", self.mount_point], self._grace_s, said.append)
-        if self._made is not None and self.is_mounted():
+        """Unmount as umount(8) does; UserError, with the reason, where it is still mounted, and then goes on.
+
+        Where it is in use that is tried for a second: who only looks, as our own probe does, is through by then.
+        """
+        until = trio.current_time() + _GLANCE_S
+        while True:
+            said: list[str] = []
+            code = await _execute([fusermount(), "-u", "--", self.mount_point], self._grace_s, said.append)
+            if self._made is None or not self.is_mounted():
+                return
             words = SILENT if code is None else "".join(said)
-            raise why_mounted(self.mount_point, self._made.mount_id, words, all_mounts())
+            if not is_busy(words) or trio.current_time() >= until:
+                raise why_mounted(self.mount_point, self._made.mount_id, words, all_mounts())
+            await trio.sleep(_GLANCE_S / 10)
 
     def is_mounted(self) -> bool:
         """Tell whether the mount is still in the tree."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from shlex import quote
 
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import MountEntry
 from cloudfs.paths import is_below
 
-__all__ = ["SILENT", "why_mounted"]
+__all__ = ["SILENT", "is_busy", "why_mounted"]
 
 SILENT = "it did not end"
 """Instead of fusermount3's words, where there were none in time."""
@@ -24,17 +25,17 @@ def why_mounted(place: str, mount_id: int, said: str, mounts: Sequence[MountEntr
         over = at_place[-1]
         return _refused(
             f"{place} cannot be unmounted: another file system ({over.fs_type}) was mounted over it.",
-            f"Unmount that one first: `umount {place}`, with sudo where root has mounted it.",
+            f"Unmount that one first: `umount {quote(place)}`, with sudo where root has mounted it.",
         )
     if inside:
         return _refused(
             f"{place} is in use: {inside[-1]} is mounted inside it.",
-            f"Unmount that one first: `umount {inside[-1]}`.",
+            f"Unmount that one first: `umount {quote(inside[-1])}`.",
         )
-    if os.strerror(errno.EBUSY) in said:
+    if is_busy(said):
         return _refused(
             f"{place} is in use: a program has a file or a working folder there.",
-            f"Find it with `fuser -vm {place}` and end it, or use `cloudfs unmount --lazy`.",
+            f"Find it with `fuser -vm {quote(place)}` and end it, or use `cloudfs unmount --lazy`.",
         )
     if said == SILENT:
         return _refused(
@@ -50,6 +51,11 @@ def why_mounted(place: str, mount_id: int, said: str, mounts: Sequence[MountEntr
         f"{place} cannot be unmounted: {_last(said)}.",
         "Where that does not tell what to do, `cloudfs unmount --lazy` detaches it.",
     )
+
+
+def is_busy(said: str) -> bool:
+    """Tell whether fusermount3 says that somebody is in the mount."""
+    return os.strerror(errno.EBUSY) in said
 
 
 def _last(said: str) -> str:

@@ -87,7 +87,9 @@ class Follower:
             try:
                 paths = await self._remote.find(node.s_file_id or "")
             except Unreachable:
-                unknown.add(node.ino)
+                # Not for ever: a proxy may let everything through but this question.
+                if self._may_wait(node.ino):
+                    unknown.add(node.ino)
                 continue
             except RemoteError as error:
                 _log.info("%s: nobody can tell where it went: %s", node.name, error)

@@ -162,6 +162,13 @@ class Store:
         rows = self.db.execute("SELECT * FROM staged WHERE ino = ? ORDER BY version DESC", (ino,))
         return [_staged(row) for row in rows]
 
+    def sent_since(self, node: Node, mark: ContentVersion) -> bool:
+        """Tell whether the server has all that a file held here when `mark` was the last version.
+
+        Its bytes there were begun later, and no staging file from before is left.
+        """
+        return node.sent_since(mark) and all(row.version > mark for row in self.staged_of(node.ino))
+
     def based_on_server_here(self) -> list[Ino]:
         """Return the files that never go up and are made from a version that the server had; 1 µs per staging file."""
         rows = self.db.execute(

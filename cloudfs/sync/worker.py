@@ -177,13 +177,13 @@ class Worker:
         """Return why each node that is left cannot go up, None as soon as one is found that may."""
         nodes = self._store.nodes
         under_way = [step.node.ino for step in self._underway if concerns(step.node.ino)]
-        if any(node is None or not node.sent_since(mark) for node in map(nodes.get, under_way)):
+        if any(node is None or not self._store.sent_since(node, mark) for node in map(nodes.get, under_way)):
             return None
         found: list[Trouble] = []
         last, waiting = Ino(0), self._obstacles.waiting()
         while part := nodes.dirty_after(last, _LOOKED_AT):
             for node in part:
-                if node.sent_since(mark) or not concerns(node.ino):
+                if self._store.sent_since(node, mark) or not concerns(node.ino):
                     continue
                 if not self._obstacles.waits_for_program(node):
                     trouble = self._obstacles.blocked(node)

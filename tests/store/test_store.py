@@ -205,3 +205,24 @@ def test_a_conflict_lasts_as_long_as_its_copy(store: Store) -> None:
     assert (conflict.ours, conflict.theirs) == (ours, theirs)
     store.nodes.update(ours, parent=None)
     assert store.conflicts() == []
+
+
+def test_what_was_written_before_a_moment_is_sent_once_no_staging_file_of_then_is_left(store: Store) -> None:
+    """Also older bytes get a newer number below them, where a tail turns out to have arrived."""
+    node = synced(store, ROOT, "a")
+    earlier = store.nodes.next_version()
+    mark = store.nodes.last_version()
+    store.put_staged(StagedRow(node, earlier, 1, b"", ContentVersion(0), 0, None))
+    below, now = store.nodes.next_version(), store.nodes.next_version()
+
+    def is_sent(**views: ContentVersion) -> bool:
+        store.nodes.update(node, **views)
+        current = store.nodes.get(node)
+        assert current
+        return store.sent_since(current, mark)
+
+    assert not is_sent(version=earlier)
+    assert not is_sent(version=now, s_version=below)
+    store.delete_staged(node, earlier)
+    assert is_sent(version=now)
+    assert not is_sent(s_version=earlier)

@@ -363,6 +363,24 @@ def test_where_nobody_can_tell_where_it_went_no_byte_is_lost(tmp_path: Path, fau
     tell(tmp_path, story, remote, poll_s=0)
 
 
+def test_where_that_question_never_gets_through_it_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """A proxy may let everything pass but SEARCH."""
+    remote = stocked()
+    remote.faults.next("find", [FaultKind.REFUSE] * 10_000)
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        remote.other.delete("/one/file")
+        await world.drain()
+        await world.refresh_all()
+        await world.drain()
+        assert remote.other.tree()["/one/file"] == b"ours"
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
 def test_an_edit_of_what_was_deleted_there_is_made_anew(tmp_path: Path) -> None:
     remote = stocked()
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import pytest
 import trio
 
 from cloudfs.types import RemoteEntry, RemotePath
@@ -13,6 +14,7 @@ from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.sync.mount import World, tell
 
 POLL_S = 30.0
+Folder = tuple[RemoteEntry, Sequence[RemoteEntry]]
 FOLDERS = [f"/top/{number}" for number in range(20)]
 
 
@@ -75,6 +77,19 @@ def test_where_trees_are_refused_each_is_listed(tmp_path: Path) -> None:
         await write_into_all(world)
 
     assert looked(tmp_path, change, remote)["list_folder"] == 2 + len(FOLDERS)
+
+
+def test_a_tree_that_lacks_its_own_folder_serves_for_those_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is left out where it has a file whose size the server does not know yet."""
+    list_tree = FakeRemote.list_tree
+
+    async def lacking(remote: FakeRemote, path: RemotePath, most: int) -> Sequence[Folder]:
+        return [it for it in await list_tree(remote, path, most=most) if it[0].path != path]
+
+    monkeypatch.setattr(FakeRemote, "list_tree", lacking)
+    assert looked(tmp_path, write_into_all)["list_folder"] == 1 + 1 + len(FOLDERS)
 
 
 def test_what_nobody_has_seen_is_not_asked_for_along(tmp_path: Path) -> None:
