@@ -369,7 +369,8 @@ class Fetcher:
             return None
         self._from_disk_bytes += len(data)
         # Without room the readers still get their bytes; the next read of this block loads it again.
-        page = self._pages.open(key, low, high, urgent=True)
+        # Nor does what was dropped from the disk meanwhile, as damaged, come into memory by that.
+        page = self._pages.open(key, low, high, urgent=True) if self._blocks.has(*key) else None
         if page is not None and page.data is None:
             page.complete(data)
         return data

@@ -103,9 +103,18 @@ class Files:
             content = self._live.get(node.ino)
             if content is None or node.version not in {content.version, content.abandoned}:
                 content = FileContent(node.ino, await self._load(node, node.version), node.mtime_ns)
+                self._reread_safe(content.top)
                 self._live[node.ino] = content
             content.users += 1
             return content
+
+    def _reread_safe(self, top: Layer | Source | None) -> None:
+        """Take over what was put on the disk while a content was loaded; before, nobody told it. NO CHECKPOINT."""
+        while isinstance(top, Layer):
+            row = self._store.staged(top.ino, top.version)
+            if row is not None:
+                top.safe = row.safe
+            top = top.base
 
     def release(self, content: FileContent) -> None:
         """Give up a content; flush first what was written."""
@@ -455,7 +464,7 @@ class Files:
             state, cuts = top.state, top.cuts
             await top.file.sync()
             if cuts == top.cuts and top.base_limit == state.base_limit:
-                top.safe = state
+                top.safe = state.joined(top.safe)
             top = top.base
 
     # Ending

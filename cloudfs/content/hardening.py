@@ -155,9 +155,12 @@ class Hardening:
         if key in self._cut or (current.base, current.base_limit) != (row.base, row.base_limit):
             self.note(*key)
             return
-        if (layer := self._layer(row)) is not None:
-            layer.safe = row.state
-        self._store.put_staged(current.made_safe(row.state))
+        # A program may have written more and synced that, and heard of it before this sync was over.
+        layer = self._layer(row)
+        safe = row.state.joined(current.safe if layer is None else layer.safe)
+        if layer is not None:
+            layer.safe = safe
+        self._store.put_staged(current.made_safe(safe))
 
     def _layer(self, row: StagedRow) -> Layer | None:
         content = self._live(row.ino)

@@ -116,6 +116,7 @@ class Verifier:
             return
         self._pages.drop(source.ino, source.version)
         await self._blocks.drop(source.ino, source.version)
+        self._pages.drop(source.ino, source.version)  # what a reader has put there from the disk meanwhile
         self._dropped(source.ino)
         if verdict is Verdict.FETCH_AGAIN:
             await self._fetch_again(source)

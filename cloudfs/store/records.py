@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from cloudfs.ranges import RangeSet
 from cloudfs.types import ContentVersion, Ino, Kind, Pin, RemoteVersion
 
 __all__ = ["Attempt", "Conflict", "Link", "Node", "SafeState", "StagedRow"]
@@ -115,6 +116,15 @@ class SafeState(msgspec.Struct, frozen=True):
     size: int
     present: bytes
     base_limit: int
+
+    def joined(self, other: SafeState | None) -> SafeState:
+        """Return what is on the disk where both are, neither being from before a cut: the longer sync may end last."""
+        if other is None or other.base_limit != self.base_limit:
+            return self
+        present = RangeSet.unpack(self.present)
+        for start, stop in RangeSet.unpack(other.present):
+            present.add(start, stop)
+        return SafeState(max(self.size, other.size), present.pack(), self.base_limit)
 
 
 class StagedRow(msgspec.Struct, frozen=True):
