@@ -96,10 +96,9 @@ class Follower:
                 continue
             for path in paths:
                 target = await self._folder_at(parent_of(path), coming)
+                # None: in a folder that this very listing, or another one, is about to add.
                 if target is None and self._may_wait(node.ino):
-                    unknown.add(
-                        node.ino
-                    )  # in a folder that this very listing, or another one, is about to add
+                    unknown.add(node.ino)
                 if target is None or target == folder:
                     continue
                 self._vanished.expect(node)

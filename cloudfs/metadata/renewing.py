@@ -141,9 +141,8 @@ class Renewer:
                 inos |= folders_in(self._nodes, ino, folder[1], touched.get(ino, set()))
                 shown |= {entry.path: entry for entry in folder[1]}
         for path, ino in inos.items():
-            entry = shown.get(
-                path
-            )  # the topmost one is in no other, and left out where not all in it is known
+            # The topmost one is shown in no other, and left out itself where not all in it is known.
+            entry = shown.get(path)
             if entry is not None and self._is_empty(ino, entry):
                 await self._take_over(ino, (entry, ()), wanted, touched, asked_at)
                 renewed.taken.add(ino)
