@@ -23,6 +23,7 @@ import diskcache
 
 from cloudfs.blocks.index import BlockIndex, BlockRow, NewRow, empty_log
 from cloudfs.blocks.rawdisk import BlockKey, RawDisk
+from cloudfs.blocks.scattering import scatter
 from cloudfs.blocks.trouble import ForeignRow, NoRoom, translated
 from cloudfs.blocks.valuefile import Borrowed
 from cloudfs.blocks.values import Values
@@ -60,7 +61,9 @@ class Volume:
         self._tidy = True
         """Nothing is left over that the next owner would have to sweep."""
         with translated():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                scatter(folder)
             self.index = BlockIndex(folder / "index.db")
             try:
                 self._values = diskcache.Cache(str(folder), timeout=5, disk=RawDisk, **_SETTINGS)

@@ -22,8 +22,7 @@ __all__ = ["CheckedFiller", "Filler", "Pump", "Room", "Stores"]
 
 _log = logging.getLogger(__name__)
 
-_CATCH_UP_S = 0.002
-_CATCH_UP_TRIES = 10
+_CATCH_UP_S = 0.02
 _GATHER_S = 0.05
 """How long blocks that come one by one are gathered. Two transactions and a way into a thread cost as much CPU as
 writing three blocks; on a quick line that is a tenth of all that a read costs."""
@@ -194,19 +193,6 @@ class Filler:
             view = view[len(part) :]
         return True
 
-    async def _let_reader_catch_up(self, transfer: Transfer) -> None:
-        """Wait a moment while the reader is far behind.
-
-        A reader gets its turn once for every 128 KiB, a transfer for up to 1 MiB: it would win any race, and blocks
-        would be dropped from memory before they are read. A slow reader holds nobody up for long.
-        """
-        if transfer.reader_offset is None:
-            return
-        for _ in range(_CATCH_UP_TRIES):
-            if transfer.urgent or transfer.position - transfer.reader_offset() <= self._pace_bytes:
-                return
-            await trio.sleep(_CATCH_UP_S)
-
     def end(self) -> None:
         """Unpin the page that was being filled; what it has stays until its memory is needed. What is whole is kept."""
         self._leave_page()
@@ -227,7 +213,10 @@ class Filler:
     async def _begin_page(self, transfer: Transfer) -> Page | None:
         source = transfer.source
         key = BlockKey(source.ino, source.version, transfer.position // BLOCK_SIZE)
-        await self._let_reader_catch_up(transfer)
+        if transfer.is_far_ahead(self._pace_bytes):
+            # A reader gets its turn once for every 128 KiB, a transfer for up to 1 MiB: it would win any race, and
+            # blocks would be dropped from memory before they are read. A slow reader holds nobody up for long.
+            await transfer.wait_for_reader(self._pace_bytes, _CATCH_UP_S)
         # Whoever started the transfer has looked for the first block, and for blocks on disk.
         if transfer.position > transfer.start and self._is_elsewhere(transfer, key):
             return None

@@ -109,6 +109,7 @@ class Transfer:
         self._holders = 0
         self.reader_offset: Callable[[], int] | None = None
         """Where the reader is that this transfer was started for."""
+        self._caught_up: tuple[int, trio.Event] | None = None
         self._asked_s = math.inf
         self._answered_s: float | None = None
         self._latency_s = 0.0
@@ -146,8 +147,25 @@ class Transfer:
             return 0.0
         return (self.position - self.start) / max(trio.current_time() - self._answered_s, 0.001)
 
+    def is_far_ahead(self, pace_bytes: int) -> bool:
+        """Tell whether its reader is more than `pace_bytes` behind, and waits for nothing."""
+        return (
+            self.reader_offset is not None
+            and not self.urgent
+            and self.position - self.reader_offset() > pace_bytes
+        )
+
+    async def wait_for_reader(self, pace_bytes: int, most_s: float) -> None:
+        """Return when it is not far ahead any more, after `most_s` at the latest."""
+        with trio.move_on_after(most_s):
+            self._caught_up = pace_bytes, trio.Event()
+            await self._caught_up[1].wait()
+        self._caught_up = None
+
     def touch(self) -> None:
-        """Show interest: put off the end of a transfer that nobody waits for."""
+        """Show interest: put off the end of a transfer that nobody waits for; its reader may have moved."""
+        if self._caught_up is not None and not self.is_far_ahead(self._caught_up[0]):
+            self._caught_up[1].set()
         if self._waiters or self._holders:
             self.scope.deadline = math.inf
             return

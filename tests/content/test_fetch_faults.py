@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable
 
 import msgspec
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from cloudfs.content.fetch import FetchConfig, Fetcher, Source
 from cloudfs.content.transfer import Transfer
@@ -477,3 +479,24 @@ async def test_a_transfer_knows_how_far_is_near() -> None:
     transfer.advance(50 * MIB, lambda _start, _stop: None)
     assert transfer.reaches_soon(51 * MIB)
     assert not transfer.reaches_soon(53 * MIB)
+
+
+async def test_a_transfer_that_is_far_ahead_waits_for_its_reader() -> None:
+    source = World().file(some_bytes(64 * MIB))
+    transfer = Transfer(source, 0, source.size, FetchConfig(), lambda: None)
+    transfer.advance(20 * MIB, lambda _start, _stop: None)
+    assert not transfer.is_far_ahead(16 * MIB)  # nobody reads: there is nobody to wait for
+    at = [MIB]
+    transfer.reader_offset = lambda: at[0]
+    assert transfer.is_far_ahead(16 * MIB)
+    began_s = trio.current_time()
+    await transfer.wait_for_reader(16 * MIB, 0.02)
+    assert trio.current_time() - began_s == pytest.approx(0.02)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transfer.wait_for_reader, 16 * MIB, math.inf)
+        for offset in (2 * MIB, 4 * MIB):
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            at[0] = offset
+            transfer.touch()
+    assert trio.current_time() - began_s == pytest.approx(0.02)
