@@ -23,7 +23,7 @@ from cloudfs.content.disposal import Disposal
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.layers import FileContent, Layer, Whose
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
 from cloudfs.content.source import Source
@@ -154,7 +154,7 @@ class Files:
             if version == node.s_version:
                 # The server has it already (we died before the staging file was given up): a write must
                 # begin a new version, or nobody would know that there is something to send.
-                layer.sealed, layer.remote = True, node.remote_version
+                layer.seals, layer.remote = 1, node.remote_version
             return layer
         if version == 0:
             return None
@@ -230,20 +230,16 @@ class Files:
         parts: list[bytes] = []
         while start < stop:
             # Looked at anew each time: what it lacks may be copied up meanwhile, and its base given up.
-            last, present = source.piece(start, stop)
-            if present:
+            last, whose = source.piece(start, stop)
+            below = source.below if whose is Whose.BASE else None
+            if whose is Whose.OWN:
                 parts.append(await source.file.pread(start, last - start))
+            elif below is not None:
+                parts.append(await self.read_version(below, start, last, pattern))
             else:
-                parts.append(await self._read_base(source, start, last, pattern))
+                parts.append(bytes(last - start))
             start = last
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _read_base(self, layer: Layer, start: int, stop: int, pattern: ReadPattern | None) -> bytes:
-        middle = max(start, min(stop, layer.base_limit))
-        below, base = b"", layer.below
-        if base is not None and start < middle:
-            below = await self.read_version(base, start, middle, pattern)
-        return below + bytes(stop - start - len(below))
 
     # Writing
 
@@ -397,10 +393,11 @@ class Files:
     def withdraw(self, content: FileContent, layer: Layer, base: Source) -> None:
         """Take back a layer that nobody wrote into: the file is clean again, so that a listing may tell of it.
 
-        Not where somebody is just beginning another one on top: its row is there before it is.
+        Not where somebody is just beginning another one on top: its row is there before it is. Nor where others than
+        the caller have it sealed.
         """
         node = self._store.nodes.get(layer.ino)
-        if content.top is not layer or content.unflushed or node is None:
+        if content.top is not layer or content.unflushed or layer.seals > 1 or node is None:
             return
         if (node.version, node.s_version) != (layer.version, base.version):
             return
