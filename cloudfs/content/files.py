@@ -23,11 +23,10 @@ from cloudfs.content.disposal import Disposal
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer, Whose
+from cloudfs.content.layers import FileContent, Layer, Whose, made_of
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
 from cloudfs.content.source import Source
-from cloudfs.content.tails import bottom
 from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
@@ -203,7 +202,7 @@ class Files:
             top, stop = content.top, min(offset + size, content.size)
             if offset >= stop or top is None:
                 return b""
-            stands_on = bottom(top)
+            before = made_of(top)
             try:
                 if not isinstance(top, Source):
                     return await self.read_version(top, offset, stop, pattern)
@@ -213,12 +212,12 @@ class Files:
                 return data
             except Changed:
                 # Our own upload may have replaced the version below; before it did, its bytes were copied up.
-                if bottom(content.top) == stands_on:
+                if made_of(content.top) == before:
                     self._outdated(content.ino)
                     raise
             except LocalDamage:
                 # Cut while we read, or sent and turned into blocks: look again. Anything else is real damage.
-                if content.top is top and content.size >= stop:
+                if made_of(content.top) == before:
                     raise
 
     async def read_version(
@@ -435,12 +434,12 @@ class Files:
     async def fsync(self, content: FileContent) -> None:
         """Make every acknowledged write survive a power cut."""
         while True:
-            top = content.top
+            before = made_of(content.top)
             try:
-                await self._sync_layers(top)
+                await self._sync_layers(content.top)
             except (LocalDamage, PosixError):
-                # Sent meanwhile, and its staging file given up: the server has these bytes.
-                if content.top is top:
+                # Sent meanwhile, and its staging file given up: the server has these bytes, or a layer on top.
+                if made_of(content.top) == before:
                     raise
                 continue
             break

@@ -62,7 +62,7 @@ class Hardening:
     def note_all(self) -> None:
         """At start: what an earlier life of the process left."""
         for row in self._store.all_staged():
-            if not row.is_safe:
+            if not row.settled:
                 self.note(row.ino, row.version)
 
     def cut(self, ino: Ino, version: ContentVersion) -> None:
@@ -107,8 +107,12 @@ class Hardening:
         found = []
         for number, key in enumerate(keys):
             row = self._store.staged(*key)
-            if row is not None and not row.is_safe:
-                found.append(row)
+            if row is not None and not row.settled:
+                if row.present or not self._is_being_written(row.ino):
+                    found.append(row)
+                else:
+                    # Emptied, and about to be filled: until then what it held before stays. No bell: there is time.
+                    self._soft.add(key)
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
@@ -161,6 +165,10 @@ class Hardening:
         if layer is not None:
             layer.safe = safe
         self._store.put_staged(current.made_safe(safe))
+
+    def _is_being_written(self, ino: Ino) -> bool:
+        content = self._live(ino)
+        return content is not None and content.writers > 0
 
     def _layer(self, row: StagedRow) -> Layer | None:
         content = self._live(row.ino)

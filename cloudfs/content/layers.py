@@ -24,7 +24,7 @@ from cloudfs.ranges import RangeSet
 from cloudfs.store.records import SafeState, StagedRow
 from cloudfs.types import ContentVersion, Ino, RemoteVersion
 
-__all__ = ["FileContent", "Layer", "Whose"]
+__all__ = ["FileContent", "Layer", "Whose", "made_of"]
 
 
 class Whose(Enum):
@@ -165,6 +165,18 @@ class Layer:
             safe_limit=None if self.safe is None else self.safe.base_limit,
             base_seen=self.base_seen if base is not None else None,
         )
+
+
+def made_of(top: Layer | Source | None) -> list[tuple[Layer | Source, int]]:
+    """Return what a content is made of now, from the top down, and how often each was cut.
+
+    Who waited for bytes of it and did not get them looks again where this is not the same any more.
+    """
+    found: list[tuple[Layer | Source, int]] = []
+    while isinstance(top, Layer):
+        found.append((top, top.cuts))
+        top = top.below
+    return found if top is None else [*found, (top, 0)]
 
 
 class FileContent:
