@@ -12,10 +12,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import trio
 
-from cloudfs.blocks.staging import StagedFile, Staging
+from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.keylock import KeyedLock
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.bases import Bases, seen_there_s
@@ -24,14 +23,14 @@ from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
 from cloudfs.content.labels import label
 from cloudfs.content.layers import FileContent, Layer, Whose, made_of
+from cloudfs.content.loading import Loader
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
 from cloudfs.content.source import Source
 from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
-from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
-from cloudfs.types import ContentVersion, Ino, Octets
+from cloudfs.types import Ino, Octets
 
 __all__ = ["Files"]
 
@@ -79,6 +78,7 @@ class Files:
         self._begun = begun
         self._outdated = outdated
         self._make_room = make_room
+        self._loader = Loader(store, staging)
         self._live: dict[Ino, FileContent] = {}
         self._acquiring: KeyedLock[Ino] = KeyedLock()
         self.disposal = Disposal(store, staging, self.live, self._harden)
@@ -101,19 +101,10 @@ class Files:
             node = self._store.nodes.get(node.ino) or node
             content = self._live.get(node.ino)
             if content is None or node.version not in {content.version, content.abandoned}:
-                content = FileContent(node.ino, await self._load(node, node.version), node.mtime_ns)
-                self._reread_safe(content.top)
+                content = FileContent(node.ino, await self._loader.load(node), node.mtime_ns)
                 self._live[node.ino] = content
             content.users += 1
             return content
-
-    def _reread_safe(self, top: Layer | Source | None) -> None:
-        """Take over what was put on the disk while a content was loaded; before, nobody told it. NO CHECKPOINT."""
-        while isinstance(top, Layer):
-            row = self._store.staged(top.ino, top.version)
-            if row is not None:
-                top.safe = row.safe
-            top = top.base
 
     def release(self, content: FileContent) -> None:
         """Give up a content; flush first what was written."""
@@ -134,60 +125,6 @@ class Files:
         """Return the trio time of the last write to a file that a program still has open for writing; else None."""
         content = self._live.get(ino)
         return content.written_at if content is not None and content.writers else None
-
-    async def _load(self, node: Node, version: ContentVersion) -> Layer | Source | None:
-        row = self._store.staged(node.ino, version)
-        if row is not None:
-            base = await self._load_base(node, row)
-            file = await self._open_staged(row)
-            layer = Layer(
-                node.ino,
-                version,
-                file,
-                size=row.size,
-                base=base,
-                base_limit=row.base_limit,
-                present=RangeSet.unpack(row.present),
-                row=row,
-            )
-            if version == node.s_version:
-                # The server has it already (we died before the staging file was given up): a write must
-                # begin a new version, or nobody would know that there is something to send.
-                layer.seals, layer.remote = 1, node.remote_version
-            return layer
-        if version == 0:
-            return None
-        if node.size == 0:
-            # A version like any other: a content that forgets its version would be loaded twice, and written twice.
-            return Source(node.ino, version, msgspec.structs.replace(node.remote_version, size=0))
-        if not node.linked and not node.synced:
-            raise Changed("the version that was opened is not on the server any more", subject=node.name)
-        if version != node.s_version:
-            msg = f"{node.name}: its changed content is missing from the staging folder"
-            raise LocalDamage(msg)
-        return Source(node.ino, version, node.remote_version)
-
-    async def _load_base(self, node: Node, row: StagedRow) -> Layer | Source | None:
-        """Return what a layer stands on; LocalDamage rather than zeros where that is not known any more."""
-        if self._store.staged(node.ino, row.base) is not None:
-            return await self._load(node, row.base)
-        if row.base_remote is not None:
-            return Source(node.ino, row.base, row.base_remote)
-        if RangeSet.unpack(row.present).covers(0, min(row.base_limit, row.size)):
-            return None
-        if row.base == node.s_version:
-            return Source(node.ino, row.base, node.remote_version)
-        msg = f"{node.name}: the version that it was edited from is missing"
-        raise LocalDamage(msg)
-
-    async def _open_staged(self, row: StagedRow) -> StagedFile:
-        try:
-            return await self._staging.open(row.ino, row.version, RangeSet.unpack(row.present))
-        except LocalDamage:
-            if row.present:
-                raise
-            # The row was written, then its file could not be made: nothing was promised for it yet.
-            return await self._staging.create(row.ino, row.version)
 
     # Reading
 
@@ -433,35 +370,10 @@ class Files:
 
     async def fsync(self, content: FileContent) -> None:
         """Make every acknowledged write survive a power cut."""
-        while True:
-            before = made_of(content.top)
-            try:
-                await self._sync_layers(content.top)
-            except (LocalDamage, PosixError):
-                # Sent meanwhile, and its staging file given up: the server has these bytes, or a layer on top.
-                if made_of(content.top) == before:
-                    raise
-                continue
-            break
+        await self.hardening.sync(content)
         self.flush(content)
-        self._note_safe(content.top)
+        self.hardening.mark(content)
         await self._store.make_durable()
-
-    def _note_safe(self, top: Layer | Source | None) -> None:
-        """Say in the rows what is on the disk: after a power cut nothing else is believed."""
-        while isinstance(top, Layer):
-            row = self._store.staged(top.ino, top.version)
-            if row is not None and top.safe is not None and row.safe != top.safe:
-                self._store.put_staged(row.made_safe(top.safe))
-            top = top.base
-
-    async def _sync_layers(self, top: Layer | Source | None) -> None:
-        while isinstance(top, Layer):
-            state, cuts = top.state, top.cuts
-            await top.file.sync()
-            if cuts == top.cuts and top.base_limit == state.base_limit:
-                top.safe = state.joined(top.safe)
-            top = top.base
 
     # Ending
 

@@ -2,7 +2,7 @@
 
 `close` waits for no disk. Half a second later the staging files of what was closed are synced together, their rows are
 marked, and the marks are made durable. Until then a power cut may leave a row whose bytes are holes; what a row
-calls safe is all that is believed after one (`powercut`).
+calls safe is all that is believed after one (`powercut`). `fsync` has the same done for one file at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import trio
 from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer
-from cloudfs.errors import CloudfsError
+from cloudfs.content.layers import FileContent, Layer, made_of
+from cloudfs.content.source import Source
+from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.records import StagedRow
 from cloudfs.store.store import Store
 from cloudfs.types import ContentVersion, Ino
@@ -127,29 +128,6 @@ class Hardening:
             await trio.lowlevel.checkpoint()
         await self._store.make_durable()
 
-    async def _relabel(self) -> None:
-        moved, self._moved = self._moved, set()
-        everything = False
-        for number, ino in enumerate(moved):
-            node = self._store.nodes.get(ino)
-            if node is not None and node.folder:
-                everything = everything or self._store.nodes.has_children(ino)
-            elif node is not None and node.content_dirty:
-                self._label(self._store.staged_of(ino))
-            if number % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-        if not everything:
-            return
-        last = (Ino(0), 0)
-        while rows := self._store.staged_after(*last, _AT_ONCE):
-            self._label(rows)
-            last = rows[-1].ino, rows[-1].version
-            await trio.lowlevel.checkpoint()
-
-    def _label(self, rows: list[StagedRow]) -> None:
-        for row in rows:
-            label(self._store, self._staging, row)
-
     def _mark(self, row: StagedRow) -> None:
         """What the row said before the sync is on the disk now, whatever was added since."""
         key = row.ino, row.version
@@ -176,3 +154,60 @@ class Hardening:
         while isinstance(layer, Layer) and layer.version != row.version:
             layer = layer.base
         return layer if isinstance(layer, Layer) else None
+
+    # One file at once, for whoever waits for it
+
+    async def sync(self, content: FileContent) -> None:
+        """Put all that a content holds now on the disk; `mark` has to follow. Raises LocalDamage, PosixError."""
+        while True:
+            before = made_of(content.top)
+            try:
+                await self._sync_layers(content.top)
+            except (LocalDamage, PosixError):
+                # Sent meanwhile, and its staging file given up: the server has these bytes, or a layer on top.
+                if made_of(content.top) == before:
+                    raise
+                continue
+            return
+
+    async def _sync_layers(self, top: Layer | Source | None) -> None:
+        while isinstance(top, Layer):
+            state, cuts = top.state, top.cuts
+            await top.file.sync()
+            if cuts == top.cuts and top.base_limit == state.base_limit:
+                top.safe = state.joined(top.safe)
+            top = top.base
+
+    def mark(self, content: FileContent) -> None:
+        """Say in the rows what of a content is on the disk: after a power cut nothing else is believed."""
+        top = content.top
+        while isinstance(top, Layer):
+            row = self._store.staged(top.ino, top.version)
+            if row is not None and top.safe is not None and row.safe != top.safe:
+                self._store.put_staged(row.made_safe(top.safe))
+            top = top.base
+
+    # Labels
+
+    async def _relabel(self) -> None:
+        moved, self._moved = self._moved, set()
+        everything = False
+        for number, ino in enumerate(moved):
+            node = self._store.nodes.get(ino)
+            if node is not None and node.folder:
+                everything = everything or self._store.nodes.has_children(ino)
+            elif node is not None and node.content_dirty:
+                self._label(self._store.staged_of(ino))
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        if not everything:
+            return
+        last = (Ino(0), 0)
+        while rows := self._store.staged_after(*last, _AT_ONCE):
+            self._label(rows)
+            last = rows[-1].ino, rows[-1].version
+            await trio.lowlevel.checkpoint()
+
+    def _label(self, rows: list[StagedRow]) -> None:
+        for row in rows:
+            label(self._store, self._staging, row)
