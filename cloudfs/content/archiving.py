@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from cloudfs.content import checksums
+from cloudfs.content.line import Line
 from cloudfs.content.memory import BlockKey, MemoryBudget, Pages
 from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
-from cloudfs.content.transfer import Line
 from cloudfs.errors import Changed
 from cloudfs.paths import parent_of
 from cloudfs.remote.archives import batches

@@ -22,7 +22,7 @@ import trio
 
 from cloudfs.content.baseless import lacks_bytes
 from cloudfs.content.fetch import Fetcher
-from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.layers import FileContent, Layer, Whose
 from cloudfs.content.source import Source
 from cloudfs.errors import CloudfsError, PosixError
 from cloudfs.store.store import Store
@@ -124,8 +124,7 @@ def leans_on(top: Layer | Source | None, base: Source) -> bool:
     """Tell whether bytes of a content, in layers upon a version of the server's, are known by that one only."""
     gaps = [] if top is None else [(0, top.size)]
     while isinstance(top, Layer) and gaps:
-        limit = min(top.base_limit, top.size)
-        gaps = [gap for start, stop in gaps for gap in top.present.gaps(start, min(stop, limit))]
+        gaps = [gap for start, stop in gaps for gap in top.pieces(Whose.BASE, start, stop)]
         top = top.below
     return bool(gaps) and isinstance(top, Source) and top.version == base.version
 

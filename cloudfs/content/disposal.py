@@ -133,7 +133,7 @@ class Disposal:
         node = self._store.nodes.get(ino)
         needed = set() if node is None else self._chain(node)
         rows = self._store.staged_of(ino)
-        if any(row.version in needed and not row.is_safe for row in rows):
+        if any(row.version in needed and not row.settled for row in rows):
             return  # until it is, a power cut would need what was there before it
         with self._store.transaction():
             for row in rows:

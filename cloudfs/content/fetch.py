@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import math
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -27,21 +27,15 @@ import trio
 from cloudfs.concurrency.singleflight import SingleFlight
 from cloudfs.concurrency.threads import in_read_thread
 from cloudfs.content.archiving import Archivist
-from cloudfs.content.filling import CheckedFiller, Filler, Pump, Room, Stores
+from cloudfs.content.filling import Pump, Room, Stores
 from cloudfs.content.judging import Doubt, Judge
+from cloudfs.content.launching import Launcher
+from cloudfs.content.line import Line
 from cloudfs.content.memory import BlockKey, MemoryBudget, Pages, trim_heap
 from cloudfs.content.presence import Presence
-from cloudfs.content.readahead import (
-    Habit,
-    ReadPattern,
-    Span,
-    ahead_span,
-    ahead_start,
-    demand_span,
-    gap_end,
-)
+from cloudfs.content.readahead import Habit, ReadPattern
 from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
-from cloudfs.content.transfer import Line, Sink, Transfer
+from cloudfs.content.sweeping import Sweeper, Turn
 from cloudfs.content.verifying import Verifier, checks_first
 from cloudfs.errors import PosixError
 from cloudfs.octets import joined
@@ -57,9 +51,6 @@ _REST_S = 10.0
 
 _GUESS_S = 0.1
 """Programs that look at heads are done with one after that. Who reads on waits for so long once: then it is no head."""
-
-_MOST_SWEEPS = 10
-"""A sweep can leave holes where a block that was begun lost its memory to readers."""
 
 
 class FetchStatistics(msgspec.Struct, frozen=True):
@@ -122,11 +113,20 @@ class Fetcher:
         self._loads: SingleFlight[BlockKey, bytes | None] = SingleFlight(nursery)
         self._presence = Presence(blocks, self._pages, self._line, self._config.lookahead_bytes)
         self._stores = Stores(blocks, self._pages, self._config.stores, nursery)
-        self._room = Room(self._pages, budget, self._stores, self._line)
         self._judge = Judge(locate)
         self.verifier = Verifier(
             blocks, self._pages, self._judge, busy=self._busy, fetch=self.prefetch_whole, dropped=dropped
         )
+        self._launcher = Launcher(
+            self._line,
+            self._presence,
+            Room(self._pages, budget, self._stores, self._line),
+            self._judge,
+            self._config,
+            nursery,
+            self.verifier.note,
+        )
+        self._sweeper = Sweeper(blocks, self._pages, self._stores, self._presence, self._line, self._launcher)
         self._archivist = Archivist(remote, locate, self._line, blocks, self._pages, budget, self._config)
         self._from_memory_bytes = 0
         self._from_disk_bytes = 0
@@ -153,7 +153,7 @@ class Fetcher:
         pattern.observe(start, stop, source.size)
         if pattern.is_guess(start, stop):
             await self._unless_closed(source, start, stop, pattern)
-        self._read_ahead(source, start, stop, pattern)
+        self._launcher.read_ahead(source, start, stop, pattern)
         parts: list[Octets] = []
         for index in blocks_of(start, stop):
             low, high = block_span(index, source.size)
@@ -178,7 +178,8 @@ class Fetcher:
                 yield bytes(piece)
                 continue
             send, receive = trio.open_memory_channel[Octets](0)
-            transfer = self._launch(source, position, self._gap_end(source, position, stop), Pump(send))
+            end = self._launcher.gap_end(source, position, stop)
+            transfer = self._launcher.launch(source, position, end, Pump(send))
             try:
                 # No `async for` over the channel inside a cancel scope or nursery: a generator may be left anywhere.
                 with transfer.held(), receive:
@@ -189,7 +190,7 @@ class Fetcher:
                 transfer.scope.cancel()
             await transfer.wait_done()
 
-    async def prefetch_whole(self, source: Source, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def prefetch_whole(self, source: Source, turn: Turn | None = None) -> None:
         """Bring all blocks of a version into the block cache. Gives way to readers.
 
         `turn`: for what has time. It is waited for before each request, and a request ends, with a whole block, once a
@@ -198,26 +199,7 @@ class Fetcher:
         Raises as `read` does, and PosixError: ENOSPC when the cache does not keep what it is given, EAGAIN when
         readers leave no memory to complete a block in.
         """
-        with self._stores.noting(source) as stored:
-            for _ in range(_MOST_SWEEPS):
-                await self._sweep(source, turn)
-                await self._stores.wait_stored(source)
-                missing = self._blocks.missing(source.ino, source.version, blocks_of(0, source.size))
-                if not missing:
-                    return
-                if not stored.isdisjoint(missing):
-                    raise PosixError(
-                        errno.ENOSPC, f"block cache, for {source.size} bytes of inode {source.ino}"
-                    )
-                self._keep_from_memory(source, missing)
-        raise PosixError(errno.EAGAIN, f"prefetch of inode {source.ino}")
-
-    def _keep_from_memory(self, source: Source, missing: Sequence[int]) -> None:
-        """Have blocks kept that are in memory: the cache had no room for them, or they were dropped there since."""
-        for index in missing:
-            page = self._pages.get(BlockKey(source.ino, source.version, index))
-            if page is not None and page.data is not None:
-                self._stores.store_soon(page, page.data)
+        await self._sweeper.bring(source, turn)
 
     def idle_s(self) -> float:
         """Return for how long no reader has waited for the server; 0: one does."""
@@ -248,7 +230,7 @@ class Fetcher:
 
     def prefetch_head(self, source: Source) -> None:
         """Have the first bytes of a file larger than a block come into memory; nobody hears of it. NO CHECKPOINT."""
-        self._fill(source, 0, self._habit.head_bytes)
+        self._launcher.fill(source, 0, self._habit.head_bytes)
 
     async def prefetch_archive(
         self, sources: Sequence[Source], *, listed_etag: str = "", read_soon: bool = False
@@ -340,7 +322,7 @@ class Fetcher:
                 # A block that is listed and cannot be read is fetched; asking the disk again would not end.
                 look_on_disk = data is not None
             elif data is None:
-                data = await self._transfer_for(source, start, pattern).wait_bytes(start, stop)
+                data = await self._launcher.transfer_for(source, start, pattern).wait_bytes(start, stop)
                 self._waited_at = trio.current_time()
             if data is not None:
                 parts.append(data)
@@ -386,8 +368,6 @@ class Fetcher:
         data = await self._blocks.get(*key) if self._blocks.has(*key) else None
         return None if data is None or len(data) != high - low else data[start - low : end - low]
 
-    # --- starting transfers ------------------------------------------------------------------------------
-
     async def _unless_closed(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
         """Give a program a moment to close its file before what the kernel guessed is fetched.
 
@@ -401,101 +381,5 @@ class Fetcher:
             raise PosixError(errno.EAGAIN, f"read-ahead of inode {source.ino}")
         pattern.wanted(stop)
 
-    def _read_ahead(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
-        # More than one where a window is shorter than what has to lie ahead: their latencies then pass together.
-        while (span := self._ahead_span(source, start, stop, pattern)) is not None:
-            self._fill(source, *span, pattern)
-
-    def _ahead_span(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> Span | None:
-        comes = partial(self._presence.comes, source)
-        begin = ahead_start(pattern, start, stop, source.size, comes, self._config)
-        if begin is None:
-            return None
-        return ahead_span(
-            pattern, begin, source.size, partial(self._presence.next_here, source), self._config
-        )
-
-    def _transfer_for(self, source: Source, start: int, pattern: ReadPattern) -> Transfer:
-        """Return the transfer under way that brings the first missing byte soon, else a new one."""
-        missing = self._presence.first_gap(source, start)
-        for transfer in reversed(self._line.active(source)):
-            if transfer.delivers(missing) and transfer.reaches_soon(missing):
-                return transfer
-        # What a sequential reader was thought to have ahead has gone: look again from here.
-        pattern.ready_stop = 0
-        span = self._ahead_span(source, missing, missing + 1, pattern)
-        if span is None or not span[0] <= missing < span[1]:
-            next_here = partial(self._presence.next_here, source)
-            span = demand_span(missing, source.size, next_here, self._config, head_bytes=pattern.head_bytes)
-        return self._fill(source, *span, pattern)
-
-    async def _sweep(self, source: Source, turn: Callable[[], Awaitable[None]] | None) -> None:
-        """Go once over the file and fetch what is missing; the position only moves on."""
-        position, has_turn = 0, turn is None
-        while position < source.size:
-            block_start = position - position % BLOCK_SIZE
-            if self._presence.whole(source, position):
-                position = block_start + BLOCK_SIZE
-                continue
-            missing = self._presence.first_gap(source, block_start)
-            coming = (it for it in self._line.active(source) if it.delivers(missing))
-            transfer = next(coming, None)
-            if transfer is None and turn is not None and not has_turn:
-                await turn()
-                has_turn = True
-                continue  # it may be here by now
-            transfer = transfer or self._fill(
-                source, missing, self._gap_end(source, missing, source.size), lowest=turn is not None
-            )
-            has_turn = turn is None
-            await transfer.wait_done()
-            position = max(position, transfer.position)
-
-    def _gap_end(self, source: Source, start: int, stop: int) -> int:
-        """Return where the next block that is here begins, at most one window after `start`."""
-        limit = min(stop, start + self._config.max_window_bytes)
-        return min(limit, gap_end(start, limit, source.size, partial(self._presence.next_here, source)))
-
-    def _fill(
-        self,
-        source: Source,
-        start: int,
-        stop: int,
-        pattern: ReadPattern | None = None,
-        *,
-        lowest: bool = False,
-    ) -> Transfer:
-        """Start a transfer into pages and the block cache; with `pattern` for that reader."""
-        if checks_first(source):
-            sink, start = CheckedFiller(self._room, self._judge), self._presence.first_gap(source, 0)
-            transfer = self._launch(source, start, source.size, sink, whole=True)
-        else:
-            filler = Filler(self._room, self._fill, self._config.pace_bytes)
-            transfer = self._launch(source, start, stop, filler, lowest=lowest)
-        if pattern is not None:
-            transfer.reader_offset = lambda: pattern.expected
-            pattern.started(transfer)
-        return transfer
-
-    def _launch(
-        self,
-        source: Source,
-        start: int,
-        stop: int,
-        sink: Sink,
-        *,
-        whole: bool = False,
-        lowest: bool = False,
-    ) -> Transfer:
-        self.verifier.note(source)
-        transfer = Transfer(source, start, stop, self._config, self._nudge, whole=whole, lowest=lowest)
-        self._line.launch(transfer, sink, self._nursery)
-        return transfer
-
     def _busy(self) -> bool:
         return bool(self._line.slots.running or self._stores.pending)
-
-    def _nudge(self) -> None:
-        """A transfer has become urgent: it may be waiting for a slot or for memory."""
-        self._line.slots.nudge()
-        self._budget.nudge()

@@ -12,10 +12,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import trio
 
-from cloudfs.blocks.staging import StagedFile, Staging
+from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.keylock import KeyedLock
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.bases import Bases, seen_there_s
@@ -23,16 +22,15 @@ from cloudfs.content.disposal import Disposal
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.layers import FileContent, Layer, Whose, made_of
+from cloudfs.content.loading import Loader
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
 from cloudfs.content.source import Source
-from cloudfs.content.tails import bottom
 from cloudfs.errors import Changed, CloudfsError, LocalDamage, PosixError
-from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
-from cloudfs.types import ContentVersion, Ino, Octets
+from cloudfs.types import Ino, Octets
 
 __all__ = ["Files"]
 
@@ -80,6 +78,7 @@ class Files:
         self._begun = begun
         self._outdated = outdated
         self._make_room = make_room
+        self._loader = Loader(store, staging)
         self._live: dict[Ino, FileContent] = {}
         self._acquiring: KeyedLock[Ino] = KeyedLock()
         self.disposal = Disposal(store, staging, self.live, self._harden)
@@ -102,19 +101,10 @@ class Files:
             node = self._store.nodes.get(node.ino) or node
             content = self._live.get(node.ino)
             if content is None or node.version not in {content.version, content.abandoned}:
-                content = FileContent(node.ino, await self._load(node, node.version), node.mtime_ns)
-                self._reread_safe(content.top)
+                content = FileContent(node.ino, await self._loader.load(node), node.mtime_ns)
                 self._live[node.ino] = content
             content.users += 1
             return content
-
-    def _reread_safe(self, top: Layer | Source | None) -> None:
-        """Take over what was put on the disk while a content was loaded; before, nobody told it. NO CHECKPOINT."""
-        while isinstance(top, Layer):
-            row = self._store.staged(top.ino, top.version)
-            if row is not None:
-                top.safe = row.safe
-            top = top.base
 
     def release(self, content: FileContent) -> None:
         """Give up a content; flush first what was written."""
@@ -136,60 +126,6 @@ class Files:
         content = self._live.get(ino)
         return content.written_at if content is not None and content.writers else None
 
-    async def _load(self, node: Node, version: ContentVersion) -> Layer | Source | None:
-        row = self._store.staged(node.ino, version)
-        if row is not None:
-            base = await self._load_base(node, row)
-            file = await self._open_staged(row)
-            layer = Layer(
-                node.ino,
-                version,
-                file,
-                size=row.size,
-                base=base,
-                base_limit=row.base_limit,
-                present=RangeSet.unpack(row.present),
-                row=row,
-            )
-            if version == node.s_version:
-                # The server has it already (we died before the staging file was given up): a write must
-                # begin a new version, or nobody would know that there is something to send.
-                layer.sealed, layer.remote = True, node.remote_version
-            return layer
-        if version == 0:
-            return None
-        if node.size == 0:
-            # A version like any other: a content that forgets its version would be loaded twice, and written twice.
-            return Source(node.ino, version, msgspec.structs.replace(node.remote_version, size=0))
-        if not node.linked and not node.synced:
-            raise Changed("the version that was opened is not on the server any more", subject=node.name)
-        if version != node.s_version:
-            msg = f"{node.name}: its changed content is missing from the staging folder"
-            raise LocalDamage(msg)
-        return Source(node.ino, version, node.remote_version)
-
-    async def _load_base(self, node: Node, row: StagedRow) -> Layer | Source | None:
-        """Return what a layer stands on; LocalDamage rather than zeros where that is not known any more."""
-        if self._store.staged(node.ino, row.base) is not None:
-            return await self._load(node, row.base)
-        if row.base_remote is not None:
-            return Source(node.ino, row.base, row.base_remote)
-        if RangeSet.unpack(row.present).covers(0, min(row.base_limit, row.size)):
-            return None
-        if row.base == node.s_version:
-            return Source(node.ino, row.base, node.remote_version)
-        msg = f"{node.name}: the version that it was edited from is missing"
-        raise LocalDamage(msg)
-
-    async def _open_staged(self, row: StagedRow) -> StagedFile:
-        try:
-            return await self._staging.open(row.ino, row.version, RangeSet.unpack(row.present))
-        except LocalDamage:
-            if row.present:
-                raise
-            # The row was written, then its file could not be made: nothing was promised for it yet.
-            return await self._staging.create(row.ino, row.version)
-
     # Reading
 
     async def read(
@@ -203,7 +139,7 @@ class Files:
             top, stop = content.top, min(offset + size, content.size)
             if offset >= stop or top is None:
                 return b""
-            stands_on = bottom(top)
+            before = made_of(top)
             try:
                 if not isinstance(top, Source):
                     return await self.read_version(top, offset, stop, pattern)
@@ -213,12 +149,12 @@ class Files:
                 return data
             except Changed:
                 # Our own upload may have replaced the version below; before it did, its bytes were copied up.
-                if bottom(content.top) == stands_on:
+                if made_of(content.top) == before:
                     self._outdated(content.ino)
                     raise
             except LocalDamage:
                 # Cut while we read, or sent and turned into blocks: look again. Anything else is real damage.
-                if content.top is top and content.size >= stop:
+                if made_of(content.top) == before:
                     raise
 
     async def read_version(
@@ -230,20 +166,16 @@ class Files:
         parts: list[bytes] = []
         while start < stop:
             # Looked at anew each time: what it lacks may be copied up meanwhile, and its base given up.
-            last, present = source.piece(start, stop)
-            if present:
+            last, whose = source.piece(start, stop)
+            below = source.below if whose is Whose.BASE else None
+            if whose is Whose.OWN:
                 parts.append(await source.file.pread(start, last - start))
+            elif below is not None:
+                parts.append(await self.read_version(below, start, last, pattern))
             else:
-                parts.append(await self._read_base(source, start, last, pattern))
+                parts.append(bytes(last - start))
             start = last
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _read_base(self, layer: Layer, start: int, stop: int, pattern: ReadPattern | None) -> bytes:
-        middle = max(start, min(stop, layer.base_limit))
-        below, base = b"", layer.below
-        if base is not None and start < middle:
-            below = await self.read_version(base, start, middle, pattern)
-        return below + bytes(stop - start - len(below))
 
     # Writing
 
@@ -397,10 +329,11 @@ class Files:
     def withdraw(self, content: FileContent, layer: Layer, base: Source) -> None:
         """Take back a layer that nobody wrote into: the file is clean again, so that a listing may tell of it.
 
-        Not where somebody is just beginning another one on top: its row is there before it is.
+        Not where somebody is just beginning another one on top: its row is there before it is. Nor where others than
+        the caller have it sealed.
         """
         node = self._store.nodes.get(layer.ino)
-        if content.top is not layer or content.unflushed or node is None:
+        if content.top is not layer or content.unflushed or layer.seals > 1 or node is None:
             return
         if (node.version, node.s_version) != (layer.version, base.version):
             return
@@ -437,35 +370,10 @@ class Files:
 
     async def fsync(self, content: FileContent) -> None:
         """Make every acknowledged write survive a power cut."""
-        while True:
-            top = content.top
-            try:
-                await self._sync_layers(top)
-            except (LocalDamage, PosixError):
-                # Sent meanwhile, and its staging file given up: the server has these bytes.
-                if content.top is top:
-                    raise
-                continue
-            break
+        await self.hardening.sync(content)
         self.flush(content)
-        self._note_safe(content.top)
+        self.hardening.mark(content)
         await self._store.make_durable()
-
-    def _note_safe(self, top: Layer | Source | None) -> None:
-        """Say in the rows what is on the disk: after a power cut nothing else is believed."""
-        while isinstance(top, Layer):
-            row = self._store.staged(top.ino, top.version)
-            if row is not None and top.safe is not None and row.safe != top.safe:
-                self._store.put_staged(row.made_safe(top.safe))
-            top = top.base
-
-    async def _sync_layers(self, top: Layer | Source | None) -> None:
-        while isinstance(top, Layer):
-            state, cuts = top.state, top.cuts
-            await top.file.sync()
-            if cuts == top.cuts and top.base_limit == state.base_limit:
-                top.safe = state.joined(top.safe)
-            top = top.base
 
     # Ending
 

@@ -11,9 +11,10 @@ import trio
 
 from cloudfs.content import checksums
 from cloudfs.content.judging import Judge, Verdict
+from cloudfs.content.line import Line
 from cloudfs.content.memory import BlockKey, MemoryBudget, Page, Pages
 from cloudfs.content.source import BlockCache, Source
-from cloudfs.content.transfer import Line, Transfer
+from cloudfs.content.transfer import Transfer
 from cloudfs.errors import ProtocolViolation
 from cloudfs.ranges import block_span
 from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino, Octets
@@ -162,6 +163,11 @@ class Room:
                 return None
             self.stores.hurry()
             await self._budget.wait_changed()
+
+    def nudge(self) -> None:
+        """Somebody who waits for room, or for a slot, has become urgent. NO CHECKPOINT."""
+        self.line.slots.nudge()
+        self._budget.nudge()
 
 
 class Filler:

@@ -2,7 +2,7 @@
 
 `close` waits for no disk. Half a second later the staging files of what was closed are synced together, their rows are
 marked, and the marks are made durable. Until then a power cut may leave a row whose bytes are holes; what a row
-calls safe is all that is believed after one (`powercut`).
+calls safe is all that is believed after one (`powercut`). `fsync` has the same done for one file at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import trio
 from cloudfs.blocks.staging import Staging
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer
-from cloudfs.errors import CloudfsError
+from cloudfs.content.layers import FileContent, Layer, made_of
+from cloudfs.content.source import Source
+from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.records import StagedRow
 from cloudfs.store.store import Store
 from cloudfs.types import ContentVersion, Ino
@@ -62,7 +63,7 @@ class Hardening:
     def note_all(self) -> None:
         """At start: what an earlier life of the process left."""
         for row in self._store.all_staged():
-            if not row.is_safe:
+            if not row.settled:
                 self.note(row.ino, row.version)
 
     def cut(self, ino: Ino, version: ContentVersion) -> None:
@@ -107,8 +108,12 @@ class Hardening:
         found = []
         for number, key in enumerate(keys):
             row = self._store.staged(*key)
-            if row is not None and not row.is_safe:
-                found.append(row)
+            if row is not None and not row.settled:
+                if row.present or not self._is_being_written(row.ino):
+                    found.append(row)
+                else:
+                    # Emptied, and about to be filled: until then what it held before stays. No bell: there is time.
+                    self._soft.add(key)
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
@@ -122,6 +127,67 @@ class Hardening:
                     self._mark(row)
             await trio.lowlevel.checkpoint()
         await self._store.make_durable()
+
+    def _mark(self, row: StagedRow) -> None:
+        """What the row said before the sync is on the disk now, whatever was added since."""
+        key = row.ino, row.version
+        current = self._store.staged(*key)
+        if current is None:
+            return
+        if key in self._cut or (current.base, current.base_limit) != (row.base, row.base_limit):
+            self.note(*key)
+            return
+        # A program may have written more and synced that, and heard of it before this sync was over.
+        layer = self._layer(row)
+        safe = row.state.joined(current.safe if layer is None else layer.safe)
+        if layer is not None:
+            layer.safe = safe
+        self._store.put_staged(current.made_safe(safe))
+
+    def _is_being_written(self, ino: Ino) -> bool:
+        content = self._live(ino)
+        return content is not None and content.writers > 0
+
+    def _layer(self, row: StagedRow) -> Layer | None:
+        content = self._live(row.ino)
+        layer = None if content is None else content.top
+        while isinstance(layer, Layer) and layer.version != row.version:
+            layer = layer.base
+        return layer if isinstance(layer, Layer) else None
+
+    # One file at once, for whoever waits for it
+
+    async def sync(self, content: FileContent) -> None:
+        """Put all that a content holds now on the disk; `mark` has to follow. Raises LocalDamage, PosixError."""
+        while True:
+            before = made_of(content.top)
+            try:
+                await self._sync_layers(content.top)
+            except (LocalDamage, PosixError):
+                # Sent meanwhile, and its staging file given up: the server has these bytes, or a layer on top.
+                if made_of(content.top) == before:
+                    raise
+                continue
+            return
+
+    async def _sync_layers(self, top: Layer | Source | None) -> None:
+        while isinstance(top, Layer):
+            state, cuts = top.state, top.cuts
+            await top.file.sync()
+            if cuts == top.cuts and top.base_limit == state.base_limit:
+                top.safe = state.joined(top.safe)
+            top = top.base
+
+    def mark(self, content: FileContent) -> None:
+        """Say in the rows what of a content is on the disk: after a power cut nothing else is believed."""
+        top = content.top
+        while isinstance(top, Layer):
+            row = self._store.staged(top.ino, top.version)
+            if row is not None and top.safe is not None and row.safe != top.safe:
+                self._store.put_staged(row.made_safe(top.safe))
+            top = top.base
+
+    # Labels
 
     async def _relabel(self) -> None:
         moved, self._moved = self._moved, set()
@@ -145,26 +211,3 @@ class Hardening:
     def _label(self, rows: list[StagedRow]) -> None:
         for row in rows:
             label(self._store, self._staging, row)
-
-    def _mark(self, row: StagedRow) -> None:
-        """What the row said before the sync is on the disk now, whatever was added since."""
-        key = row.ino, row.version
-        current = self._store.staged(*key)
-        if current is None:
-            return
-        if key in self._cut or (current.base, current.base_limit) != (row.base, row.base_limit):
-            self.note(*key)
-            return
-        # A program may have written more and synced that, and heard of it before this sync was over.
-        layer = self._layer(row)
-        safe = row.state.joined(current.safe if layer is None else layer.safe)
-        if layer is not None:
-            layer.safe = safe
-        self._store.put_staged(current.made_safe(safe))
-
-    def _layer(self, row: StagedRow) -> Layer | None:
-        content = self._live(row.ino)
-        layer = None if content is None else content.top
-        while isinstance(layer, Layer) and layer.version != row.version:
-            layer = layer.base
-        return layer if isinstance(layer, Layer) else None

@@ -5,15 +5,16 @@
                                       └ base ─> Source (clean: blocks and server) or None (nothing, empty)
 
 A layer holds the bytes that were written since it was begun. Those it does not hold are its base's below
-`base_limit` and zero above it. A sealed layer is never written again, so an upload reads one exact content
-while programs go on writing into a new layer on top. Once the server has exactly a layer's content, what the layer
-does not hold is there under its own version: its base is gone from the server.
+`base_limit` and zero above it. A sealed layer is not written, so an upload reads one exact content while programs go
+on writing into a new layer on top; whoever seals it takes back the one seal of its own. Once the server has exactly a
+layer's content, what the layer does not hold is there under its own version: its base is gone from the server.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
 
 import trio
 
@@ -23,7 +24,18 @@ from cloudfs.ranges import RangeSet
 from cloudfs.store.records import SafeState, StagedRow
 from cloudfs.types import ContentVersion, Ino, RemoteVersion
 
-__all__ = ["FileContent", "Layer"]
+__all__ = ["FileContent", "Layer", "Whose", "made_of"]
+
+
+class Whose(Enum):
+    """Where some bytes of a layer are."""
+
+    OWN = auto()
+    """In its staging file."""
+    BASE = auto()
+    """In what lies `below`."""
+    ZERO = auto()
+    """Nowhere: they are zero."""
 
 
 class Layer:
@@ -36,11 +48,12 @@ class Layer:
         "checksum",
         "cuts",
         "file",
+        "filling",
         "ino",
         "present",
         "remote",
         "safe",
-        "sealed",
+        "seals",
         "size",
         "version",
     )
@@ -67,7 +80,10 @@ class Layer:
         self.base_limit = base_limit
         self.base_seen = None if row is None else row.base_seen
         self.checksum = None if row is None else row.checksum
-        self.sealed = False
+        self.seals = 0
+        """How many rely on its not being written."""
+        self.filling = trio.Lock()
+        """Held by whoever copies up what it lacks."""
         self.safe = None if row is None else row.safe
         """What the file held when it was last known to be on the disk: what a power cut leaves."""
         self.cuts = 0
@@ -83,14 +99,31 @@ class Layer:
         return Source(self.ino, self.version, self.remote)
 
     @property
+    def sealed(self) -> bool:
+        """It is not to be written now."""
+        return self.seals > 0
+
+    @property
     def complete(self) -> bool:
         """No byte depends on the base."""
         return self.present.covers(0, min(self.base_limit, self.size))
 
-    def piece(self, start: int, stop: int) -> tuple[int, bool]:
-        """Return where [start, stop) ceases to be all here or all missing, and which: until the next checkpoint."""
+    def piece(self, start: int, stop: int) -> tuple[int, Whose]:
+        """Return where [start, stop) ceases to be of one kind, and which that is: until the next checkpoint."""
         _, end, present = next(self.present.pieces(start, stop))
-        return end, present
+        if present:
+            return end, Whose.OWN
+        if start < self.base_limit:
+            return min(end, self.base_limit), Whose.BASE
+        return end, Whose.ZERO
+
+    def pieces(self, whose: Whose, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of [start, stop) that are `whose`, each as it is when its turn comes: waits may change it."""
+        while start < stop:
+            end, found = self.piece(start, stop)
+            if found is whose:
+                yield start, end
+            start = end
 
     @property
     def state(self) -> SafeState:
@@ -132,6 +165,18 @@ class Layer:
             safe_limit=None if self.safe is None else self.safe.base_limit,
             base_seen=self.base_seen if base is not None else None,
         )
+
+
+def made_of(top: Layer | Source | None) -> list[tuple[Layer | Source, int]]:
+    """Return what a content is made of now, from the top down, and how often each was cut.
+
+    Who waited for bytes of it and did not get them looks again where this is not the same any more.
+    """
+    found: list[tuple[Layer | Source, int]] = []
+    while isinstance(top, Layer):
+        found.append((top, top.cuts))
+        top = top.below
+    return found if top is None else [*found, (top, 0)]
 
 
 class FileContent:

@@ -15,7 +15,7 @@ from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.files import Files
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.layers import FileContent, Layer, Whose
 from cloudfs.content.retrieval import Retrieval
 from cloudfs.content.source import Source
 from cloudfs.content.tails import TailProof, is_tail_proof
@@ -62,13 +62,12 @@ class Outgoing:
             self._files.flush(content)
             if not isinstance(content.top, Layer):
                 return None
-            content.top.sealed = True
+            content.top.seals += 1
             return content.top
 
-    def unseal(self, content: FileContent, layer: Layer) -> None:
-        """The upload did not happen: if nothing was written since, go on writing into the same layer."""
-        if content.top is layer:
-            layer.sealed = False
+    def unseal(self, layer: Layer) -> None:
+        """The upload did not happen: if nothing was written since, and nobody else has it sealed, it is written on."""
+        layer.seals -= 1
 
     async def make_whole(self, layer: Layer, *, retrieving: bool = True) -> None:
         """Copy the bytes that a sealed layer does not hold from its base. Needs the network for uncached ones.
@@ -76,10 +75,15 @@ class Outgoing:
         Raises BaseLost when the base version no longer exists on the server; with `retrieving` it is looked for
         wherever the server may have it.
         """
+        async with layer.filling:
+            await self._fill_up(layer, retrieving=retrieving)
+        await self._files.disposal.prune(layer.ino)
+
+    async def _fill_up(self, layer: Layer, *, retrieving: bool) -> None:
         copied = layer.base is not None and not layer.complete
         if copied:
             try:
-                for start, stop in layer.present.gaps(0, min(layer.base_limit, layer.size)):
+                for start, stop in layer.pieces(Whose.BASE, 0, layer.size):
                     await self._copy_base(layer, start, stop)
             except Changed as error:
                 if not retrieving or not await self._retrieve(layer):
@@ -107,7 +111,6 @@ class Outgoing:
         if self._is_known(layer):
             label(self._store, self._staging, layer.row())
             self._store.put_staged(layer.row())
-        await self._files.disposal.prune(layer.ino)
 
     def _is_known(self, layer: Layer) -> bool:
         """Tell whether a layer still has its row: one that was written over meanwhile may be given up already."""
@@ -115,9 +118,9 @@ class Outgoing:
 
     async def _clear_rest(self, layer: Layer) -> None:
         """Overwrite what writes that nobody was told of (a kill, a full disk) left where nothing is written."""
-        for start, stop in layer.present.gaps(0, min(layer.size, layer.file.size)):
-            for at in range(start, min(stop, layer.file.size), _CHUNK):
-                size = min(_CHUNK, stop - at, layer.file.size - at)
+        for start, stop in layer.pieces(Whose.ZERO, 0, min(layer.size, layer.file.size)):
+            for at in range(start, stop, _CHUNK):
+                size = min(_CHUNK, stop - at)
                 if await layer.file.pread(at, size) != bytes(size):
                     await layer.file.overwrite(at, bytes(size))
 
@@ -132,19 +135,18 @@ class Outgoing:
 
     async def _retrieve(self, layer: Layer) -> bool:
         """Copy what a layer lacks from where else the server has its base; nothing counts before all is proved."""
-        base, limit = layer.below, min(layer.base_limit, layer.size)
+        base = layer.below
         if not isinstance(base, Source):
             return False
 
         async def take(at: int, chunk: bytes) -> None:
-            for start, stop, present in list(layer.present.pieces(at, min(at + len(chunk), limit))):
-                if not present:
-                    await self._files.write_into(layer, start, chunk[start - at : stop - at])
+            for start, stop in layer.pieces(Whose.BASE, at, min(at + len(chunk), layer.size)):
+                await self._files.write_into(layer, start, chunk[start - at : stop - at])
 
         seen_there_s = layer.base_seen if base is layer.base else None
         if not await self._retrieval.bring(base, seen_there_s, take):
             return False
-        for start, stop in layer.present.gaps(0, limit):
+        for start, stop in layer.pieces(Whose.BASE, 0, layer.size):
             layer.present.add(start, stop)
         return True
 
@@ -231,17 +233,16 @@ class Outgoing:
         """
         data = b""
         while (first := start + len(data)) < stop:
-            last, present = layer.piece(first, stop)  # looked at anew each time, as in `Files.read_version`
-            limit = max(first, min(last, layer.base_limit))
-            if present:
+            last, whose = layer.piece(first, stop)  # looked at anew each time, as in `Files.read_version`
+            if whose is Whose.OWN:
                 data += await layer.file.pread(first, last - first)
-                continue
-            if first < limit:
-                below = await self._cached(base, first, limit)
+            elif whose is Whose.ZERO:
+                data += bytes(last - first)
+            else:
+                below = await self._cached(base, first, last)
                 if below is None:
                     return None
                 data += below
-            data += bytes(last - limit)
         return data
 
     async def _cached(self, base: Layer | Source | None, start: int, stop: int) -> bytes | None:
@@ -291,21 +292,28 @@ class Outgoing:
         content = await self._files.acquire(node)
         try:
             layer = await self._files.begin_layer(content)
-            base = layer.base
-            unwritten = isinstance(base, Source) and not layer.present and layer.size == base.size
             if not layer.complete:
-                layer.sealed = True
+                layer.seals += 1
                 try:
-                    # An unedited one is not brought back: another client's version may simply be taken over.
-                    await self.make_whole(layer, retrieving=not unwritten)
-                except BaseException as error:
-                    if isinstance(base, Source) and unwritten:
-                        self._files.withdraw(content, layer, base)
-                        if isinstance(error, BaseLost):
-                            raise Changed("it was changed before it was read", subject=node.name) from error
-                    raise
-                self.unseal(content, layer)
+                    await self._make_whole_to_keep(node, content, layer)
+                finally:
+                    self.unseal(layer)
             # The server's copy, maybe the only other one, is about to go.
             await self._files.fsync(content)
         finally:
             self._files.release(content)
+
+    async def _make_whole_to_keep(self, node: Node, content: FileContent, layer: Layer) -> None:
+        base = layer.base
+        unwritten = isinstance(base, Source) and not layer.present and layer.size == base.size
+        try:
+            # An unedited one is not brought back: another client's version may simply be taken over.
+            await self.make_whole(layer, retrieving=not unwritten)
+        except BaseException as error:
+            if isinstance(base, Source) and unwritten:
+                self._files.withdraw(content, layer, base)
+                if isinstance(error, BaseLost):
+                    raise Changed("it was changed before it was read", subject=node.name) from error
+            if isinstance(error, LocalDamage) and not self._is_known(layer):
+                raise Changed("it was sent meanwhile", subject=node.name) from error
+            raise

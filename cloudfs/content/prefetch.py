@@ -1,6 +1,7 @@
 """Fetches the small files of a folder ahead of a program that walks through them.
 
-    a read begins -> a walk? (`walking`) -> what comes next -> as much as the credit allows (`prefetch_budget`)
+    a read begins -> a walk? (`walking`) -> what comes next (`foresight`)
+                  -> as much of that as the credit allows (`prefetch_budget`)
                   -> many in one archive, or each by itself -> the block cache
                   -> its own file is in an archive on its way? then wait for that
 
@@ -21,6 +22,7 @@ import msgspec
 import trio
 
 from cloudfs.content.fetch import Fetcher
+from cloudfs.content.foresight import Foresight
 from cloudfs.content.heads import HeadWalk
 from cloudfs.content.prefetch_budget import Ledger, Speeds, Way
 from cloudfs.content.source import Source
@@ -67,8 +69,6 @@ _NO_ARCHIVES_S, _FAILED_S, _OUTAGE_S = 3600.0, 120.0, 30.0
 could not be asked, or the block cache keeps nothing."""
 _LEFT_S = 5.0
 """A walk that has read nothing for so long gets no more files one by one."""
-_LOOK_AT = 500
-"""So many members of a folder are looked at for its next folders."""
 _COUNT_AMONG = 5000
 _MOST_NOTED = 256
 
@@ -139,15 +139,20 @@ class Prefetcher:
         """
         self._is_paused = is_paused
         self._nodes = nodes
-        self._is_another_there = is_another_there
         self._fetcher = fetcher
         self._nursery = nursery
         self._walks = Walks(_Known(nodes))
         self._ledger = Ledger()
         self._speeds = Speeds()
-        self._heads = HeadWalk(nodes, fetcher, self._ledger, self._version)
         self._coming: dict[Ino, _Batch] = {}
         """Files that an archive on its way will bring. Those that come one by one are found by their transfers."""
+        self._foresight = Foresight(
+            nodes,
+            is_here=fetcher.comes,
+            is_coming=self._coming.__contains__,
+            is_another_there=is_another_there,
+        )
+        self._heads = HeadWalk(nodes, fetcher, self._ledger, self._foresight.version)
         self._queue: deque[tuple[_Batch, bool]] = deque()
         """What is to be brought, and whether by an archive."""
         self._running = 0
@@ -212,65 +217,15 @@ class Prefetcher:
         return trio.current_time() < self._rests_until or self._is_paused()
 
     def _look_ahead(self, walk: Walk, node: Node, now: float) -> None:
-        ahead = list(self._next_files(walk, node, walk.ahead_files))
+        ahead = list(self._foresight.next_files(walk, node, walk.ahead_files))
         walk.plan_at = walk.files + max(1, len(ahead) // 2)
         walk.covered = frozenset(it.parent for it in ahead if it.parent is not None)
         for folder, members in groupby(ahead, key=lambda it: it.parent):
             if folder is None:
                 continue
-            wanted = list(self._wanted(members, self._ledger.room_bytes(folder, now)))
+            wanted = list(self._foresight.wanted(members, self._ledger.room_bytes(folder, now)))
             for start in range(0, len(wanted), _ARCHIVE_FILES):
                 self._send_for(_Batch(walk, folder, wanted[start : start + _ARCHIVE_FILES]), now)
-
-    def _next_files(self, walk: Walk, node: Node, most: int) -> Iterator[Node]:
-        """Give the files that a walk is likely to read after one: of its folder, then of the next ones beside it."""
-        folder = walk.folder
-        here = [it for it in self._nodes.children_after(folder, node.name, most) if not it.folder]
-        if not walk.ordered and len(here) < most:
-            first = self._nodes.children_after(folder, "", most - len(here))
-            here += [
-                it for it in first if not it.folder and it.name < node.name and not walk.has_read(it.ino)
-            ]
-        yield from here
-        looks = 2 * most
-        most -= self._count_missing(here)
-        if walk.folders == 1 or most <= 0:
-            return  # nothing tells that it will go on there, or there is enough to fetch
-        own = self._nodes.get(folder)
-        if own is None or own.parent is None:
-            return
-        for beside in self._nodes.children_after(own.parent, own.name, _LOOK_AT):
-            if not beside.folder:
-                continue
-            there = self._nodes.children_after(beside.ino, "", most + 1)
-            missing = self._count_missing(there)
-            looks -= max(1, len(there))
-            if missing > most or looks < 0:
-                return  # it is for later: a part of it now is a request more then
-            most -= missing
-            yield from (it for it in there if not it.folder)
-
-    def _wanted(self, nodes: Iterator[Node], room_bytes: int) -> Iterator[Source]:
-        """Leave out what need not be fetched, and what there is no room for."""
-        for node in nodes:
-            source = self._missing(node)
-            if source is None:
-                continue
-            room_bytes -= source.size
-            if room_bytes < 0:
-                return
-            yield source
-
-    def _count_missing(self, nodes: Sequence[Node]) -> int:
-        return sum(self._missing(node) is not None for node in nodes)
-
-    def _missing(self, node: Node) -> Source | None:
-        """Return the version of a small file that would have to be fetched; None where there is no need, or no way."""
-        if node.ino in self._coming or not 0 < node.size <= BLOCK_SIZE or not _is_servers(node):
-            return None
-        source = Source(node.ino, node.version, node.remote_version)
-        # Most are here already: what is asked of the database comes last.
-        return None if self._fetcher.comes(source) or self._is_another_there(node.ino) else source
 
     def _send_for(self, batch: _Batch, now: float) -> None:
         for source in batch.sources:
@@ -356,7 +311,9 @@ class Prefetcher:
             self._nodes.get_many([it.ino for it in batch.sources]),
         )
         wanted = [
-            it for it in batch.sources if (node := nodes.get(it.ino)) is not None and self._source(node) == it
+            it
+            for it in batch.sources
+            if (node := nodes.get(it.ino)) is not None and self._foresight.source(node) == it
         ]
         for source in {*batch.sources} - {*wanted}:
             self._ledger.cancel(source.ino)
@@ -407,24 +364,6 @@ class Prefetcher:
     def _rest(self, why: str) -> None:
         self._rests_until = trio.current_time() + _OUTAGE_S
         _log.debug("nothing is fetched ahead for now: %s", why)
-
-    def _source(self, node: Node) -> Source | None:
-        """Return a small file's version on the server; None where what the mount shows is another one, or elsewhere.
-
-        INVARIANT: for all others their folder's ETag, as it was listed, says that they are there in just this version.
-        """
-        return self._version(node) if 0 < node.size <= BLOCK_SIZE else None
-
-    def _version(self, node: Node) -> Source | None:
-        """Do as `_source` for a file of any size."""
-        if not _is_servers(node) or self._is_another_there(node.ino):
-            return None
-        return Source(node.ino, node.version, node.remote_version)
-
-
-def _is_servers(node: Node) -> bool:
-    """Tell whether the mount shows a file as the server has it, as far as its row tells."""
-    return not node.folder and not node.dirty and node.placed and node.version == node.s_version
 
 
 def _note(notes: OrderedDict[Ino, T], ino: Ino, value: T) -> None:

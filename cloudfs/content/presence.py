@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cloudfs.content.line import Line
 from cloudfs.content.memory import BlockKey, Pages
 from cloudfs.content.source import BlockCache, Source
-from cloudfs.content.transfer import Line
 from cloudfs.ranges import blocks_of
 from cloudfs.types import BLOCK_SIZE
 

@@ -15,7 +15,7 @@ import msgspec
 from cloudfs.content.layers import Layer
 from cloudfs.content.source import Source
 
-__all__ = ["TailProof", "appended_to", "bottom", "is_tail_proof"]
+__all__ = ["TailProof", "appended_to", "is_tail_proof"]
 
 _PROOF = re.compile(r"TAIL-(\d+)-(\d+)-(SHA1:[0-9a-f]{40})")
 
@@ -42,13 +42,6 @@ class TailProof(msgspec.Struct, frozen=True):
 def is_tail_proof(text: str | None) -> bool:
     """Tell the proof of a tail from the checksum of a whole content."""
     return TailProof.parse(text) is not None
-
-
-def bottom(top: Layer | Source | None) -> Source | None:
-    """Return the server's version that a content stands on: what its layers do not hold is there."""
-    while isinstance(top, Layer):
-        top = top.below
-    return top
 
 
 def appended_to(top: Layer) -> Source | None:

@@ -159,7 +159,15 @@ class StagedRow(msgspec.Struct, frozen=True):
     @property
     def is_safe(self) -> bool:
         """Tell whether a power cut takes nothing of it: nothing written is always safe."""
-        return not self.present or self.safe == self.state
+        return not self.present or self.settled
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether all that it says is known to be on the disk: what was there before it is not needed any more.
+
+        Of a file that was just emptied nothing can be lost, but what it held before is all that there is of it.
+        """
+        return self.safe == self.state
 
     def made_safe(self, state: SafeState) -> StagedRow:
         """Return the row with `state` known to be on the disk."""

@@ -126,7 +126,7 @@ class Packer:
             yield package
         finally:
             if layer is not None and (package is None or package.delivered is None):
-                self._outgoing.unseal(content, layer)
+                self._outgoing.unseal(layer)
         if layer is not None and package is not None and package.delivered is not None:
             reached("upload committed")
             await self._outgoing.settle(content, layer, package.delivered)

@@ -212,7 +212,7 @@ class Resolver:
             self._give_up_copy(pair.ours)
         finally:
             if layer is not None:
-                self._outgoing.unseal(content, layer)
+                self._outgoing.unseal(layer)
 
     async def _checksum(self, ours: Node, content: FileContent) -> str:
         if isinstance(content.top, Layer):

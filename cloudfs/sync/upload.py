@@ -153,7 +153,7 @@ class Uploader:
             finally:
                 now = self._nodes.get(node.ino)
                 if layer is not None and (now is None or now.s_version != layer.version):
-                    self._outgoing.unseal(content, layer)
+                    self._outgoing.unseal(layer)
         finally:
             self._files.release(content)
 

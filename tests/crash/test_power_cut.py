@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,7 @@ class Scenario:
 
     def harden(self) -> None:
         """What happens half a second later."""
-        harden = self.stage.engine.files.hardening.harden
-        trio.from_thread.run(harden, trio_token=self.stage._token)
+        harden(self.stage)
         for name, now in self.holds.items():
             if name not in self.files:
                 self.may[name] = [now]
@@ -82,6 +82,10 @@ class Scenario:
     def _becomes(self, name: str, content: bytes | None) -> None:
         self.may.setdefault(name, [None]).append(content)
         self.holds[name] = content
+
+
+def harden(stage: VfsStage) -> None:
+    trio.from_thread.run(stage.engine.files.hardening.harden, trio_token=stage._token)
 
 
 def new_file(run: Scenario) -> list[Callable[[], None]]:
@@ -258,6 +262,46 @@ def test_bytes_that_are_taken_back_from_a_file_that_stays_are_kept_aside(
     (kept,) = (home / "state/recovered").iterdir()
     assert rescued(kept, keys) == b"synTHEN MORE"
     stage.close()
+
+
+def test_what_was_synced_stays_until_what_follows_an_emptying_is_on_the_disk(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of the emptied file says that nothing is to be lost of it, as nothing is written yet."""
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    server.account(USER).write("/old", OLD)
+    home = tmp_path / "cut"
+    with closing(VfsStage(tmp_path / "engine", server, quiet_s=3600.0)) as stage:
+        file = stage.root().open("old", os.O_RDWR | os.O_TRUNC)
+        file.write(0, b"synced")
+        file.fsync()
+        file.write(6, b" and more")
+        file.close()
+        file = stage.root().open("old", os.O_RDWR | os.O_TRUNC)
+        harden(stage)
+        file.write(0, b"not on the disk")
+        file.close()
+        shutil.copytree(tmp_path / "engine/state", home / "state")
+        newest = max(stage.engine.store.all_staged(), key=lambda row: row.version)
+    (lost,) = home.glob(f"state/staging-*/{newest.ino}.{newest.version}")
+    os.truncate(lost, 0)
+    monkeypatch.setattr(on_disk, "boot_id", lambda: "the next life of the machine")
+    with closing(VfsStage(home, server, quiet_s=3600.0)) as stage:
+        assert read(stage.root(), "old") == b"synced and more"
+
+
+def test_a_file_that_was_emptied_and_never_goes_up_keeps_no_older_bytes(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    with closing(VfsStage(tmp_path, server, quiet_s=3600.0)) as stage:
+        write(stage.root(), "a~", b"older")
+        harden(stage)
+        write(stage.root(), "a~", b"")
+        assert len(stage.engine.store.all_staged()) == 2
+        harden(stage)
+        (row,) = stage.engine.store.all_staged()
+        assert not row.size
 
 
 def _check(

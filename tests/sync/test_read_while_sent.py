@@ -55,3 +55,52 @@ def test_a_read_that_began_before_and_goes_on_after_is_whole(
         assert world.remote.other.read("/a") == NEW
 
     tell(tmp_path, story, server())
+
+
+@pytest.mark.parametrize("call", ["pread", "sync"])
+def test_whoever_is_at_a_layer_that_is_given_up_meanwhile_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The layer was sent, and the one on top got a copy of what it lacked: a read, or an fsync, ended with EIO."""
+    do = getattr(StagedFile, call)
+    lower: list[StagedFile] = []
+    there, buried, done = trio.Event(), trio.Event(), trio.Event()
+
+    async def slowly(file: StagedFile, *more: Any) -> Any:
+        if file in lower and not there.is_set():
+            there.set()
+            await buried.wait()
+        return await do(file, *more)
+
+    async def story(world: World) -> None:
+        async def read_and_sync() -> None:
+            assert await world.read_file("a") == b"New" + OLD[3:]
+            await world.fs.fsync(handle, data_only=False)
+            done.set()
+
+        async def while_it_is_sent() -> None:
+            await world.write(handle, 0, b"N")
+            content = world.engine.files.live((await world.lookup("a")).ino)
+            assert content is not None
+            assert isinstance(content.top, Layer)
+            assert isinstance(content.top.base, Layer)
+            lower.append(content.top.base.file)
+            nursery.start_soon(read_and_sync)
+            await there.wait()
+            world.remote.before["put"] = while_the_next_is_sent
+
+        async def while_the_next_is_sent() -> None:
+            await trio.sleep(5)  # virtual; what is given up goes within half a second
+            buried.set()
+            await done.wait()
+
+        async with opened(world, "a") as handle, trio.open_nursery() as nursery:
+            await world.write(handle, 0, b"new")
+            await world.fs.flush(handle)
+            world.remote.before["put"] = while_it_is_sent
+            await done.wait()
+        await world.drain()
+        assert world.remote.other.read("/a") == b"New" + OLD[3:]
+
+    monkeypatch.setattr(StagedFile, call, slowly)
+    tell(tmp_path, story, server())
