@@ -8,7 +8,17 @@ from contextlib import contextmanager
 import pytest
 
 from cloudfs.content import disposal, hardening
-from cloudfs.metadata import comparison, following, guard, listing, renewing, spreading, takeover, vanished
+from cloudfs.metadata import (
+    accepting,
+    comparison,
+    dropping,
+    following,
+    guard,
+    renewing,
+    spreading,
+    takeover,
+    vanished,
+)
 from cloudfs.store import snapshot, store
 from cloudfs.sync import bringing, kept, removal
 
@@ -23,8 +33,8 @@ _SIZES = [
     (hardening, "_AT_ONCE"),
     (bringing, "_PART"),
     (kept, "_PAGE"),
-    (listing, "_AT_ONCE"),
-    (listing, "_MANY"),
+    (accepting, "_AT_ONCE"),
+    (accepting, "_MANY"),
     (removal, "_BATCH"),
     (removal, "_ONE_MOMENT"),
     (renewing, "FEW"),
@@ -34,7 +44,8 @@ _SIZES = [
     (spreading, "_SLICE"),
     (store, "_AT_ONCE"),
     (takeover, "_BATCH"),
-    (takeover, "_FOLDERS"),
+    (dropping, "_BATCH"),
+    (dropping, "_FOLDERS"),
     (takeover, "_MANY"),
     (vanished, "_AT_ONCE"),
 ]
