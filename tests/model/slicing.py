@@ -20,7 +20,7 @@ from cloudfs.metadata import (
     vanished,
 )
 from cloudfs.store import snapshot, store
-from cloudfs.sync import bringing, kept, removal
+from cloudfs.sync import bringing, descent, kept, removal, rings, worker
 
 __all__ = ["sliced"]
 
@@ -30,6 +30,7 @@ _SIZES = [
     (following, "_MANY"),
     (guard, "_AT_ONCE"),
     (guard, "_MANY"),
+    (descent, "FEW"),
     (hardening, "_AT_ONCE"),
     (bringing, "_PART"),
     (kept, "_PAGE"),
@@ -38,6 +39,8 @@ _SIZES = [
     (removal, "_BATCH"),
     (removal, "_ONE_MOMENT"),
     (renewing, "FEW"),
+    (rings, "_LOOKED_AT"),
+    (rings, "_PART"),
     (snapshot, "_NODES"),
     (snapshot, "_SHORT"),
     (spreading, "_FEW"),
@@ -48,6 +51,7 @@ _SIZES = [
     (dropping, "_FOLDERS"),
     (takeover, "_MANY"),
     (vanished, "_AT_ONCE"),
+    (worker, "_PART"),
 ]
 
 
