@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 import trio
 
-from cloudfs.concurrency.slices import slices, turns
+from cloudfs.concurrency.slices import let_go, slices, turns
 from cloudfs.metadata.comparison import Comparison, compare
 from cloudfs.metadata.following import Follower, movable
 from cloudfs.metadata.merge import Adopt, Change
@@ -103,13 +103,15 @@ class Acceptance:
         if self._takeover.vanished and not self._expiring:
             self._expiring = True
             self._nursery.start_soon(self._expire)
+        for items in (changes, compared.synced, compared.local, compared.entries):
+            await let_go(items, _MANY)
 
     async def _compare(self, answer: Answer) -> Comparison:
         return await compare(self._store, answer.asked.ino, answer.members)
 
     async def _changes(
         self, answer: Answer, compared: Comparison, left_out: Callable[[], Collection[str]]
-    ) -> tuple[Sequence[Change], Comparison]:
+    ) -> tuple[list[Change], Comparison]:
         """Find out what is to be changed, once what another listing has shown elsewhere is one with that."""
         changes = await compared.changes(left_out)
         while await self._takeover.reunite(changes):
@@ -126,11 +128,13 @@ class Acceptance:
 
     async def _has_all(self, ino: Ino, compared: Comparison) -> bool:
         """Tell whether everything listed has a node now: not so where a name is taken here, or was a moment ago."""
-        missing = set(compared.entries)
+        missing = set[str]()
+        async for names in turns(compared.entries, _MANY):
+            missing.update(names)
         if missing:
             with self._store.db.snapshot() as rows:
-                for names in rows.synced_names(ino):
-                    missing.difference_update(names)
+                for there in rows.synced_names(ino):
+                    missing.difference_update(there)
                     await trio.lowlevel.checkpoint()
         return not missing
 
@@ -177,12 +181,10 @@ class Acceptance:
         new: list[str] = []
         origins: dict[str, set[Ino]] = {}
         for part in slices(compared.entries.values(), _AT_ONCE):
-            for file_id in filter(None, (entry.file_id for entry in part)):
-                places = {it.s_parent for it in self._store.nodes.by_file_id(file_id) if it.s_parent}
-                if ino not in places:
-                    new.append(file_id)
-                    if places:
-                        origins[file_id] = places
+            file_ids = [entry.file_id for entry in part if entry.file_id]
+            known = self._store.nodes.folders_of(file_ids)
+            new += [it for it in file_ids if ino not in known.get(it, ())]
+            origins |= {it: places for it, places in known.items() if ino not in places}
             await trio.lowlevel.checkpoint()
         return new, origins
 

@@ -119,9 +119,13 @@ class Takeover:
             batch = [await self._dropping.thinned(it) if isinstance(it, Drop) else it for it in wanted]
             announcements: list[Callable[[], None]] = []
             with self._store.transaction():
+                above = self._nodes.get(folder)
                 for change in batch:
-                    fitted = fitted and self._fits(change)
-                    announcements += self._one(folder, change)
+                    if isinstance(change, Add):
+                        announcements += self._add(above, change.entry)
+                    else:
+                        fitted = fitted and self._fits(change)
+                        announcements += self._one(folder, change)
             for announce in announcements:
                 announce()
             reached("batch taken over")
@@ -243,7 +247,7 @@ class Takeover:
 
     def _one(self, folder: Ino, change: Change) -> list[Callable[[], None]]:
         if isinstance(change, Add):
-            return self._add(folder, change.entry)
+            return self._add(self._nodes.get(folder), change.entry)
         if not self._fits(change):
             return []
         match change:
@@ -266,16 +270,12 @@ class Takeover:
                 self._store.observe(node.ino, entry)
                 return []
 
-    def _add(self, folder: Ino, entry: RemoteEntry) -> list[Callable[[], None]]:
-        parent = self._nodes.get(folder)
+    def _add(self, parent: Node | None, entry: RemoteEntry) -> list[Callable[[], None]]:
         if parent is None or not parent.linked:
             # Removed here meanwhile. What nobody saw in it must stay unknown, or it would be deleted as known.
             return []
-        if (
-            self._nodes.child(folder, entry.name) is not None
-            or self._nodes.synced_child(folder, entry.name) is not None
-            or self._nodes.tried_child(folder, entry.name) is not None
-        ):
+        folder = parent.ino
+        if self._nodes.is_taken(folder, entry.name):
             return []
         moved = self.vanished.find(entry)
         if (
@@ -284,7 +284,7 @@ class Takeover:
             and not self._is_above(moved, folder)
         ):
             return self._move_in(parent, moved, entry)
-        self.insert(folder, entry)
+        self._insert(folder, entry, (folder, entry.name), local_only=parent.local_only)
         return [lambda: self._sink.entry_changed(folder, entry.name)]
 
     def _is_other_while_open(self, node: Node, version: RemoteVersion) -> bool:
@@ -340,12 +340,16 @@ class Takeover:
 
         The shown name must be free.
         """
+        place = folder if parent is None else parent, entry.name if name is None else name
+        above = self._nodes.get(place[0])
+        return self._insert(folder, entry, place, local_only=0 if above is None else above.local_only)
+
+    def _insert(self, folder: Ino, entry: RemoteEntry, place: tuple[Ino, str], *, local_only: int) -> Ino:
         mtime_ns = entry.version.modified_s * NS
         version = self._nodes.next_version() if entry.kind is Kind.FILE and entry.version.size else 0
-        above = self._nodes.get(folder if parent is None else parent)
         return self._nodes.insert(
-            parent=folder if parent is None else parent,
-            name=entry.name if name is None else name,
+            parent=place[0],
+            name=place[1],
             folder=int(entry.kind is Kind.FOLDER),
             size=entry.version.size if entry.kind is Kind.FILE else 0,
             mtime_ns=mtime_ns,
@@ -355,7 +359,7 @@ class Takeover:
             s_mtime_ns=mtime_ns,
             # A listed name of a local-only form (another client made it) is shown, and stays the server's; what a
             # folder holds that went to a local-only place here goes with it.
-            local_only=0 if above is None else above.local_only,
+            local_only=local_only,
             **synced_columns(folder, entry),
         )
 
