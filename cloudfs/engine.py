@@ -234,6 +234,7 @@ async def _compose(
         guard=guard,
         setback=setback,
         may_more=inbox.may_more,
+        doubt=touches.doubt,
     )
     lister = Lister(
         store,

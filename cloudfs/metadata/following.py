@@ -68,7 +68,7 @@ class Follower:
         store: Store,
         remote: Remote,
         vanished: Vanished,
-        list_folder: Callable[[Ino, frozenset[str]], Awaitable[None]],
+        list_folder: Callable[[Ino, frozenset[str]], Awaitable[object]],
     ) -> None:
         self._nodes = store.nodes
         self._remote = remote

@@ -7,11 +7,10 @@ watches the whole account (`freshness`) and this folder was seen as the server h
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -19,18 +18,14 @@ import msgspec
 import trio
 
 from cloudfs.concurrency.singleflight import SingleFlight
-from cloudfs.concurrency.slices import slices, turns
+from cloudfs.concurrency.slices import let_go
 from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
-from cloudfs.metadata.comparison import Comparison, compare
-from cloudfs.metadata.following import Follower, movable
+from cloudfs.metadata.accepting import Acceptance, Answer
 from cloudfs.metadata.freshness import Unwatched, Watch
-from cloudfs.metadata.merge import Adopt, Change
 from cloudfs.metadata.permissions import is_mounted
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
-from cloudfs.metadata.vanished import KEEP_S
 from cloudfs.remote.protocol import Remote
-from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, RemoteEntry, RemotePath
@@ -40,12 +35,8 @@ __all__ = ["Ahead", "Lister", "SoleUse"]
 _log = logging.getLogger(__name__)
 
 _MOVED_TRIES = 3
-_MOST_ORIGINS = 8
-"""So many other folders are listed for one listing; what came from further ones gets new inodes."""
-_AT_ONCE = 256
-"""So many file ids are looked up between two checkpoints: 5 ms."""
 _MANY = 10_000
-"""Changes of which some are picked out between two checkpoints: 1 ms."""
+"""Entries that are let go of between two checkpoints: 2 ms."""
 _CONFIRM_S = 2.0
 _DOUBT_S, _DOUBT_LOOK_S = 10.0, 0.1
 _LETTERS_S = 300.0
@@ -92,7 +83,6 @@ class Lister:
     ) -> None:
         self._store = store
         self._remote = remote
-        self._takeover = takeover
         self._touches = touches
         self._nursery = nursery
         self._ttl_s = ttl_s
@@ -104,7 +94,7 @@ class Lister:
         self.sole_use: SoleUse | None = None
         """Nobody, until it comes here."""
         self._flight: SingleFlight[Ino, None] = SingleFlight(nursery)
-        self._follower = Follower(store, remote, takeover.vanished, self._list_alone)
+        self._acceptance = Acceptance(store, remote, takeover, self, nursery)
         self._asked_at: dict[Ino, float] = {}
         self._taken_from: dict[Ino, float] = {}
         """When (trio) that was asked whose answer was taken over last."""
@@ -112,7 +102,6 @@ class Lister:
         """Later folders are of this life: what earlier ones noted was perhaps by a clock that was set since."""
         self._all_old = False
         """Nothing counts as fresh that was not asked for since: time went on without us, or was set."""
-        self._expiring = False
         self._slow: set[Ino] = set()
         """Folders whose listing under way was waited for in vain."""
         self._outdated: dict[Ino, trio.Event] = {}
@@ -163,6 +152,11 @@ class Lister:
     def _may_allow_otherwise(self, node: Node) -> bool:
         """Tell whether what may be done in a folder may be something else by now, with no ETag that would tell."""
         return is_mounted(node) and self._age_s(node) >= _LETTERS_S
+
+    def meets_others(self, ino: Ino) -> None:
+        """Somebody else's things are in a folder that was made here."""
+        if self.sole_use is not None:
+            self.sole_use.forget(ino)
 
     def is_under_way(self, ino: Ino) -> bool:
         """Tell whether a listing was asked for, and its answer is not taken over yet."""
@@ -262,12 +256,11 @@ class Lister:
         asked_at: float,
     ) -> None:
         own, members = folder
-        self._told_fingerprint(own.fingerprint)
         node = self._store.nodes.get(ino)
         if node is not None:
             # Nobody knows its row from before the request. An ETag that is not the listing's may be newer: it stays.
             asked = msgspec.structs.replace(node, s_etag=own.version.etag)
-            if await self._accept(path, asked, asked_at, own, members, touched):
+            if await self._accept(Answer(path, asked, asked_at, own, members, touched)):
                 self._asked_at[ino] = asked_at
 
     def distrust_ages(self) -> None:
@@ -364,168 +357,44 @@ class Lister:
                 if isinstance(error, Unsupported):
                     raise Changed("another client put a file in its place", subject=path) from error
                 raise
-            self._told_fingerprint(own.fingerprint)
-            if asked is None or not await self._accept(path, asked, asked_at, own, members, touched, coming):
+            if asked is None or not await self._accept(
+                Answer(path, asked, asked_at, own, members, touched, coming)
+            ):
                 return False
         self._asked_at[ino] = trio.current_time()
+        if isinstance(members, list):
+            await let_go(members, _MANY)
         return True
 
-    async def _accept(
-        self,
-        path: RemotePath,
-        asked: Node,
-        asked_at: float,
-        own: RemoteEntry,
-        members: Sequence[RemoteEntry],
-        touched: Mapping[Ino, set[str]],
-        coming: Collection[str] | None = None,
-    ) -> bool:
-        """Take over what was listed at a path; False when the folder has another one by now.
-
-        `asked`: the folder's row before it was asked for, at `asked_at` (trio): the answer tells of no later moment.
-        """
-        ino = asked.ino
+    async def _accept(self, answer: Answer) -> bool:
+        """Take over what was listed; False when the folder has another path by now."""
+        ino, own = answer.asked.ino, answer.own
+        self._told_fingerprint(own.fingerprint)
         folder = self._store.nodes.get(ino)
-        if folder is None or self._store.nodes.synced_path(ino) != path:
+        if folder is None or self._store.nodes.synced_path(ino) != answer.path:
             return False
-        if self._replaced(folder, own):
-            await self._vanished(ino, alone=coming is not None)
+        if ino != ROOT and None not in {folder.s_file_id, own.file_id} and folder.s_file_id != own.file_id:
+            # Another folder stands there now.
+            await self._vanished(ino, alone=answer.coming is not None)
             return True
-        left_out = _LeftOut(self._store.nodes, ino, touched, own.unsized)
-        compared = await compare(self._store, ino, members)
-        self._tell_of_others(ino, compared, left_out.in_doubt)
-        if coming is None and await self._leave(ino, compared):
-            compared = await compare(self._store, ino, members)
-        changes = await compared.changes(left_out)
-        kept: set[Ino] = set()
-        if gone := await movable(changes, self._store):
-            kept = await self._follow(ino, members, gone, coming)
-            compared = await compare(self._store, ino, members)
-            changes = await compared.changes(left_out)
-        fitted = await self._takeover.apply(ino, changes, kept=kept)
-        await self._list_adopted(changes)
-        # What a step has begun to touch since may be as it was before, or after it, whatever the listing says.
-        whole = fitted and not kept and await self._has_all(ino, compared) and not left_out()
-        listed_at = time.time() - (trio.current_time() - asked_at)
-        self._takeover.refresh_folder(
-            asked,
-            own,
-            whole=whole,
-            listed_at=listed_at,
-            # The answer has just told how far apart the clocks are.
-            listed_there=listed_at + self._remote.clock_skew_s,
-        )
-        self._taken_from[ino] = asked_at
-        if self._takeover.vanished and not self._expiring:
-            self._expiring = True
-            self._nursery.start_soon(self._expire)
+        await self._acceptance.accept(answer)
+        self._taken_from[ino] = answer.asked_at
         return True
 
-    async def _list_adopted(self, changes: Sequence[Change]) -> None:
-        """Have folders listed that were ours alone: the kernel may keep what we told of names in them by then."""
-        async for part in turns(changes, _MANY):
-            for change in part:
-                if isinstance(change, Adopt):
-                    self.refresh_later(change.node.ino)
+    async def list_alone(self, ino: Ino, coming: frozenset[str]) -> bool:
+        """List another folder for one whose listing shows these file ids; False where somebody is at it already.
 
-    def _tell_of_others(self, ino: Ino, compared: Comparison, in_doubt: Collection[str]) -> None:
-        """Tell where a listing has a name that is neither known nor one that a request of ours may have put there.
-
-        Not left out is what a step touches that has sent nothing yet: there it would be in the way.
+        Or where it cannot be listed.
         """
-        if self.sole_use is None or not self.is_ours_alone(ino):
-            return
-        if any(name not in compared.synced and name not in in_doubt for name in compared.entries):
-            self.sole_use.forget(ino)
-
-    async def _has_all(self, ino: Ino, compared: Comparison) -> bool:
-        """Tell whether everything listed has a node now: not so where a name is taken here, or was a moment ago."""
-        missing = set(compared.entries)
-        if missing:
-            with self._store.db.snapshot() as rows:
-                for names in rows.synced_names(ino):
-                    missing.difference_update(names)
-                    await trio.lowlevel.checkpoint()
-        return not missing
-
-    async def _follow(
-        self,
-        ino: Ino,
-        members: Sequence[RemoteEntry],
-        gone: Sequence[Node],
-        coming: Collection[str] | None,
-    ) -> set[Ino]:
-        """Have what holds work for the server follow its moves; return what is not to be dropped now."""
-        if coming is None:
-            there = frozenset(entry.file_id for entry in members if entry.file_id is not None)
-            return await self._follower.follow(ino, gone, there)
-        self._follower.expect(gone, coming)
-        if any(node.s_file_id not in coming for node in gone):
-            self.refresh_later(ino)  # by itself it may look for them
-        return {node.ino for node in gone}
-
-    async def _list_alone(self, ino: Ino, coming: frozenset[str]) -> None:
-        """List another folder for one whose listing shows these file ids; not where somebody is at it already."""
-        if not self._flight.running(ino):
-            with contextlib.suppress(RemoteError):
-                await self._flight.run(ino, partial(self._refresh, ino, coming))
-
-    async def _leave(self, ino: Ino, compared: Comparison) -> bool:
-        """List the folders first that members, by their file ids, seem to have come from: they vanish there.
-
-        False where there are none.
-        """
-        new: list[str] = []
-        origins: set[Ino | None] = set()
-        for part in slices(compared.entries.values(), _AT_ONCE):
-            for file_id in filter(None, (entry.file_id for entry in part)):
-                places = {node.s_parent for node in self._store.nodes.by_file_id(file_id)}
-                if ino not in places:
-                    origins |= places
-                    new.append(file_id)
-            await trio.lowlevel.checkpoint()
-        found = sorted(filter(None, origins))[:_MOST_ORIGINS]
-        for origin in found:
-            await self._list_alone(origin, frozenset(new))
-        return bool(found)
-
-    async def _expire(self) -> None:
+        if self._flight.running(ino):
+            return False
         try:
-            while self._takeover.vanished:
-                await trio.sleep(KEEP_S / 3)
-                while self._takeover.vanished.expire():
-                    await trio.lowlevel.checkpoint()
-        except Exception:  # noqa: BLE001  # logged
-            _log.exception("what vanished on the server is not forgotten yet")
-        finally:
-            self._expiring = False
-
-    def _replaced(self, folder: Node, own: RemoteEntry) -> bool:
-        """Tell whether another folder now stands at the path."""
-        known = folder.s_file_id
-        return folder.ino != ROOT and known is not None and own.file_id is not None and known != own.file_id
+            await self._flight.run(ino, partial(self._refresh, ino, coming))
+        except RemoteError:
+            return False
+        return True
 
     async def _vanished(self, ino: Ino, *, alone: bool) -> None:
         node = self._store.nodes.get(ino)
         if not alone and node is not None and node.s_parent and ino != ROOT:
             await self.refresh(node.s_parent)
-
-
-class _LeftOut:
-    """The names of which a listing that is under way says nothing, from now on; asked once more, there may be more."""
-
-    def __init__(
-        self, nodes: Nodes, folder: Ino, touched: Mapping[Ino, set[str]], unsized: Iterable[str]
-    ) -> None:
-        self._nodes = nodes
-        self._folder = folder
-        self._touched = touched
-        self._names = set(unsized)
-        self.in_doubt = nodes.names_in_doubt(folder)
-        """As it was at the beginning."""
-        self()
-
-    def __call__(self) -> Collection[str]:
-        # What was in doubt stays left out: its outcome is newer than the listing.
-        self._names |= self._touched.get(self._folder, set()) | self._nodes.names_in_doubt(self._folder)
-        return self._names

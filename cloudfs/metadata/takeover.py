@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-import msgspec
 import trio
 
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.concurrency.slices import slices, turns
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.displaced import Displaced
+from cloudfs.metadata.dropping import Dropping
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.merge import Add, Adopt, Change, Drop, Observe, Refresh, Rename, update
 from cloudfs.metadata.permissions import allows, letters_of_share_root
 from cloudfs.metadata.placing import free_copy_name
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
+from cloudfs.metadata.twofold import Twofold
 from cloudfs.metadata.vanished import Vanished
 from cloudfs.paths import ROOT_PATH, join
 from cloudfs.store.records import Node
@@ -37,8 +38,6 @@ _BATCH = 64
 """Changes per transaction: 6 ms on the loop, twice that where the machine is busy."""
 _MANY = 10_000
 """Changes of which some are picked out between two checkpoints: 1 ms."""
-_FOLDERS = 32
-"""Folders that are looked at and dropped in one: as long."""
 
 NS = 1_000_000_000
 
@@ -69,7 +68,8 @@ def version_columns(version: RemoteVersion) -> dict[str, object]:
 class Takeover:
     """Applies changes to one store. `discard` frees the content of a node whose row goes.
 
-    `may_more` is told when something known is seen to allow more than before.
+    `may_more` is told when something known is seen to allow more than before, `doubt` when listings of a folder that
+    are under way may be too old.
     """
 
     def __init__(  # noqa: PLR0913  # all that a listing may concern comes together here
@@ -84,18 +84,21 @@ class Takeover:
         guard: VanishGuard | None = None,
         setback: Setback | None = None,
         may_more: Callable[[], None] = lambda: None,
+        doubt: Callable[[Ino], None] = lambda _: None,
     ) -> None:
+        self._doubt = doubt
         self._may_more = may_more
         self._store = store
         self._nodes = store.nodes
         self._residents = residents
         self._sink = sink
         self._keeps_mtime = keeps_mtime
-        self._discard = discard
         self._displaced = displaced
         self._guard = guard
         self._setback = setback
         self.vanished = Vanished(store, residents, discard)
+        self.twofold = Twofold()
+        self._dropping = Dropping(store, residents, displaced, sink, self.vanished, discard)
 
     async def apply(self, folder: Ino, changes: Sequence[Change], *, kept: Collection[Ino] = ()) -> bool:
         """Take over what a whole listing of one folder changes, in batches with a checkpoint between them.
@@ -113,79 +116,88 @@ class Takeover:
         fitted = True
         for part in slices(changes, _BATCH):
             wanted = [it for it in part if not (isinstance(it, Drop) and it.node.ino in kept)]
-            batch = [await self._thinned(it) if isinstance(it, Drop) else it for it in wanted]
+            batch = [await self._dropping.thinned(it) if isinstance(it, Drop) else it for it in wanted]
             announcements: list[Callable[[], None]] = []
             with self._store.transaction():
+                above = self._nodes.get(folder)
                 for change in batch:
-                    fitted = fitted and self._fits(change)
-                    announcements += self._one(folder, change)
+                    if isinstance(change, Add):
+                        announcements += self._add(above, change.entry)
+                    else:
+                        fitted = fitted and self._fits(change)
+                        announcements += self._one(folder, change)
             for announce in announcements:
                 announce()
             reached("batch taken over")
             await trio.lowlevel.checkpoint()
         return fitted
 
-    async def _thinned(self, change: Drop) -> Drop:
-        """Drop what is clean in a large folder that is gone, in batches; return what remains to be done at once.
+    async def reunite(self, changes: Sequence[Change]) -> bool:
+        """Have what would be dropped take the place in which another listing has just shown it; tell whether any did.
 
-        Until then the folder is shown with what is left in it, and counts as not seen whole: if this is not brought to
-        its end, the next listing of the folder above does that, or its own brings the files back.
+        That listing could not wait for this one, and has made a node of it (`Twofold`).
         """
-        top = change.node
-        if not (top.folder and self._nodes.knows_below(top.ino, more_than=_BATCH)):
-            return change
-        folders = [top.ino]
-        for number, folder in enumerate(folders, 1):
-            last = ""
-            if number % _BATCH == 0:
-                await trio.lowlevel.checkpoint()  # empty ones
-            while page := self._nodes.placed_after(folder, last, _BATCH):
-                # NO CHECKPOINT since the page was read. What went elsewhere on the server meanwhile is not gone.
-                if self._unlike(top) or top.ino not in (folder, *self._nodes.synced_ancestors(folder)):
-                    break
-                last = page[-1].name
-                folders += [node.ino for node in page if node.folder]
-                self._drop_batch([node for node in page if not (node.folder or node.dirty)])
-                await trio.lowlevel.checkpoint()
-        for part in slices(reversed(folders[1:]), _FOLDERS):
-            self._drop_batch(self._emptied(top, part))
-            await trio.lowlevel.checkpoint()
-        current = self._nodes.get(top.ino)
-        return change if current is None or self._unlike(top) else Drop(current)
+        found = False
+        if not self.twofold:
+            return found
+        async for part in turns(changes, _MANY):
+            for change in part:
+                if isinstance(change, Drop) and (twin := self._twin(change.node)) is not None:
+                    found = True
+                    with self._store.transaction():
+                        announcements = self._become_one(change.node, twin)
+                    for announce in announcements:
+                        announce()
+                    await trio.lowlevel.checkpoint()
+        return found
 
-    def _unlike(self, node: Node) -> bool:
-        """Tell whether a node is another one than it was, but for whether it was seen whole."""
-        current = self._nodes.get(node.ino)
-        return current is None or msgspec.structs.replace(current, listed_etag=node.listed_etag) != node
+    def _twin(self, node: Node) -> Node | None:
+        """Return the node that was made for another one in its new place, as long as nobody uses it."""
+        file_id = node.s_file_id
+        if file_id is None or not self.twofold.covers(node.s_parent, file_id) or not self._fits(Drop(node)):
+            return None
+        if not node.placed or node.tried is not None or node.local_only:
+            return None
+        twins = [it for it in self._nodes.by_file_id(file_id) if it.ino > node.ino and it.placed]
+        return twins[0] if len(twins) == 1 and self._is_new(twins[0], node) else None
 
-    def _emptied(self, top: Node, folders: Iterable[Ino]) -> list[Node]:
-        """Return those of the folders in one that is gone in which nothing is left, here or on the server."""
-        if self._unlike(top):
-            return []
-        found = [node for ino in folders if (node := self._nodes.get(ino)) is not None]
-        return [
-            node
-            for node in found
-            if node.placed
-            and not (node.dirty or self._nodes.has_children(node.ino) or self._nodes.has_moved(node.ino))
-            and top.ino in self._nodes.synced_ancestors(node.ino)
-        ]
+    def _is_new(self, twin: Node, node: Node) -> bool:
+        folder = self._nodes.get(twin.parent) if twin.parent else None
+        if (
+            folder is None
+            or not folder.linked
+            or twin.kind is not node.kind
+            or self._is_above(node, folder.ino)
+        ):
+            return False
+        if twin.dirty or self._residents.is_open(twin.ino) or self._nodes.has_children(twin.ino):
+            return False
+        return not self._is_other_while_open(node, twin.remote_version)
 
-    def _drop_batch(self, gone: Sequence[Node]) -> None:
-        announcements: list[Callable[[], None]] = []
-        with self._store.transaction():
-            for folder in {node.s_parent for node in gone if node.s_parent}:
-                self._nodes.update(folder, listed_etag=None)
-            for node in gone:
-                announcements += self._drop_one(node)
-        for announce in announcements:
-            announce()
-        reached("batch taken over")
+    def _become_one(self, node: Node, twin: Node) -> list[Callable[[], None]]:
+        """Give a node the place of its twin, which goes. Part of the caller's transaction."""
+        folder, path = self._nodes.get(twin.parent or Ino(0)), self._nodes.synced_path(twin.ino)
+        assert folder is not None  # noqa: S101  # `_is_new` has seen it
+        assert path is not None  # noqa: S101  # its folder is in the mount and on the server
+        entry = RemoteEntry(
+            path,
+            twin.kind,
+            twin.remote_version,
+            twin.s_file_id,
+            twin.permissions,
+            bool(twin.mount_root),
+            spelling=twin.s_spelling,
+        )
+        self.twofold.forget(node.s_parent or Ino(0), node.s_file_id or "")
+        self._store.clear_observed(twin.ino)
+        self._store.pins.share(twin.ino, node.ino)
+        self._dropping.give_up(twin)
+        return self._move_in(folder, node, entry)
 
     def drop(self, node: Node) -> None:
         """Forget a node that the server no longer has; what has work pending becomes new. NO CHECKPOINT."""
         with self._store.transaction():
-            announcements = self._drop(node)
+            announcements = self._dropping.drop(node)
         for announce in announcements:
             announce()
 
@@ -235,7 +247,7 @@ class Takeover:
 
     def _one(self, folder: Ino, change: Change) -> list[Callable[[], None]]:
         if isinstance(change, Add):
-            return self._add(folder, change.entry)
+            return self._add(self._nodes.get(folder), change.entry)
         if not self._fits(change):
             return []
         match change:
@@ -251,36 +263,33 @@ class Takeover:
             case Rename(node, entry):
                 return self._rename(folder, node, entry)
             case Drop(node):
-                return self._drop(node)
+                twin = self._twin(node)
+                return self._dropping.drop(node) if twin is None else self._become_one(node, twin)
             case Observe(node, entry):
                 self._nodes.update(node.ino, s_spelling=entry.spelling)
                 self._store.observe(node.ino, entry)
                 return []
 
-    def _add(self, folder: Ino, entry: RemoteEntry) -> list[Callable[[], None]]:
-        parent = self._nodes.get(folder)
+    def _add(self, parent: Node | None, entry: RemoteEntry) -> list[Callable[[], None]]:
         if parent is None or not parent.linked:
             # Removed here meanwhile. What nobody saw in it must stay unknown, or it would be deleted as known.
             return []
-        if (
-            self._nodes.child(folder, entry.name) is not None
-            or self._nodes.synced_child(folder, entry.name) is not None
-            or self._nodes.tried_child(folder, entry.name) is not None
-        ):
+        folder = parent.ino
+        if self._nodes.is_taken(folder, entry.name):
             return []
         moved = self.vanished.find(entry)
         if (
             moved is not None
-            and not self._is_other_while_open(moved, entry)
+            and not self._is_other_while_open(moved, entry.version)
             and not self._is_above(moved, folder)
         ):
             return self._move_in(parent, moved, entry)
-        self.insert(folder, entry)
+        self._insert(folder, entry, (folder, entry.name), local_only=parent.local_only)
         return [lambda: self._sink.entry_changed(folder, entry.name)]
 
-    def _is_other_while_open(self, node: Node, entry: RemoteEntry) -> bool:
+    def _is_other_while_open(self, node: Node, version: RemoteVersion) -> bool:
         """Tell whether somebody has another version of a file open: the new one gets an inode of its own."""
-        if node.folder or node.remote_version.same_content(entry.version):
+        if node.folder or node.remote_version.same_content(version):
             return False
         return self._residents.is_open(node.ino)
 
@@ -331,12 +340,16 @@ class Takeover:
 
         The shown name must be free.
         """
+        place = folder if parent is None else parent, entry.name if name is None else name
+        above = self._nodes.get(place[0])
+        return self._insert(folder, entry, place, local_only=0 if above is None else above.local_only)
+
+    def _insert(self, folder: Ino, entry: RemoteEntry, place: tuple[Ino, str], *, local_only: int) -> Ino:
         mtime_ns = entry.version.modified_s * NS
         version = self._nodes.next_version() if entry.kind is Kind.FILE and entry.version.size else 0
-        above = self._nodes.get(folder if parent is None else parent)
         return self._nodes.insert(
-            parent=folder if parent is None else parent,
-            name=entry.name if name is None else name,
+            parent=place[0],
+            name=place[1],
             folder=int(entry.kind is Kind.FOLDER),
             size=entry.version.size if entry.kind is Kind.FILE else 0,
             mtime_ns=mtime_ns,
@@ -346,7 +359,7 @@ class Takeover:
             s_mtime_ns=mtime_ns,
             # A listed name of a local-only form (another client made it) is shown, and stays the server's; what a
             # folder holds that went to a local-only place here goes with it.
-            local_only=0 if above is None else above.local_only,
+            local_only=local_only,
             **synced_columns(folder, entry),
         )
 
@@ -363,6 +376,7 @@ class Takeover:
         if node.folder and entry.permissions != node.permissions:
             # What is in it allows something else too, and no ETag in it tells of that (protocol.md §3.1).
             columns["listed_etag"] = None
+            self._doubt(node.ino)
         if content:
             version = self._nodes.next_version() if entry.version.size else 0
             columns |= {
@@ -435,43 +449,3 @@ class Takeover:
             lambda: self._sink.entry_removed(folder, name, ours.ino, ours.kind),
             lambda: self._sink.entry_changed(folder, copy),
         ]
-
-    def _drop(self, node: Node) -> list[Callable[[], None]]:
-        """Forget what the server no longer has; what has work pending is kept and becomes new."""
-        below = self._nodes.synced_descendants(node.ino) if node.folder else []
-        announcements: list[Callable[[], None]] = []
-        for gone in (*reversed(below), node):
-            announcements += self._drop_one(gone)
-        return announcements
-
-    def _has_own_bytes(self, node: Node) -> bool:
-        """Tell whether anything was written here; a file that is only being brought into staging has nothing yet."""
-        if not node.content_dirty or self._residents.is_open(node.ino):
-            return node.content_dirty
-        row = self._store.staged(node.ino, node.version)
-        if row is None or row.present or row.base_remote is None:
-            return True
-        # Cut and extended again it has zeros of its own, though nothing was written.
-        return row.size != row.base_remote.size or row.base_limit < row.size
-
-    def _drop_one(self, node: Node) -> list[Callable[[], None]]:
-        if node.tried:
-            return []  # a request may have taken it elsewhere: that is found out first
-        self._store.clear_observed(node.ino)
-        parent, name = node.parent, node.name
-        # A folder that went to a name of this machine alone is gone from the server because we took it away there.
-        stays = node.folder and (node.local_only or self._nodes.has_children(node.ino))
-        must_live = node.linked and (stays or self._has_own_bytes(node))
-        if must_live:
-            self._store.note_origin(node)
-            self._nodes.forget_synced(node.ino)
-            if node.folder:
-                self._nodes.update(node.ino, listed_at=time.time())
-            return []
-        self.vanished.keep(node)
-        if self._residents.is_held(node.ino):
-            self._displaced.displace(node)
-        else:
-            self._discard(node.ino)
-            self._nodes.delete(node.ino)
-        return [] if parent is None else [lambda: self._sink.entry_removed(parent, name, node.ino, node.kind)]

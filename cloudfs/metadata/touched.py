@@ -13,6 +13,9 @@ from cloudfs.types import Ino
 
 __all__ = ["TouchLog"]
 
+_NOTHING = ""
+"""A name that no member has."""
+
 
 class TouchLog:
     """Names by folder; entries live while a listing that they could spoil is under way."""
@@ -32,6 +35,11 @@ class TouchLog:
             yield seen
         finally:
             del self._listings[token]
+
+    def doubt(self, folder: Ino) -> None:
+        """Something was learnt of a folder that listings under way may be too old for: none counts as whole."""
+        for seen in self._listings.values():
+            seen.setdefault(folder, set()).add(_NOTHING)
 
     @contextlib.contextmanager
     def step(self, places: Iterable[tuple[Ino, str]]) -> Iterator[None]:

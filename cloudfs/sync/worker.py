@@ -43,6 +43,8 @@ _LOOK_AGAIN_S = 1.0
 _IDLE_S = 60.0
 _PART = 128
 """Nodes planned for at once, about 5 ms; a larger backlog is gone through in parts."""
+_MOST_OTHERS = 128
+"""So many that others wait for are planned with them, and so many steps are put aside."""
 _LOOKED_AT = 64
 """Nodes of which it is told at once why they cannot go up, about 6 ms."""
 _EMPTIED_S = 30.0
@@ -286,7 +288,7 @@ class Worker:
         nursery.start_soon(carry_out, *steps)
 
     def _put_aside(self, step: Step) -> None:
-        if len(self._aside) < _PART:  # more is found again by a later plan
+        if len(self._aside) < _MOST_OTHERS:  # more is found again by a later plan
             self._aside[step.node.ino] = step
 
     def _bring_back(self) -> None:
@@ -331,7 +333,7 @@ class Worker:
     def _still_right(self, found: Sequence[Step]) -> list[Step]:
         """Return those of the steps found in turns that may be carried out as things are by now."""
         # What one was found to wait for has no step of its own, which only shows where it is planned for together.
-        others = islice((ino for step in found for ino in step.after), _PART)
+        others = islice((ino for step in found for ino in step.after), _MOST_OTHERS)
         wanted = dict.fromkeys([*(step.node.ino for step in found), *others])
         nodes = (self._store.nodes.get(ino) for ino in wanted)
         dirty = [node for node in nodes if node is not None and node.dirty]

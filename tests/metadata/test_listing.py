@@ -428,14 +428,14 @@ async def test_others_run_while_it_is_looked_up_where_many_new_members_came_from
     async with open_metadata(tmp_path) as room, trio.open_nursery() as nursery:
         room.remote.set("/", *(file(f"/{number}", file_id=f"{number}") for number in range(2000)))
         room.remote.latency_s = 0
-        look_up = room.nodes.by_file_id
+        look_up = room.nodes.folders_of
         looked_up_at: list[int] = []
 
-        def by_file_id(file_id: str) -> list[Node]:
-            looked_up_at.append(turns)
-            return look_up(file_id)
+        def folders_of(file_ids: list[str]) -> dict[str, set[Ino]]:
+            looked_up_at.extend([turns] * len(file_ids))
+            return look_up(file_ids)
 
-        monkeypatch.setattr(room.nodes, "by_file_id", by_file_id)
+        monkeypatch.setattr(room.nodes, "folders_of", folders_of)
         nursery.start_soon(take_turns)
         await room.lister.refresh(ROOT)
         nursery.cancel_scope.cancel()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -66,6 +67,49 @@ async def test_a_change_during_a_listing_is_not_taken_for_seen(
         room.remote.set("/d", file("/d/x"), file("/d/y"), etag="d2")
         await room.lister.refresh(d)
         assert room.nodes.stale_folders() == []
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+@pytest.mark.parametrize("tree", [True, False], ids=["with a tree", "by itself"])
+async def test_letters_that_change_while_a_listing_is_on_its_way_have_the_folder_looked_at_again(
+    tmp_path: Path, autojump_clock: MockClock, *, tree: bool, known: bool
+) -> None:
+    """No ETag tells of them: what was asked for before has the older ones, for the folder and for what is in it."""
+    del autojump_clock
+
+    def told(letters: str) -> tuple[RemoteEntry, RemoteEntry]:
+        entries = folder("/d", "d1"), file("/d/x")
+        return tuple(msgspec.structs.replace(it, permissions=letters) for it in entries)  # type: ignore[return-value]
+
+    async with open_metadata(tmp_path) as room:
+        d, x = told("G")
+        room.remote.set("/", d, etag="r1")
+        room.remote.folders["/d"] = d, [x]
+        await room.lister.refresh(ROOT)
+        ino = room.shown()["d"].ino
+        if known:
+            await room.lister.refresh(ino)
+            await trio.sleep(10)
+        room.remote.latency_s = 5
+        async with trio.open_nursery() as nursery:
+            if tree:
+                asked_at = trio.current_time()
+                with room.touches.listing() as touched:
+                    await trio.sleep(1)
+                    room.remote.set("/", told("RGDNVCK")[0], etag="r1")
+                    await room.lister.refresh(ROOT)
+                    await room.lister.take_over(ino, d.path, (d, [x]), touched, asked_at)
+            else:
+                nursery.start_soon(room.lister.refresh, ino)
+                await trio.sleep(1)
+                room.remote.latency_s = 0.1
+                room.remote.set("/", told("RGDNVCK")[0], etag="r1")
+                await room.lister.refresh(ROOT)
+        assert room.nodes.stale_folders() == [ino]
+        room.remote.folders["/d"] = told("RGDNVCK")[0], [told("RGDNVCK")[1]]
+        await room.lister.refresh(ino)
+        assert room.nodes.stale_folders() == []
+        assert {it.permissions for it in (room.node(ino), room.shown(ino)["x"])} == {"RGDNVCK"}
 
 
 async def test_an_older_listing_of_the_parent_has_the_folder_looked_at_again(

@@ -12,7 +12,7 @@ import trio
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from cloudfs.metadata import takeover
+from cloudfs.metadata import dropping, takeover
 from cloudfs.metadata.merge import Drop
 from cloudfs.metadata.setback import Setback
 from cloudfs.store.records import Node, StagedRow
@@ -482,7 +482,7 @@ async def test_a_large_folder_that_went_in_part_only_is_put_right(
             raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(takeover, "reached", killed)
+            patch.setattr(dropping, "reached", killed)
             with pytest.raises(Killed):
                 await room.takeover.apply(ROOT, [Drop(gone)])
         assert 0 < count_below(room, gone) < 801

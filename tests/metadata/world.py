@@ -141,6 +141,7 @@ class Metadata:
             self.sink,
             keeps_mtime=lambda: True,
             discard=self.discarded.append,
+            doubt=self.touches.doubt,
         )
         if nursery is not None:
             remote = cast("Remote", self.remote)

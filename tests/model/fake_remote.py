@@ -114,6 +114,10 @@ class FakeRemote:
     """When this client asked for an object by itself last."""
     overtaken: dict[bytes, float] = field(default_factory=dict)
     """What a condition let pass though it was another version of the same ETag; and when it was looked at last."""
+    seen_into: dict[RemotePath, float] = field(default_factory=dict)
+    """When this client was last told what is in a folder, or made it."""
+    overrun: dict[bytes, tuple[float, float]] = field(default_factory=dict)
+    """What a file sent in bulk went over, as no condition can be had there: when, and when its folder was seen into."""
     account: Account = field(default_factory=lambda: Account(now_s))
     trace: Callable[[str], None] = lambda _line: None
     """Is told what became of every request."""
@@ -185,6 +189,7 @@ class FakeRemote:
             entry = self.account.entry(path)
             if entry.kind is Kind.FILE:
                 raise Unsupported("it is a file", subject=path)
+            self.seen_into[path] = trio.current_time()
             return entry, [] if self.faults.is_on(Span.EMPTY) else self.account.members(path)
 
         return await self._ask("list_folder", path, listing)
@@ -202,6 +207,7 @@ class FakeRemote:
             branches = Branches(path)
             for entry in (own, *below):
                 branches.add(entry)
+                self.seen_into[entry.path] = trio.current_time()
             return branches.whole()
 
         return await self._ask("list_tree", path, tree)
@@ -358,6 +364,9 @@ class FakeRemote:
         return await self._carry_out(sent, store)
 
     def _store_new(self, file: NewFile) -> Stored | None:
+        before, seen_at = self.account.find(file.path), self.seen_into.get(parent_of(file.path))
+        if before is not None and seen_at is not None:
+            self.overrun[before.content] = trio.current_time(), seen_at
         try:
             made = self.account.write(file.path, file.content, mtime_s=file.mtime_s)
         except RemoteError:
@@ -367,6 +376,7 @@ class FakeRemote:
     async def make_folder(self, path: RemotePath, *, mtime_s: int | None = None) -> Stored:
         def make() -> Stored:
             made = self.account.make_folder(path)
+            self.seen_into[path] = trio.current_time()
             if mtime_s is not None:
                 made.mtime_s = mtime_s
             return Stored("", made.file_id, mtime_s, mtime_kept=mtime_s is not None)

@@ -34,6 +34,7 @@ from tests.model.operations import (
     OtherDelete,
     OtherMkdir,
     OtherMove,
+    OtherMoveSeen,
     OtherReplace,
     OtherRetype,
     OtherRewrite,
@@ -75,6 +76,7 @@ __all__ = [
     "rough",
     "same_second",
     "unpacking",
+    "unpacking_beside",
     "wider",
 ]
 
@@ -173,6 +175,7 @@ _WIDER: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     (3, lambda choose: Rename(choose(_CASES), choose(_CASES))),
     (2, lambda choose: OtherMove(choose(_CASES), choose(_CASES))),
     (2, lambda choose: OtherRetype(choose(_SHARED))),
+    (6, lambda choose: OtherMoveSeen(choose(("a", "d/b", "d/e")), choose(("d/a", "e", "b", "d/e/a")))),
     (3, lambda choose: OtherReplace(choose(_CASES), choose(_CASES))),
     (4, lambda choose: KillSoon(choose(_STEPS))),
 )
@@ -240,6 +243,27 @@ _UNPACKING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
 )
 
 
+_UNPACKING_BESIDE: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    (5, lambda choose: Mkdir(choose(("n", "n/m", "e")))),
+    (24, lambda choose: Save(choose(_INSIDE), choose(_SIZES))),
+    (3, lambda choose: SaveByRename(choose(_INSIDE), choose(_SIZES), choose(("n/new", "new")))),
+    (4, lambda choose: Rename(choose(_INSIDE), choose(_INSIDE))),
+    (2, lambda choose: Rename(choose(("n", "n/m", "e")), choose(("e", "o", "n/o")))),
+    (3, lambda choose: Unlink(choose(_INSIDE))),
+    (6, lambda choose: OtherWrite(choose(_INSIDE), choose(_SIZES), choose((True, True, False)))),
+    (2, lambda choose: OtherDelete(choose(_INSIDE))),
+    (3, lambda choose: OtherMove(choose(_INSIDE), choose((*_INSIDE, "a", "o")))),
+    (1, lambda choose: OtherMkdir(choose(("n", "n/m", "o")))),
+    (1, lambda choose: OtherMove(choose(("n", "n/m")), choose(("o", "e/m")))),
+    (10, lambda choose: Wait(choose((0.3, 1.0, 1.5, 3.0, 12.0)))),
+    (2, lambda choose: OtherMoveSeen(choose(_INSIDE), choose((*_INSIDE, "a", "o")))),
+    (1, lambda _choose: Drain()),
+    (1, lambda _choose: Restart()),
+    (3, lambda choose: KillSoon(choose(_STEPS))),
+)
+"""As `_UNPACKING`, with another client in the same folders."""
+
+
 _GROWING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     *_DOUBTFUL,
     (25, lambda choose: Extend(choose(_FEW), choose(_SIZES))),
@@ -270,6 +294,7 @@ _ALONE_WEIGHTED, _TWO_WEIGHTED = _weighted(_MAKERS), _weighted(_TWO_CLIENTS)
 _WIDER_WEIGHTED, _ROUGH_WEIGHTED, _OFFLINE_WEIGHTED = map(_weighted, (_WIDER, _ROUGH, _OFFLINE))
 _SAME_SECOND_WEIGHTED, _DYING_WEIGHTED = _weighted(_SAME_SECOND), _weighted(_DYING)
 _DOUBTFUL_WEIGHTED, _UNPACKING_WEIGHTED = _weighted(_DOUBTFUL), _weighted(_UNPACKING)
+_UNPACKING_BESIDE_WEIGHTED = _weighted(_UNPACKING_BESIDE)
 _ANSWERING_WEIGHTED = _weighted(_ANSWERING)
 _GROWING_WEIGHTED, _GROWING_BESIDE_WEIGHTED = _weighted(_GROWING), _weighted(_GROWING_BESIDE)
 
@@ -335,6 +360,11 @@ def growing_beside(choose: Choose) -> Operation:
 def unpacking(choose: Choose) -> Operation:
     """Draw mostly new files and new folders, and what is done with them while they go up."""
     return choose(_UNPACKING_WEIGHTED)(choose)
+
+
+def unpacking_beside(choose: Choose) -> Operation:
+    """Draw as `unpacking`, with another client at work in the new folders."""
+    return choose(_UNPACKING_BESIDE_WEIGHTED)(choose)
 
 
 def offline(choose: Choose) -> Operation:

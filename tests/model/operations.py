@@ -33,6 +33,7 @@ __all__ = [
     "OtherDelete",
     "OtherMkdir",
     "OtherMove",
+    "OtherMoveSeen",
     "OtherReplace",
     "OtherRetype",
     "OtherRewrite",
@@ -277,6 +278,14 @@ class OtherMove:
 
 
 @dataclass(frozen=True)
+class OtherMoveSeen:
+    """Another client moves something while every known folder is just being listed, all at the same moment."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Restart:
     """Unmount and mount."""
 
@@ -404,6 +413,7 @@ Operation = (
     | OtherDelete
     | OtherMkdir
     | OtherMove
+    | OtherMoveSeen
     | KillSoon
     | OtherRetype
     | OtherSetBack

@@ -28,6 +28,7 @@ from tests.model.histories import (
     rough,
     same_second,
     unpacking,
+    unpacking_beside,
     wider,
 )
 from tests.model.operations import Operation
@@ -191,6 +192,11 @@ def _two(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(stage, history, stage.server((0.0,), ()), stage.rules())
 
 
+def _two_bulk(stage: _Stage, history: list[Operation]) -> None:
+    server = stage.server((0.0, 0.1, 0.3), WITHOUT_LATE, bulk=True)
+    _with_ledger(stage, history, server, stage.rules(strict=False, together=1))
+
+
 def _answers(stage: _Stage, history: list[Operation]) -> None:
     server = stage.server((0.0,), ())
     server.account.fingerprint = "the first"
@@ -243,6 +249,7 @@ PROFILES: dict[str, Profile] = {
         Profile("two-faults", rough, _two_faults),
         Profile("offline", offline, _offline),
         Profile("answers", answering, _answers),
+        Profile("two-bulk", unpacking_beside, _two_bulk),
         Profile("tails", growing, _tails),
         Profile("tails-two", growing_beside, _tails_two),
     )

@@ -8,9 +8,19 @@ from contextlib import contextmanager
 import pytest
 
 from cloudfs.content import disposal, hardening
-from cloudfs.metadata import comparison, following, guard, listing, renewing, spreading, takeover, vanished
+from cloudfs.metadata import (
+    accepting,
+    comparison,
+    dropping,
+    following,
+    guard,
+    renewing,
+    spreading,
+    takeover,
+    vanished,
+)
 from cloudfs.store import snapshot, store
-from cloudfs.sync import bringing, kept, removal
+from cloudfs.sync import bringing, descent, kept, removal, rings, worker
 
 __all__ = ["sliced"]
 
@@ -20,23 +30,28 @@ _SIZES = [
     (following, "_MANY"),
     (guard, "_AT_ONCE"),
     (guard, "_MANY"),
+    (descent, "FEW"),
     (hardening, "_AT_ONCE"),
     (bringing, "_PART"),
     (kept, "_PAGE"),
-    (listing, "_AT_ONCE"),
-    (listing, "_MANY"),
+    (accepting, "_AT_ONCE"),
+    (accepting, "_MANY"),
     (removal, "_BATCH"),
     (removal, "_ONE_MOMENT"),
     (renewing, "FEW"),
+    (rings, "_LOOKED_AT"),
+    (rings, "_PART"),
     (snapshot, "_NODES"),
     (snapshot, "_SHORT"),
     (spreading, "_FEW"),
     (spreading, "_SLICE"),
     (store, "_AT_ONCE"),
     (takeover, "_BATCH"),
-    (takeover, "_FOLDERS"),
+    (dropping, "_BATCH"),
+    (dropping, "_FOLDERS"),
     (takeover, "_MANY"),
     (vanished, "_AT_ONCE"),
+    (worker, "_PART"),
 ]
 
 

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -22,7 +22,7 @@ import trio
 
 from cloudfs.blocks.sealing import Keys
 from cloudfs.engine import Engine, EngineConfig, open_engine
-from cloudfs.errors import PosixError
+from cloudfs.errors import PosixError, RemoteError
 from cloudfs.metadata.changes import ChangeSink, NullSink
 from cloudfs.metadata.vanished import KEEP_S
 from cloudfs.sync.appending import FROM_BYTES
@@ -372,6 +372,17 @@ class World:
             level = [
                 child.ino for ino in level for child in nodes.children(ino) if child.folder and child.synced
             ]
+
+    async def refresh_together(self) -> None:
+        """List every known folder anew, all at the same moment; what cannot be listed now stays as it is."""
+
+        async def refresh(ino: Ino) -> None:
+            with suppress(RemoteError):
+                await self.engine.lister.refresh(ino)
+
+        async with trio.open_nursery() as nursery:
+            for ino in self.engine.store.nodes.listed_folders():
+                nursery.start_soon(refresh, ino)
 
     async def settle(self) -> None:
         """Wait until what is under way has ended: by itself, or because a client gives up what hangs."""

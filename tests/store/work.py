@@ -19,11 +19,11 @@ _UNIT = 1000
 class Work(trio.abc.Instrument):
     """The most that one step of a task does: `statements` begun, and `instructions` of SQLite's machine, in thousands.
 
-    Of a short statement the instructions are not counted, of a long one the most.
+    Of a short statement the instructions are not counted, of a long one the most. `all_statements`: of all steps.
     """
 
     def __init__(self) -> None:
-        self.statements = self.instructions = 0
+        self.statements = self.instructions = self.all_statements = 0
         self._statements = self._instructions = 0
 
     def watch(self, connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -34,6 +34,7 @@ class Work(trio.abc.Instrument):
 
     def _begun(self, sql: str) -> None:
         self._statements += not sql.startswith("--")
+        self.all_statements += not sql.startswith("--")
 
     def _gone_on(self) -> int:
         self._instructions += 1

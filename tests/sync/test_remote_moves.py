@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -183,26 +185,121 @@ def test_a_file_moved_and_written_there_has_the_new_content(tmp_path: Path, orde
     tell(tmp_path, story, remote)
 
 
-def test_two_files_that_change_folders_keep_their_inodes(tmp_path: Path) -> None:
+@asynccontextmanager
+async def being_listed(world: World, remote: FakeRemote, path: str) -> AsyncIterator[None]:
+    """Have a folder being listed within the block: the server answers at its end, as things are by then."""
+    asked, may_answer = trio.Event(), trio.Event()
+
+    async def answer() -> None:
+        asked.set()
+        await may_answer.wait()
+
+    remote.before["list_folder"] = answer
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, world, path)
+        await asked.wait()
+        yield
+        may_answer.set()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_files_that_change_folders_keep_their_inodes(tmp_path: Path, seed: int) -> None:
     """Each folder's listing wants the other one's first."""
     remote = stocked()
     remote.other.write("/two/other", b"other")
 
     async def story(world: World) -> None:
         await world.walk()
-        before = [await ino_of(world, path) for path in ("one/file", "two/other")]
-        remote.other.move("/one/file", "/file")
-        remote.other.move("/two/other", "/one/file")
-        remote.other.move("/file", "/two/other")
+        assert await world.read_file("one/file") == LARGE
+        before, read = [await ino_of(world, path) for path in ("one/file", "two/other")], len(gets(remote))
+        remote.other.move("/one/file", "/two/file")
+        remote.other.move("/two/other", "/one/other")
         async with trio.open_nursery() as nursery:
             for path in ("one", "two"):
                 nursery.start_soon(look, world, path)
         with trio.fail_after(60):
             await world.refresh_all()
+        assert [await ino_of(world, path) for path in ("two/file", "one/other")] == before
+        assert await world.read_file("two/file") == LARGE
+        assert len(gets(remote)) == read, "it was fetched again"
         assert await world.tree() == remote.other.tree()
-        assert sorted([await ino_of(world, path) for path in ("two/other", "one/file")]) == sorted(before)
+        await world.check_nothing_left()
 
-    tell(tmp_path, story, remote)
+    tell(tmp_path, story, remote, seed=seed, poll_s=0)
+
+
+@pytest.mark.parametrize("edited", [False, True], ids=["clean", "edited"])
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_a_file_follows_while_both_folders_are_being_listed(tmp_path: Path, first: str, edited: bool) -> None:
+    """Whichever answer comes first, neither listing can wait for the other: it is one file all the same."""
+    remote = stocked()
+    file_id = remote.account.entry(RemotePath("/one/file")).file_id
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = await ino_of(world, "one/file")
+        if edited:
+            await world.save("one/file", b"ours")
+        remote.other.move("/one/file", "/two/moved")
+        async with being_listed(world, remote, "two" if first == "one" else "one"):
+            await look(world, first)
+        assert await ino_of(world, "two/moved") == before
+        assert await world.drain() == []
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()["/two/moved"] == (b"ours" if edited else LARGE)
+        assert "/one/file" not in remote.other.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0)
+    assert remote.account.entry(RemotePath("/two/moved")).file_id == file_id
+
+
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_a_folder_follows_while_both_folders_are_being_listed(tmp_path: Path, first: str) -> None:
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = [await ino_of(world, path) for path in ("one/deep", "one/deep/inside")]
+        await world.save("one/deep/inside", b"ours")
+        await world.save("one/deep/new", b"new")
+        remote.other.move("/one/deep", "/two/moved")
+        async with being_listed(world, remote, "two" if first == "one" else "one"):
+            await look(world, first)
+        assert [await ino_of(world, path) for path in ("two/moved", "two/moved/inside")] == before
+        assert await world.drain() == []
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree()["/two/moved/inside"] == b"ours"
+        assert "/one/deep" not in remote.other.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
+def test_a_file_that_a_program_has_opened_in_its_new_place_stays_there(tmp_path: Path) -> None:
+    """It was taken for a new one: its inode is in use by then, so the edit stays under the old name."""
+    remote = stocked()
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        remote.other.move("/one/file", "/two/moved")
+        async with being_listed(world, remote, "one"):
+            await look(world, "two")
+            handle = await world.open("two/moved", os.O_RDONLY)
+        assert await world.read(handle) == LARGE
+        await world.fs.flush(handle)
+        await world.fs.release(handle)
+        assert await world.drain() == []
+        await world.refresh_all()
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert (found["/two/moved"], found["/one/file"]) == (LARGE, b"ours")
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0)
 
 
 def test_a_file_deleted_there_is_not_kept_for_long(tmp_path: Path) -> None:
@@ -333,6 +430,45 @@ def test_edited_files_that_change_folders_with_each_other(tmp_path: Path) -> Non
         assert await world.tree() == found
         assert {b"file, ours", b"other, ours"} <= set(found.values())
         assert found.keys() >= {"/two/file", "/one/other"}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("order", [*ORDERS, ()], ids=lambda order: " ".join(order) or "unseen")
+@pytest.mark.parametrize("swapped", [False, True], ids=["refilled", "swapped"])
+def test_an_edit_stays_beside_what_took_its_name(
+    tmp_path: Path, order: tuple[str, ...], *, swapped: bool
+) -> None:
+    """What has the id may be a backup that an editor moved away: what the user saw is the name."""
+    remote = stocked()
+    remote.other.write("/two/other", b"other")
+    there = (
+        {"/one/file": b"another", "/two/other": LARGE}
+        if swapped
+        else {"/one/file": b"new", "/two/moved": LARGE}
+    )
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("one/file", b"ours")
+        if swapped:
+            remote.other.write("/two/other", b"another", mtime_s=1_650_000_000)
+            remote.other.move("/one/file", "/file")
+            remote.other.move("/two/other", "/one/file")
+            remote.other.move("/file", "/two/other")
+        else:
+            remote.other.move("/one/file", "/two/moved")
+            remote.other.write("/one/file", b"new", mtime_s=1_650_000_000)
+        await look(world, *order)
+        for _ in range(2):
+            assert await world.drain() == []
+            await world.refresh_all()
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert {path: found[path] for path in there} == there
+        (copy,) = (path for path, data in found.items() if data == b"ours")
+        assert copy.startswith("/one/file (conflicted copy")
         await world.check_nothing_left()
 
     tell(tmp_path, story, remote)
