@@ -14,14 +14,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cloudfs.paths import is_local_only
 from tests.functional.stages import REPOSITORY, MountStage
+from tests.soak.blocked import give_up
 from tests.soak.dav import Folder
 from tests.soak.judge import Verdict, View, judge
 from tests.soak.network import Network
-from tests.soak.notes import Contents, read_notes
+from tests.soak.notes import Contents, Notes, read_notes
 
 __all__ = ["Account", "Plan", "Report", "run"]
 
@@ -196,8 +197,9 @@ def _settle(root: Path, stages: dict[str, MountStage], folder: Folder) -> tuple[
     """Wait until all see the same and nothing is left to be sent; return the last views, and how long it took."""
     began, pause = time.monotonic(), threading.Event()
     while True:
-        for stage in stages.values():
+        for who, stage in stages.items():
             stage.cloudfs("sync", "--wait", "--timeout", "60", check=False)
+            _give_up(root, who, stage)
         views: dict[str, View] = {who: _view(root, stage.mount_point) for who, stage in stages.items()}
         views[BESIDE] = _view_of_server(root, folder)
         pending = [stage.status()["pending"] for stage in stages.values()]
@@ -205,6 +207,17 @@ def _settle(root: Path, stages: dict[str, MountStage], folder: Folder) -> tuple[
         if (not _differences(views) and not any(pending)) or took_s > _PATIENCE_S:
             return views, took_s
         pause.wait(1.0)
+
+
+def _give_up(root: Path, who: str, stage: MountStage) -> None:
+    """Do what `cloudfs status` says about what can never go up, and note what was still there of it."""
+    blocked = stage.status()["blocked"]
+    if blocked:
+        tails = [note["tail"].encode() for note in read_notes(root) if note["kind"] == "tail kept"]
+        notes = Notes(root, who, "")
+        for tail in give_up(stage.mount_point, cast("list[dict[str, Any]]", blocked), tails):
+            notes.note("held back", tail=tail)
+        notes.close()
 
 
 def _view(root: Path, mount: Path) -> View:

@@ -103,10 +103,8 @@ def _judge_seen(notes: list[Note], origins: _Origins, final: set[str], verdict: 
 
 
 def _judge_kept(notes: list[Note], origins: _Origins, final: set[str], verdict: Verdict) -> None:
-    replaced = {note.get("parent") for note in notes if note["kind"] in {"kept", "failed"}}
     gone = {note["digest"] for note in notes if note["kind"] == "gone"}
-    # What was written over it in an open file went together with the file.
-    replaced |= {note["parent"] for note in notes if note["kind"] == "made" and note["digest"] in gone}
+    replaced = _replaced(notes, gone)
     seen = {note["digest"] for note in notes if note["kind"] == "seen"}
     extended = set().union(*(origins.of(digest) - {digest} for digest in final | seen))
     last_unseen = {note["path"]: note["at"] for note in notes if note["kind"] == "unseen"}
@@ -128,13 +126,32 @@ def _judge_kept(notes: list[Note], origins: _Origins, final: set[str], verdict: 
             verdict.faults.append(f"lost: {note}")
 
 
+def _replaced(notes: list[Note], gone: set[str]) -> set[str | None]:
+    """Return what was written over by who had read it: in one go, or by and by in an open file."""
+    parents: dict[str, set[str]] = {}
+    for note in notes:
+        if note["kind"] == "made" and note["parent"] is not None:
+            parents.setdefault(note["digest"], set()).add(note["parent"])
+    ends = [note for note in notes if note["kind"] in {"kept", "failed"}]
+    replaced = {note["parent"] for note in ends}
+    # What was written in an open file went together with it, too.
+    left = [*gone, *(note["digest"] for note in ends)]
+    while left:
+        for parent in parents.pop(left.pop(), set()):
+            replaced.add(parent)
+            left.append(parent)
+    return replaced
+
+
 def _judge_tails(notes: list[Note], origins: _Origins, final: set[str], verdict: Verdict) -> None:
     tails = {note["tail"]: note for note in notes if note["kind"] == "tail kept"}
-    held: set[str] = set()
+    blocked = {note["tail"] for note in notes if note["kind"] == "held back"}
+    held = set(blocked)
     for digest in {*final, *origins.made, *(note["digest"] for note in notes if note["kind"] == "seen")}:
         if digest == EMPTY:
             continue
         data = origins._contents.read(digest)
         held |= {tail for tail in tails.keys() - held if tail.encode() in data}
     verdict.counts["tails acknowledged"] = len(tails)
+    verdict.counts["tails on a version that is gone"] = len(blocked)
     verdict.faults += [f"lost: {note}" for tail, note in tails.items() if tail not in held]

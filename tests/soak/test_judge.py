@@ -95,6 +95,17 @@ def test_what_somebody_read_and_removed_is_not(scene: Scene) -> None:
     assert faults(scene) == []
 
 
+def test_an_open_file_is_written_on_by_another_and_then_closed(scene: Scene) -> None:
+    scene.write("A", "x", OLD)
+    scene.write("A", "x", OTHER, over=OLD)  # by another handle
+    scene.write("A", "x", NEW + b" at first", over=OTHER, end="nothing")
+    scene.write("A", "x", NEW, over=NEW + b" at first", end="nothing")
+    digest = scene.contents.keep(NEW)
+    scene.notes["A"].note("kept", path="x", digest=digest, parent=scene.contents.keep(OLD))
+    scene.shows(x=NEW)
+    assert faults(scene) == []
+
+
 def test_an_open_edit_goes_with_its_file(scene: Scene) -> None:
     scene.write("A", "x", OLD)
     scene.write("A", "x", NEW, over=OLD, end="nothing")
@@ -137,6 +148,11 @@ def test_a_lost_tail_is_noticed(scene: Scene) -> None:
     scene.tail("B", "x")
     scene.shows(x=OLD)
     assert faults(scene) == ["lost"]
+
+
+def test_a_tail_that_could_not_go_up_was_not_lost_where_it_was_still_there(scene: Scene) -> None:
+    scene.notes["B"].note("held back", tail=scene.tail("B", "x").decode())
+    assert faults(scene) == []
 
 
 def test_a_tail_on_what_nobody_wrote_is_noticed(scene: Scene) -> None:
