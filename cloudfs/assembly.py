@@ -167,10 +167,11 @@ def reading(
     return fetcher, prefetcher
 
 
-def hands_of(
+def hands_of(  # noqa: PLR0913, PLR0917  # what all of them need comes together here
     store: Store,
     remote: Remote,
     lister: Lister,
+    touches: TouchLog,
     contents: Contents,
     residents: Residents,
     takeover: Takeover,
@@ -182,6 +183,7 @@ def hands_of(
     doubts, new_folders = Doubts(store.nodes), NewFolders()
     conflicts = Conflicts(store, takeover, sink, met=new_folders.forget)
     lister.sole_use = new_folders
+    looks = FolderLooks(new_folders, remote, lister, touches, Renewer(store, remote, touches, lister))
     packer, committer = Packer(store, contents, residents, collect), Committer(store, doubts, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, committer)
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
@@ -193,7 +195,7 @@ def hands_of(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,
         uploader,
-        BulkUploader(store, remote, packer, committer, doubts, FolderLooks(store, remote, new_folders)),
+        BulkUploader(store, remote, packer, committer, doubts, looks),
         mover,
         remover,
     )

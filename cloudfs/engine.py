@@ -265,7 +265,7 @@ async def _compose(
     tree.moved, tree.emptied = files.hardening.moved, inbox.emptied
     hydrator = hydrator_of(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
-    hands = hands_of(store, remote, lister, contents, residents, takeover, tree, sink)
+    hands = hands_of(store, remote, lister, touches, contents, residents, takeover, tree, sink)
     obstacles = Obstacles(
         store,
         residents,

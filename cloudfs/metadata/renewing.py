@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from cloudfs.concurrency.times import Times
-from cloudfs.errors import RemoteError
+from cloudfs.errors import RemoteError, Unsupported
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.nodes import Nodes
@@ -73,10 +73,15 @@ class Renewer:
         self._failed = Times[Ino](_MOST_REMEMBERED)
         """When a tree could not be had."""
 
-    async def renew(self, folders: Collection[Ino]) -> Renewed:
-        """Ask for those that lie together, more than a few in one tree; all others are left to the caller."""
+    async def renew(
+        self, folders: Collection[Ino], *, few: int = FEW, nodes_each: int = _NODES_EACH
+    ) -> Renewed:
+        """Ask for those that lie together, more than a few in one tree; all others are left to the caller.
+
+        `nodes_each`: how many objects may come with each of them.
+        """
         renewed, left = Renewed(set(), set()), set(folders)
-        if len(left) <= FEW or not self._remote.features.depth_infinity:
+        if len(left) <= few or not self._remote.features.depth_infinity:
             return renewed
         below: defaultdict[Ino, set[Ino]] = defaultdict(set)
         for ino in folders:
@@ -85,12 +90,13 @@ class Renewer:
         # Of two with the same in them the lower one was met first, and stays the first.
         for top in sorted(below, key=lambda it: len(below[it]), reverse=True):
             wanted = below[top] & left
-            if len(wanted) > FEW and await self._is_worth(top, len(wanted)):
+            most = nodes_each * len(wanted)
+            if len(wanted) > few and await self._is_worth(top, most):
                 left -= wanted
-                await self._ask(top, wanted, renewed)
+                await self._ask(top, wanted, 2 * most, renewed)
         return renewed
 
-    async def _is_worth(self, top: Ino, wanted: int) -> bool:
+    async def _is_worth(self, top: Ino, most: int) -> bool:
         """Tell whether a tree has little else in it, and nothing that was never seen or lies in another storage."""
         node = self._nodes.get(top)
         if node is None or "M" in (node.permissions or "") or self._failed.age_s(top) < _RESTS_S:
@@ -102,12 +108,12 @@ class Renewer:
                 if any(it is None or it.listed_at is None or it.mount_root for it in inside):
                     return False
                 count += len(page)
-                if count > _NODES_EACH * wanted:
+                if count > most:
                     return False
                 await trio.lowlevel.checkpoint()
         return True
 
-    async def _ask(self, top: Ino, wanted: Collection[Ino], renewed: Renewed) -> None:
+    async def _ask(self, top: Ino, wanted: Collection[Ino], most: int, renewed: Renewed) -> None:
         path = self._nodes.synced_path(top)
         if path is None:
             return
@@ -115,9 +121,14 @@ class Renewer:
             # INVARIANT: the touch log is open from before the request until the last folder is taken over.
             with self._touches.listing() as touched:
                 asked_at = trio.current_time()
-                tree = await self._remote.list_tree(path, most=2 * _NODES_EACH * len(wanted))
+                tree = await self._remote.list_tree(path, most=most)
                 await self._merge((top, path), tree, wanted, touched, asked_at, renewed)
         except RemoteError as error:
+            if isinstance(error, Unsupported) and error.status is None:
+                renewed.bare.update(
+                    wanted
+                )  # one level came: nothing is further down, or nothing of that is told
+                return
             _log.debug("folders are listed one by one: %s", error)
             self._failed.note(top)
 

@@ -28,6 +28,7 @@ from cloudfs.errors import (
     NotFound,
     ParentMissing,
     ProtocolViolation,
+    QuotaExceeded,
     ServerFault,
     StorageAway,
     Unavailable,
@@ -81,7 +82,9 @@ class Tail(Pieces):
             pass  # 412: copied by an earlier try, or another version, or gone: the look tells
         except ParentMissing as error:
             raise await self._what_is_missing(error) from error
-        except (Forbidden, NotFound, ProtocolViolation, ServerFault) as error:
+        except (Forbidden, NotFound, ProtocolViolation, QuotaExceeded, ServerFault) as error:
+            # Nextcloud 29.0.1 asks whether there is room for the whole new size, of a tail as of all else, and only at
+            # the MOVE (measured): where the copy has none, it counts besides, and the whole file may fit.
             if isinstance(error, (StorageAway, Unavailable)) or error.status in {502, 504}:
                 raise
             raise Unsupported(

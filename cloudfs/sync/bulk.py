@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 
 import trio
@@ -27,7 +27,7 @@ from cloudfs.store.records import Attempt
 from cloudfs.store.store import Store
 from cloudfs.sync.committing import Committer
 from cloudfs.sync.doubts import Doubts
-from cloudfs.sync.newfolders import FolderLooks
+from cloudfs.sync.newfolders import FolderLooks, Looked
 from cloudfs.sync.packing import Package, Packer
 from cloudfs.sync.steps import Step, Upload
 from cloudfs.types import Ino, Stored
@@ -98,18 +98,18 @@ class BulkUploader:
         async with AsyncExitStack() as stack:
             packages = await self._pack(stack, steps, outcome)
             files = [await self._file(package) for package in packages]
-            bare = await self._looks.look(Counter(package.parcel.place[0] for package in packages))
+            looked = await self._looks.look(Counter(package.parcel.place[0] for package in packages))
             # NO CHECKPOINT until the tries are noted: from then on nothing else is done about these files.
             chosen = [
                 (package, file)
                 for package, file in zip(packages, files, strict=True)
-                if self._stands(package, bare)
+                if self._stands(package, looked)
             ]
             if chosen:
                 await self._send(*zip(*chosen, strict=True))
             else:
                 # With one of them there the next look goes deeper, where the server lets it.
-                self._send_singly([it for it in packages if it.parcel.place[0] in bare][:1])
+                self._send_singly([it for it in packages if it.parcel.place[0] in looked.bare][:1])
             outcome |= {it.parcel.node.ino: None for it in packages if it.delivered is not None}
         return outcome
 
@@ -130,15 +130,15 @@ class BulkUploader:
         content = b"".join([chunk async for chunk in self._packer.chunks(package)])
         return NewFile(package.parcel.path, content, package.parcel.mtime_s)
 
-    def _stands(self, package: Package, bare: Collection[Ino]) -> bool:
+    def _stands(self, package: Package, looked: Looked) -> bool:
         """Tell whether a package is still to be sent, and to a place where nobody else is; else it goes by PUT.
 
-        That of a `bare` folder waits for the next look.
+        That of a bare folder waits for the next look.
         """
         parcel = package.parcel
         node = self._nodes.get(parcel.node.ino)
-        certain = self._new_folders.is_certain(parcel.place[0])
-        if not certain and parcel.place[0] not in bare:
+        certain = parcel.place[0] in looked.ours and self._new_folders.covers(parcel.place[0])
+        if not certain and parcel.place[0] not in looked.bare:
             self._send_singly([package])
         free = self._nodes.synced_child(*parcel.place) is None
         return certain and free and node is not None and (node.parent, node.name) == parcel.place
@@ -182,7 +182,7 @@ class BulkUploader:
         if self._proved or path is None:
             return
         try:
-            _, members = await self._remote.list_folder(path)
+            members = await self._looks.members(folder, path)
         except RemoteError:
             return  # next time, then: each file's sum was checked by the server
         found = {(it.path, it.version.etag, it.version.size, it.version.modified_s) for it in members}

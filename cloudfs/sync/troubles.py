@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import msgspec
 import trio
@@ -87,12 +88,14 @@ class Troubles:
         self._by_ino: dict[Ino, Trouble] = {}
         self._refused: dict[Ino, type[Exception]] = {}
         """Why the server did not take them last time."""
+        self._unexplained: dict[Ino, Counter[type[Exception]]] = {}
+        """How often each was refused without a reason, by kind: what passes by itself in between says nothing of it."""
 
     def add(self, node: Node, error: Exception) -> None:
         """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
         known = self._by_ino.get(node.ino)
         tries = 1 if known is None else known.tries + 1
-        blocked = _is_for_good(error, tries)
+        blocked = isinstance(error, _BLOCKING) or self._is_refused_enough(node.ino, error)
         self._refused[node.ino] = type(error)
         wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
@@ -109,10 +112,17 @@ class Troubles:
             blocked=blocked,
         )
 
+    def _is_refused_enough(self, ino: Ino, error: Exception) -> bool:
+        if not isinstance(error, _REFUSING) or error.temporary:
+            return False
+        refusals = self._unexplained.setdefault(ino, Counter())
+        refusals[type(error)] += 1
+        return refusals[type(error)] >= _REFUSED_TRIES
+
     def forget(self, ino: Ino) -> None:
         """It was sent, or something about it changed: start afresh."""
-        self._by_ino.pop(ino, None)
-        self._refused.pop(ino, None)
+        for known in (self._by_ino, self._refused, self._unexplained):
+            known.pop(ino, None)
 
     def retry_refused(self, kind: type[Exception]) -> None:
         """The cause of this kind of error may have gone: try again what met it."""
@@ -121,8 +131,8 @@ class Troubles:
 
     def retry_all(self) -> None:
         """Somebody waits: try everything now once more."""
-        self._by_ino.clear()
-        self._refused.clear()
+        for known in (self._by_ino, self._refused, self._unexplained):
+            known.clear()
 
     def due(self, ino: Ino) -> float:
         """Return the trio time before which a node is left alone."""
@@ -210,11 +220,6 @@ _BLOCKING = (
 
 _REFUSING = (ConditionRefused, ServerFault, Unsupported)
 """Where not even the server says that it will pass."""
-
-
-def _is_for_good(error: Exception, tries: int) -> bool:
-    refused = isinstance(error, _REFUSING) and not error.temporary
-    return isinstance(error, _BLOCKING) or (refused and tries >= _REFUSED_TRIES)
 
 
 def _next_step(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +12,7 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs.errors import NotFound
+from cloudfs.errors import NotFound, Unsupported
 from cloudfs.remote.connect import Site, discover, exchange_password, revoke
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Body, Condition
@@ -114,8 +113,25 @@ async def top(remote: WebdavRemote) -> AsyncIterator[RemotePath]:
     path = RemotePath(f"/cloudfs remote test {secrets.token_hex(4)}")
     await remote.make_folder(path)
     yield path
-    with contextlib.suppress(NotFound):
+    with trio.fail_after(30):
+        while not await _is_removed(remote, path):
+            await trio.sleep(0.05)
+
+
+async def _is_removed(remote: WebdavRemote, path: RemotePath) -> bool:
+    """Remove a folder; False: what came of an upload that was cut a moment ago has just been put into it.
+
+    SOURCE: rclone answers 405 to any removal that fails (golang.org/x/net/webdav, `handleDelete`).
+    """
+    try:
         await remote.delete(path)
+    except NotFound:
+        return True
+    except Unsupported as error:
+        if error.status != 405:
+            raise
+        return False
+    return True
 
 
 def body_of(data: bytes, step: int = 65536) -> Body:

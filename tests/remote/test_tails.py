@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import Changed, ServerFault, Unreachable, Unsupported
+from cloudfs.errors import Changed, QuotaExceeded, ServerFault, Unreachable, Unsupported
 from cloudfs.paths import join
 from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
@@ -187,7 +187,7 @@ async def test_a_copy_that_is_not_whole_is_not_used(
     assert account.read("/file") == OLD + b"tail"
 
 
-@pytest.mark.parametrize("status", [403, 405, 500, 501])
+@pytest.mark.parametrize("status", [403, 405, 500, 501, 507])
 async def test_a_server_that_does_not_copy_into_uploads(
     pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion, status: int
 ) -> None:
@@ -195,6 +195,27 @@ async def test_a_server_that_does_not_copy_into_uploads(
     with pytest.raises(Unsupported):
         await append(pieces, FILE, version)
     assert account.read("/file") == OLD
+
+
+@pytest.mark.parametrize("left", [-1, 0], ids=["one byte too few", "just enough"])
+@pytest.mark.parametrize("as_tail", [True, False])
+async def test_a_tail_needs_as_much_room_as_the_whole_file(
+    pieces: WebdavRemote, account: Account, version: RemoteVersion, as_tail: bool, left: int
+) -> None:
+    """So no file is refused as a tail that would be taken whole."""
+    content = OLD + TAIL
+    account.set_quota(len(OLD) + len(content) + left)
+    sent = (
+        append(pieces, FILE, version)
+        if as_tail
+        else pieces.put(FILE, body_of(content), len(content), Condition(version), name="whole")
+    )
+    if left < 0:
+        with pytest.raises(QuotaExceeded):
+            await sent
+    else:
+        await sent
+    assert account.read("/file") == (content if left >= 0 else OLD)
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])

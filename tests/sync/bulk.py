@@ -13,9 +13,11 @@ from cloudfs.types import RemoteEntry, RemotePath, Stored
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote
 from tests.sync.mount import World
 
-__all__ = ["WITH_BULK", "Watched", "fill_older_folders", "kinds"]
+__all__ = ["ONE_BY_ONE", "QUIET_S", "WITH_BULK", "Watched", "fill_older_folders", "kinds"]
 
 WITH_BULK = msgspec.structs.replace(NEXTCLOUD, bulk=True)
+ONE_BY_ONE = msgspec.structs.replace(WITH_BULK, depth_infinity=False)
+"""Each folder has to be asked for by itself."""
 
 
 def kinds(remote: FakeRemote) -> dict[str, int]:
@@ -30,7 +32,7 @@ async def nothing() -> None:
 
 @dataclass
 class Watched(FakeRemote):
-    """Does something once: while two bulk requests are on their way, or right after a folder was looked at."""
+    """Does something once: while two bulk requests are on their way, or right after a folder or tree was looked at."""
 
     between: Callable[[], Awaitable[None]] | None = None
     after_look: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
@@ -57,6 +59,17 @@ class Watched(FakeRemote):
         await self.after_look.pop(path, nothing)()
         return seen
 
+    async def list_tree(
+        self, path: RemotePath, *, most: int
+    ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
+        seen = await super().list_tree(path, most=most)
+        await self.after_look.pop(path, nothing)()
+        return seen
+
+
+QUIET_S = 6.0
+"""So long a story with `fill_older_folders` has files left alone: our own listings are too old by then."""
+
 
 async def fill_older_folders(world: World) -> None:
     """Make two folders, and a minute later, when they have to be looked at again, put files into both."""
@@ -67,4 +80,4 @@ async def fill_older_folders(world: World) -> None:
     for number in range(10):
         await world.save(f"a/{number}", b"a")
         await world.save(f"b/{number}", b"b")
-    await trio.sleep(0.5)  # half of the time that they are left alone: our own listings are over
+    await trio.sleep(QUIET_S / 2)  # our own listings are over

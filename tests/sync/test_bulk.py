@@ -13,7 +13,7 @@ import trio
 from cloudfs.remote.protocol import NewFile
 from cloudfs.types import Stored
 from tests.model.fake_remote import FakeRemote, FaultKind
-from tests.sync.bulk import WITH_BULK, Watched, fill_older_folders, kinds
+from tests.sync.bulk import ONE_BY_ONE, QUIET_S, WITH_BULK, Watched, fill_older_folders, kinds
 from tests.sync.mount import World, tell
 
 CONTENTS = {f"/new/file {n}": f"content {n}".encode() * (n % 7) for n in range(120)}
@@ -45,6 +45,23 @@ def test_a_new_folder_full_of_small_files_takes_few_requests(tmp_path: Path) -> 
         await check_all(world)
 
     assert kinds(tell(tmp_path, story, server())) == {"make_folder": 1, "put": 0, "put_bulk": 3}
+
+
+@pytest.mark.parametrize("latency_s", [1.5, 6.0])
+def test_looks_cost_less_than_what_they_are_for(tmp_path: Path, latency_s: float) -> None:
+    """The proof that the server stores what it is sent serves as one, and those that begin together share one."""
+
+    async def story(world: World) -> None:
+        world.remote.latency_s = latency_s
+        await world.mkdir("new")
+        for number in range(300):
+            await world.save(f"new/{number}", b"content")
+        world.remote.log.clear()
+        await world.drain()
+
+    remote = tell(tmp_path, story, server(), poll_s=0)
+    assert kinds(remote)["put"] == 0
+    assert len(remote.log) <= 12, remote.methods()
 
 
 def test_times_and_ids_are_those_that_a_listing_shows(tmp_path: Path) -> None:
@@ -266,7 +283,7 @@ def test_what_was_recognised_after_a_lost_reply_can_be_written_again(tmp_path: P
 
 def test_what_was_not_sent_tells_nothing_about_its_storage(tmp_path: Path) -> None:
     """Of one that is down one batch finds out whether it is back: not one whose files all went on meanwhile."""
-    remote = Watched(features=WITH_BULK)
+    remote = Watched(features=ONE_BY_ONE)
 
     async def story(world: World) -> None:
         async def go_on() -> None:
@@ -290,7 +307,7 @@ def test_what_was_not_sent_tells_nothing_about_its_storage(tmp_path: Path) -> No
         assert not any(storages.due(node) for node in inside)
         assert len(remote.other.tree()) == 22
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
 
 
 def test_a_third_request_begins_as_soon_as_one_of_two_is_over(tmp_path: Path) -> None:

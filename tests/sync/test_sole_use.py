@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sync.bulk import WITH_BULK, Watched, fill_older_folders, kinds
+from tests.sync.bulk import ONE_BY_ONE, QUIET_S, WITH_BULK, Watched, fill_older_folders, kinds
 from tests.sync.mount import World, tell
 
 THEIRS = b"what another client has put there"
@@ -41,18 +41,20 @@ def test_a_listing_that_shows_something_of_others_ends_it(tmp_path: Path) -> Non
 
 def test_also_where_it_shows_the_name_of_a_file_that_is_about_to_go(tmp_path: Path) -> None:
     """The batch has begun, and looks into another folder, when the stranger comes and is listed."""
-    remote = Watched(features=WITH_BULK)
+    remote = Watched(features=ONE_BY_ONE)
 
     async def story(world: World) -> None:
         async def meet() -> None:
             remote.other.write("/a/5", THEIRS)
-            await world.engine.lister.refresh((await world.lookup("a")).ino)
+            folder = (await world.lookup("a")).ino
+            await world.engine.lister.refresh(folder)  # it may be the look that is under way,
+            await world.engine.lister.refresh(folder)  # but not any more
 
         await fill_older_folders(world)
         remote.after_look["/b"] = meet
         await is_kept(world, "/a/5", b"a")
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote)["put_bulk"] == 1
 
 
@@ -65,11 +67,13 @@ def test_an_older_look_does_not_make_up_for_it(tmp_path: Path) -> None:
             remote.other.write("/a/5", THEIRS)
             await world.engine.lister.refresh((await world.lookup("a")).ino)
 
+        await world.mkdir("c")
+        await world.save("c/file", b"c")  # a tree shows that it is one
         await fill_older_folders(world)
-        remote.after_look["/a"] = meet
+        remote.after_look["/"] = meet
         await is_kept(world, "/a/5", b"a")
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote)["put_bulk"] == 1
 
 

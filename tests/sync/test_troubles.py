@@ -23,6 +23,7 @@ from cloudfs.errors import (
     TooLarge,
     Unavailable,
     Unreachable,
+    Unsupported,
 )
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -104,6 +105,24 @@ async def test_what_may_pass_is_not_blocked(node: Node, error: Exception) -> Non
     troubles.add(node, error)
     assert troubles.blocked(node.ino) is None
     assert troubles.all_blocked() == []
+
+
+async def test_what_is_refused_without_a_reason_is_blocked_after_four_refusals_of_its_kind(
+    node: Node,
+) -> None:
+    """What passed by itself before is not counted, nor a refusal of another kind."""
+    troubles = Troubles()
+    for error in (
+        *[Locked("in use", status=423)] * 3,
+        *[ServerFault("no", status=500)] * 3,
+        *[ServerFault("no", status=400)] * 3,
+        *[Unsupported("no", status=405)] * 3,
+        Locked("in use", status=423),
+    ):
+        troubles.add(node, error)
+        assert troubles.blocked(node.ino) is None
+    troubles.add(node, ServerFault("no", status=400))
+    assert troubles.blocked(node.ino)
 
 
 async def test_success_and_change_start_afresh(node: Node) -> None:
