@@ -70,7 +70,13 @@ def _text(path: Path | None) -> str | None:
 
 @app.command()
 def login(
-    url: Annotated[str, typer.Argument(help="Address of the server, or of the WebDAV folder to mount.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            help="Address of the server, or of the WebDAV folder to mount; none: log in again to the account there is.",
+        ),
+    ] = None,
     *,
     user: Annotated[
         str | None,
@@ -123,10 +129,12 @@ def login(
 
     The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
     """
-    from cloudfs.cli.addresses import check
+    from cloudfs.cli.addresses import check, known
     from cloudfs.cli.output import waiting
     from cloudfs.config import Trust
 
+    if url is None:
+        url, user, account = known(account, user)
     check(url, user, account, allow_http=allow_http)
     with waiting(f"asking {url} …"):  # HTTP takes half a second to load
         from cloudfs.cli.login import log_in
