@@ -125,7 +125,7 @@ def which_mount(folders: Folders, path: str) -> tuple[str, str]:
         raise _dead(left[-1])
     raise UserError(
         f"{path} is in no mounted account.",
-        hint="`cloudfs status` tells what is mounted where.",
+        hint="`cloudfs accounts` tells what is mounted where.",
         code=ExitCode.NOT_MOUNTED if account_names(folders) else ExitCode.NO_ACCOUNT,
     )
 

@@ -144,8 +144,10 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
         ),
         (
             FirstAnswer("needs-login", "it was revoked", untrusted=False, known=True),
-            "Needs-login (it was revoked): log in again with `cloudfs login --account work`;"
-            " the mount then goes on by itself.\n",
+            (
+                "Needs-login (it was revoked): log in again with `cloudfs login --account work`;"
+                " the mount then goes on by itself.\n"
+            ),
         ),
     ],
 )
