@@ -15,7 +15,7 @@ import msgspec
 from cloudfs.cli.common import connect, pick_known
 from cloudfs.cli.output import print_json, waiting
 from cloudfs.cli.states import meaning
-from cloudfs.config import Folders, published_at
+from cloudfs.config import Folders, account_names, published_at
 from cloudfs.control.records import FirstAnswer
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, check
@@ -62,6 +62,7 @@ def mount_account(
 ) -> None:
     """Mount; with `foreground` this process becomes the daemon and never returns."""
     folders = Folders.from_environment()
+    _require_folder(folders, account, mount_point)
     name = pick_known(folders, account)
     options = ["--debug"] if debug else []
     options += [] if metrics is None else ["--metrics", _published(metrics)]
@@ -99,6 +100,16 @@ def _warning(answer: FirstAnswer, name: str) -> str:
         return "The server has not answered yet; `cloudfs status` tells how it stands.\n"
     means = meaning(answer, name)
     return f"{answer.state.capitalize()} ({answer.reason}): {means}.\n" if means else ""
+
+
+def _require_folder(folders: Folders, account: str | None, mount_point: str) -> None:
+    """Raise UserError where the only word is an account, which whoever has forgotten the folder has typed."""
+    if account is None and mount_point in account_names(folders) and not os.path.lexists(mount_point):
+        raise UserError(
+            f"Where is {mount_point} to be mounted? There is no folder of this name here.",
+            hint=f"Name an empty folder, too: `cloudfs mount {mount_point} ~/Cloud`.",
+            code=ExitCode.USAGE,
+        )
 
 
 def _published(metrics: str) -> str:
