@@ -21,11 +21,13 @@ from cloudfs.control.records import (
     Cleared,
     FileInfo,
     FileState,
+    FirstAnswer,
     Nothing,
     PathOf,
     Paused,
     Space,
     Transfer,
+    WaitFor,
 )
 from cloudfs.engine import Engine
 from cloudfs.errors import ExitCode, RemoteError, UserError
@@ -54,6 +56,7 @@ class Answers:
     def methods(self) -> Mapping[str, Method]:
         """By the names of the requests."""
         return {
+            "first_answer": method(WaitFor, self._first_answer),
             "pause": method(Nothing, self._pause),
             "resume": method(Nothing, self._resume),
             "list": method(PathOf, self._list),
@@ -63,6 +66,14 @@ class Answers:
             "cache_clear": method(Nothing, self._clear),
             "cache_verify": method(Nothing, self._verify),
         }
+
+    # The server
+
+    async def _first_answer(self, wanted: WaitFor, _tell: Tell) -> FirstAnswer:
+        with trio.move_on_after(wanted.timeout_s):
+            await self._engine.greeted.wait()
+        now = self._engine.connectivity
+        return FirstAnswer(now.state.value, now.reason, now.untrusted, known=self._engine.greeted.is_set())
 
     # Pausing
 

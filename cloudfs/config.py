@@ -243,7 +243,7 @@ def read_secret(folders: Folders, name: str) -> str:
 
     Raises UserError BAD_CONFIG when it is missing, not ours, or was readable by others.
     """
-    return read_secret_file(folders.secret_file(name), f"Log in again: `cloudfs login URL --account {name}`.")
+    return read_secret_file(folders.secret_file(name), f"Log in again: `cloudfs login --account {name}`.")
 
 
 def read_secret_file(path: Path, again: str) -> str:

@@ -102,6 +102,8 @@ class Engine:
     hydrator: Hydrator
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
+    greeted: trio.Event
+    """That was done for the first time, whatever came of it."""
     pause: Pause
     remote: Remote
     residents: Residents
@@ -331,7 +333,7 @@ async def _compose(
             *([("pieces nobody wants", leftovers.run)] if leftovers else []),
         ],
     )
-    nursery.start_soon(attempt, "the first request", greet)
+    greeted = _greet_first(nursery, greet)
     return Engine(
         config,
         store,
@@ -353,6 +355,7 @@ async def _compose(
         keeper,
         hydrator,
         greet,
+        greeted,
         pause,
         remote,
         residents,
@@ -361,6 +364,18 @@ async def _compose(
         sink,
         news_of(store, worker, hydrator, names=config.keys is None),
     )
+
+
+def _greet_first(nursery: trio.Nursery, greet: Callable[[], Awaitable[None]]) -> trio.Event:
+    """Begin with it; what is returned is set when it is done."""
+    done = trio.Event()
+
+    async def begin() -> None:
+        await attempt("the first request", greet)
+        done.set()
+
+    nursery.start_soon(begin)
+    return done
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:

@@ -152,6 +152,7 @@ class EngineWorks:
             limits=self._reloader.limits(),
             cache_hits=cache.hits,
             cache_misses=cache.misses,
+            untrusted=engine.connectivity.untrusted,
         )
 
     async def wait_synced(self, path: str) -> list[Blocked]:

@@ -109,8 +109,9 @@ class Account(Trust, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """Nextcloud's own name of the user, a part of its addresses; "" on plain servers."""
     base_url: str = ""
     """Where Nextcloud's other services are; "" on plain servers."""
-    own_password: bool = False
-    """The app password was made for this account by its login, not brought along: the next login revokes it."""
+    own_password: bool | None = None
+    """The app password was made for this account by its login, not brought along: the next login, or the logout,
+    revokes it; None: nobody has noted it."""
     secret_store: SecretKind = "file"  # noqa: S105  # where, not what
     """Where the app password is; accounts from before there was a choice have it in a file."""
     features: dict[str, object] = {}

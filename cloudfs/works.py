@@ -74,6 +74,7 @@ class Facts(msgspec.Struct, frozen=True):
     cache_hits: int = 0
     cache_misses: int = 0
     encrypted: str = ""
+    untrusted: bool = False
 
 
 class Works(Protocol):

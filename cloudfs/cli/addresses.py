@@ -7,11 +7,20 @@ import re
 import sys
 from urllib.parse import urlsplit
 
-from cloudfs.config import check_account_name
+from cloudfs.cli.common import pick_known
+from cloudfs.config import Folders, check_account_name, load_account
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.remote.address import parse_address
 
-__all__ = ["check", "name_of_host", "require_text"]
+__all__ = ["check", "known", "name_of_host", "require_text"]
+
+
+def known(account: str | None, user: str | None) -> tuple[str, str, str]:
+    """Return address, user and name of an account that somebody logs in to again; UserError NO_ACCOUNT."""
+    folders = Folders.from_environment()
+    name = pick_known(folders, account)
+    record = load_account(folders, name)
+    return record.url, user or record.user, name
 
 
 def check(url: str, user: str | None, account: str | None, *, allow_http: bool) -> None:

@@ -123,10 +123,11 @@ def which_mount(folders: Folders, path: str) -> tuple[str, str]:
     left = [entry for entry in dead_mounts() if is_below(place, entry.path)]
     if left:
         raise _dead(left[-1])
+    message = f"{path} is in no mounted account."
+    if not account_names(folders):
+        raise UserError(message, hint="Begin with `cloudfs login URL`.", code=ExitCode.NO_ACCOUNT)
     raise UserError(
-        f"{path} is in no mounted account.",
-        hint="`cloudfs status` tells what is mounted where.",
-        code=ExitCode.NOT_MOUNTED if account_names(folders) else ExitCode.NO_ACCOUNT,
+        message, hint="`cloudfs accounts` tells what is mounted where.", code=ExitCode.NOT_MOUNTED
     )
 
 

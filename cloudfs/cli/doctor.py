@@ -173,7 +173,8 @@ def _daemon(folders: Folders, name: str) -> Iterator[Finding]:
     yield check_process(name, status.pid, _secret(folders, name), memory_closed=status.memory_closed)
     if status.state == "needs-login":
         # Asked with it again, the server would slow down every login from this address.
-        yield problem("login", "the server refused the login", "Log in again with `cloudfs login`.", name)
+        repair = f"Log in again: `cloudfs login --account {name}`."
+        yield problem("login", "the server refused the login", repair, name)
     if status.blocked:
         repair = "`cloudfs status` names each, and the next step."
         yield problem(

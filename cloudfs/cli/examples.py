@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cloudfs login https://dav.example.org/files --user zoe",
         "cloudfs login https://cloud.example.org --user zoe --password-stdin < password.txt",
         "cloudfs login https://cloud.example.org --secret-store file",
+        "cloudfs login --account work",
     ),
     "logout": ("cloudfs logout", "cloudfs logout work --discard-changes"),
     "accounts": ("cloudfs accounts", "cloudfs accounts --json"),

@@ -333,7 +333,9 @@ def _keep(folders: Folders, name: str, site: Site, wanted: _Wanted, secret: str,
     """Write the account and its password; `own`: one that was made for it just now."""
     folders.create()
     known = config.load_account(folders, name) if name in account_names(folders) else None
-    former = former_login(folders, name, known, secret) if known else None
+    former = former_login(folders, name, known) if known else None
+    if former is not None and former.secret == secret:
+        former, own = None, True  # one of ours, brought again
     account = Account(
         url=site.root_url,
         user=site.user,

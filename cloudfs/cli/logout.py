@@ -33,8 +33,13 @@ class LoggedOut(msgspec.Struct, frozen=True):
     """What was only here, in words."""
 
 
-def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool, as_json: bool = False) -> None:
-    """Revoke the app password and remove the account; UserError where something stands against it."""
+def log_out(
+    account: str | None, *, discard_changes: bool, revoking: bool | None, as_json: bool = False
+) -> None:
+    """Revoke the app password and remove the account; UserError where something stands against it.
+
+    `revoking`: True: whoever made the app password; False: the server is not asked; None: if cloudfs made it.
+    """
     folders = Folders.from_environment()
     name = pick(folders, account)
     holder = holder_of(folders, name)
@@ -51,7 +56,7 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool, as
         left = _look(folders, name, place)
         if not left.nothing and not discard_changes and (as_json or not _agrees(left)):
             raise _refused(name, left)
-        told = _revoke(folders, name, record, keep_remote=keep_remote)
+        told, stays = _revoke_if_ours(folders, name, record, revoking, may_ask=not as_json)
         forget_everywhere(folders, name, record)
         _forget_key(folders, name, place)
         remove_account(folders, name)
@@ -61,7 +66,7 @@ def log_out(account: str | None, *, discard_changes: bool, keep_remote: bool, as
     if not left.nothing:
         print(f"Thrown away: {'; '.join(_inventory(left))}.")
     print(f"Logged out of {name}: {told}, and everything of it was removed from this machine.")
-    if record.base_url and keep_remote:
+    if stays:
         print(by_hand(record))
 
 
@@ -87,11 +92,15 @@ def _forget_key(folders: Folders, name: str, place: Place) -> None:
 
 def _agrees(left: OnlyHere) -> bool:
     """Ask a person whether what is only here may go; without a terminal nobody says so."""
+    return _says_yes(f"What is only here would be lost: {'; '.join(_inventory(left))}.", "Throw it away?")
+
+
+def _says_yes(fact: str, question: str) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    print(f"What is only here would be lost: {'; '.join(_inventory(left))}.")
+    print(fact)
     try:
-        return input("Throw it away? [y/N] ").strip().lower() in {"y", "yes"}
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
     except EOFError:
         return False
 
@@ -126,12 +135,29 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _revoke(folders: Folders, name: str, record: Account, *, keep_remote: bool) -> str:
-    """Revoke the app password; return what became of it, in words. UserError where the server cannot be asked."""
+def _revoke_if_ours(
+    folders: Folders, name: str, record: Account, revoking: bool | None, *, may_ask: bool
+) -> tuple[str, bool]:
+    """Return what became of the app password, in words, and whether it stays valid. Raises as `_revoke` does.
+
+    One that a person brought along may be in use elsewhere, and one of which nobody has noted that (an account from
+    before) may be, too: a person at the terminal knows.
+    """
     if not record.base_url:
-        return "the password is known to the server only"
-    if keep_remote:
-        return "its app password stays valid"
+        return "the password is known to the server only", False
+    if revoking is None and record.own_password is None and may_ask:
+        revoking = _says_yes(
+            "It is not known whether cloudfs made its app password, or whether other programs use it.",
+            "Revoke it on the server?",
+        )
+    if revoking or (revoking is None and record.own_password):
+        return _revoke(folders, name, record), False
+    brought = revoking is None and record.own_password is False
+    return f"its app password {'was brought along and ' if brought else ''}stays valid", True
+
+
+def _revoke(folders: Folders, name: str, record: Account) -> str:
+    """Revoke the app password; return what became of it, in words. UserError where the server cannot be asked."""
     try:
         secret = read_secret(folders, name, record)
     except KeyringAway as error:

@@ -70,7 +70,13 @@ def _text(path: Path | None) -> str | None:
 
 @app.command()
 def login(
-    url: Annotated[str, typer.Argument(help="Address of the server, or of the WebDAV folder to mount.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            help="Address of the server, or of the WebDAV folder to mount; none: log in again to the account there is.",
+        ),
+    ] = None,
     *,
     user: Annotated[
         str | None,
@@ -123,10 +129,12 @@ def login(
 
     The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
     """
-    from cloudfs.cli.addresses import check
+    from cloudfs.cli.addresses import check, known
     from cloudfs.cli.output import waiting
     from cloudfs.config import Trust
 
+    if url is None:
+        url, user, account = known(account, user)
     check(url, user, account, allow_http=allow_http)
     with waiting(f"asking {url} …"):  # HTTP takes half a second to load
         from cloudfs.cli.login import log_in
@@ -155,15 +163,19 @@ def logout(
         bool,
         typer.Option("--discard-changes", help="Throw away what is not on the server yet."),
     ] = False,
-    keep_remote: Annotated[
-        bool,
-        typer.Option("--keep-remote", help="Do not ask the server: its app password stays valid."),
-    ] = False,
+    revoke: Annotated[
+        bool | None,
+        typer.Option(
+            "--revoke/--keep-remote",
+            help="Revoke also an app password that you brought along; or do not ask the server: it stays valid.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Forget an account: revoke its app password on the server, and remove everything of it from this machine.
 
-    The files on the server stay as they are.
+    An app password that you brought along stays valid, as other programs may use it. The files on the server stay as
+    they are.
     """
     from cloudfs.cli.common import pick
     from cloudfs.cli.output import waiting
@@ -173,7 +185,7 @@ def logout(
     with waiting(f"looking what is here of {account} …"):  # HTTP takes half a second to load
         from cloudfs.cli.logout import log_out
 
-    log_out(account, discard_changes=discard_changes, keep_remote=keep_remote, as_json=as_json)
+    log_out(account, discard_changes=discard_changes, revoking=revoke, as_json=as_json)
 
 
 @app.command()

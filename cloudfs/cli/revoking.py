@@ -35,7 +35,8 @@ def revoke(record: Account, secret: str) -> bool:
 def by_hand(record: Account) -> str:
     """Say where a person revokes an app password."""
     page = f"{record.base_url}index.php/settings/user/security"
-    return f"The app password can be revoked by hand, by its name beginning with `cloudfs on`: {page}"
+    name = "" if record.own_password is False else ", by its name beginning with `cloudfs on`"
+    return f"The app password can be revoked by hand{name}: {page}"
 
 
 class Former(msgspec.Struct, frozen=True):
@@ -52,8 +53,8 @@ class Former(msgspec.Struct, frozen=True):
             _complain(self.record, error.message)
 
 
-def former_login(folders: Folders, name: str, record: Account, secret: str) -> Former | None:
-    """Return an account's login before `secret` is kept, if it is to be revoked then.
+def former_login(folders: Folders, name: str, record: Account) -> Former | None:
+    """Return an account's login before another one is kept, if it is to be revoked then.
 
     Not what a person brought along, for they may use it elsewhere, and not what the server was seen to refuse: asking
     it with that would count as a failed login, which slows down every login from this address (protocol.md §11).
@@ -61,11 +62,10 @@ def former_login(folders: Folders, name: str, record: Account, secret: str) -> F
     if not (record.own_password and record.base_url) or _is_refused(folders, name):
         return None
     try:
-        former = read_secret(folders, name, record)
+        return Former(record, read_secret(folders, name, record))
     except UserError as error:
         _complain(record, error.message)
         return None
-    return None if former == secret else Former(record, former)
 
 
 def _is_refused(folders: Folders, name: str) -> bool:

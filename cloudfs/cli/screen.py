@@ -10,6 +10,7 @@ from cloudfs.cli.common import in_units
 from cloudfs.cli.deletions import next_steps, sentence
 from cloudfs.cli.output import bar, paint
 from cloudfs.cli.pin import kept_lines
+from cloudfs.cli.states import meaning
 from cloudfs.control.protocol import Status
 from cloudfs.control.records import Limits, Transfer
 
@@ -19,14 +20,6 @@ _CHANGES = {
     "push": "the server tells of changes by others as they happen",
     "polling": "the server is asked for changes by others",
     "on use": "changes by others show when a folder is used",
-}
-_MEANING = {
-    "needs-login": "log in again with `cloudfs login`; the mount then goes on by itself",
-    "waiting for the keyring": "unlock it, and the mount goes on by itself; what is to be sent is kept",
-    "failing": "the server answers with nothing but errors; what is to be sent is kept and tried again and again",
-    "maintenance": "what is to be sent is kept until the server takes it again",
-    "throttled": "the server asks to be left alone for a while; what is to be sent is kept until then",
-    "offline": "what is to be sent is kept until the server can be reached again",
 }
 _MOST = 10
 """Transfers and blocked files that are named; of more the number is told."""
@@ -55,8 +48,8 @@ def _connection(status: Status) -> Iterator[str]:
     reason = f" ({status.reason})" if status.reason else ""
     state = paint(status.state, "green" if status.state == "online" else "yellow")
     yield f"  state       {state}{since}{reason}"
-    if status.state in _MEANING:
-        yield f"{_NEXT}{_MEANING[status.state]}"
+    if means := meaning(status, status.account):
+        yield f"{_NEXT}{means}"
     if status.wipe_asked:
         yield "  wipe        the server asks for a remote wipe of this device: everything of the account goes"
     changes_since = time.strftime("%F %T", time.localtime(status.changes_since))

@@ -30,6 +30,8 @@ def sync_path(
         raise UserError(f"{path} does not exist.", hint="Check the path.", code=ExitCode.USAGE)
     with connect(folders, name) as client:
         drain(client, inside, timeout_s, as_json=as_json)
+    if not as_json:
+        print(f"{name if path is None else path}: everything is on the server.")
 
 
 def drain(client: Client, path: str = "/", timeout_s: float | None = None, *, as_json: bool = False) -> None:

@@ -115,7 +115,7 @@ def _detach(entry: MountEntry) -> None:
 def _no_mount(what: str) -> UserError:
     return UserError(
         f"{what} is no mount of cloudfs.",
-        hint="`cloudfs status` tells what is mounted where.",
+        hint="`cloudfs accounts` tells what is mounted where.",
         code=ExitCode.NOT_MOUNTED,
     )
 

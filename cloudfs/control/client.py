@@ -39,10 +39,12 @@ from cloudfs.control.records import (
     Cleared,
     FileInfo,
     FileState,
+    FirstAnswer,
     Nothing,
     PathOf,
     Paused,
     Reloaded,
+    WaitFor,
     Watch,
 )
 from cloudfs.errors import ExitCode, UserError
@@ -128,6 +130,10 @@ class Client:
     def log_in(self) -> LoggedIn:
         """Have the daemon go on with the login that is in its secret file now."""
         return self._ask("log_in", {}, LoggedIn)
+
+    def first_answer(self, timeout_s: float) -> FirstAnswer:
+        """Ask how it stands with the server, and wait for so long at most for its first answer since the mount."""
+        return self._ask("first_answer", WaitFor(timeout_s), FirstAnswer)
 
     def pause(self) -> Paused:
         """Have nothing sent, and nothing fetched ahead, until `resume`; also after the next start."""

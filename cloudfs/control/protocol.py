@@ -200,6 +200,8 @@ class Status(msgspec.Struct, frozen=True):
     """that were not."""
     encrypted: str = ""
     """The cipher that all that is kept here is sealed with; "": it is plain."""
+    untrusted: bool = False
+    """It is offline as the server's certificate is not trusted here, or has none of the pinned keys."""
     memory_closed: bool | None = None
     """No debugger and no core file shows the daemon's memory; null: it does not tell."""
 

@@ -15,6 +15,7 @@ __all__ = [
     "Cleared",
     "FileInfo",
     "FileState",
+    "FirstAnswer",
     "Here",
     "Limits",
     "Nothing",
@@ -24,6 +25,7 @@ __all__ = [
     "Space",
     "State",
     "Transfer",
+    "WaitFor",
     "Watch",
 ]
 
@@ -77,6 +79,24 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     every_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
     """Never more often."""
+
+
+class WaitFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of first_answer: so long at most it may take."""
+
+    timeout_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+
+
+class FirstAnswer(msgspec.Struct, frozen=True):
+    """Result of first_answer: how it stands with the server once it was asked for the first time since the mount."""
+
+    state: str
+    """As in status."""
+    reason: str
+    untrusted: bool
+    """As in status."""
+    known: bool
+    """False: it has not answered by then."""
 
 
 class PathOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

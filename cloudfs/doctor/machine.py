@@ -25,11 +25,14 @@ _OLDEST_KERNEL = (5, 4)
 _PATIENCE_S = 5.0
 
 
-def check_machine(device: Path = Path("/dev/fuse"), release: str | None = None) -> Iterator[Finding]:
+def check_machine(
+    device: Path = Path("/dev/fuse"), release: str | None = None, table: Path = Path("/etc/mtab")
+) -> Iterator[Finding]:
     """Look at all of it."""
     yield _kernel(platform.release() if release is None else release)
     yield _device(device)
     yield _fusermount(shutil.which("fusermount3"))
+    yield _table(table)
     yield _library()
     yield _keyring()
 
@@ -81,6 +84,14 @@ def _fusermount(program: str | None) -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         return problem("fusermount3", f"{program} cannot be run: {error}", "Install the package fuse3 anew.")
     return fine("fusermount3", f"{program}, {done.stdout.decode(errors='replace').strip()}")
+
+
+def _table(table: Path) -> Finding:
+    """Fusermount3 unmounts for others than root only what is in it."""
+    if os.geteuid() != 0 and not table.exists():
+        repair = f"Ask the administrator: `sudo ln -s ../proc/self/mounts {table}`."
+        return problem("mount table", f"{table} does not exist: only root can mount", repair)
+    return fine("mount table", f"{table}" if table.exists() else "root needs none")
 
 
 def _has_capabilities(program: str) -> bool:

@@ -31,7 +31,12 @@ async def check_server(account: Account, secret: str, name: str, explain: Explai
     try:
         remote = WebdavRemote(_site(account), secret, tls=context_of(account))
     except (CloudfsError, msgspec.ValidationError) as error:
-        yield problem("server", f"the account cannot be used: {error}", "Log in again.", name)
+        yield problem(
+            "server",
+            f"the account cannot be used: {error}",
+            f"Log in again: `cloudfs login --account {name}`.",
+            name,
+        )
         return
     try:
         failure = await _connect(remote)
@@ -70,7 +75,7 @@ def _failed(error: RemoteError, name: str, explain: Explain) -> list[Finding]:
     told = explain(error)
     if isinstance(error, NotAuthenticated):
         first = [fine("server", "it answers", name)]
-        first.append(problem("login", told.message, "Log in again with `cloudfs login`.", name))
+        first.append(problem("login", told.message, f"Log in again: `cloudfs login --account {name}`.", name))
     elif isinstance(error, TlsRejected):
         first = [problem("server", told.message, told.hint, name)]
     else:

@@ -51,7 +51,7 @@ def _trusted(account: Account) -> str:
 
 def _address(account: Account, name: str) -> Finding:
     """The password goes to the origins that the account's file names, and no redirect is followed."""
-    repair = "Log in again: `cloudfs login` finds the addresses anew."
+    repair = f"Log in again: `cloudfs login --account {name}` finds the addresses anew."
     try:
         origins = {origin_of(url) for url in (account.url, account.base_url) if url}
     except ValueError:

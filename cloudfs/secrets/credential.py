@@ -52,5 +52,5 @@ class CredentialStore:
 
 
 def _bad(message: str) -> UserError:
-    hint = "docs/CONFIG.md tells how a unit gets it; `cloudfs login URL --secret-store` keeps it elsewhere."
+    hint = "docs/CONFIG.md tells how a unit gets it; `cloudfs login --secret-store file` keeps it elsewhere."
     return UserError(message, hint=hint, code=ExitCode.BAD_CONFIG)

@@ -15,7 +15,7 @@ class KeyringAway(UserError):
 
     def __init__(self, message: str, *, locked: bool = False) -> None:
         first = "Unlock it, or keep" if locked else "Keep"
-        elsewhere = "the password elsewhere: `cloudfs login URL --secret-store file`."
+        elsewhere = "the password elsewhere: `cloudfs login --secret-store file`."
         super().__init__(message, hint=f"{first} {elsewhere}", code=ExitCode.NOT_DONE)
         self.locked = locked
         """It is there, and waits for a person."""
@@ -26,7 +26,7 @@ class SecretMissing(UserError):
 
     def __init__(self, message: str, account: str) -> None:
         super().__init__(
-            message, hint=f"Log in again: `cloudfs login URL --account {account}`.", code=ExitCode.BAD_CONFIG
+            message, hint=f"Log in again: `cloudfs login --account {account}`.", code=ExitCode.BAD_CONFIG
         )
 
 

@@ -18,6 +18,7 @@ from cloudfs.errors import (
     ServerFault,
     StorageAway,
     Throttled,
+    TlsRejected,
     Unavailable,
     Unreachable,
 )
@@ -87,6 +88,7 @@ class Connectivity:
         """How often the login was refused, or replaced by another."""
         self._withheld = False
         """There is no password to log in with."""
+        self._untrusted = False
         self._doubtful = False
         """The login was refused, and no request was answered since."""
         self._trying: trio.Event | None = None
@@ -100,6 +102,11 @@ class Connectivity:
     def online(self) -> bool:
         """The last request was answered well, or none was sent yet."""
         return self.state is State.ONLINE
+
+    @property
+    def untrusted(self) -> bool:
+        """It is offline as the server's certificate is not trusted, or has none of the pinned keys."""
+        return self._untrusted and self.state is State.OFFLINE
 
     @property
     def unproven(self) -> bool:
@@ -197,7 +204,9 @@ class Connectivity:
         if state is not self.state:
             _log.info("%s: %s", state.value, error)
             self.since = since
-        self.state, self.reason = state, str(error)
+        # Of which file it was is no matter where it is about the account.
+        self.state, self.reason = state, str(error) if state is State.FAILING else error.message
+        self._untrusted = isinstance(error, TlsRejected)
 
     def try_now(self) -> None:
         """Somebody waits, or the network changed: let the next request find out, where the server allows it."""

@@ -50,7 +50,6 @@ def test_version_and_help(run: Run, run_process: Run) -> None:
     [
         ("frob",),
         ("mount",),
-        ("login",),
         ("login", "https://x", "--password-stdin"),
         ("status", "--colour"),
         ("sync", "--timeout", "soon"),

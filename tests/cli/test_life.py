@@ -35,8 +35,9 @@ def test_a_whole_life(run: Run, mounted: Mount, mount_point: Path, folders: Fold
     assert answer["mount_point"] == str(mount_point)
     assert (answer["pending"], answer["state"], answer["account"]) == (0, "online", "work")
     assert "mounted at" in run("status").out
-    assert run("sync", "--wait").code == ExitCode.OK
-    assert run("sync", "--wait", mount_point / "hello.txt").code == ExitCode.OK
+    assert run("sync", "--wait").out == "work: everything is on the server.\n"
+    file = mount_point / "hello.txt"
+    assert run("sync", "--wait", file).out == f"{file}: everything is on the server.\n"
     result = run("unmount")
     assert result.out == f"Unmounted work from {mount_point}; everything is on the server.\n"
     assert not is_mounted(mount_point)

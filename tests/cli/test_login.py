@@ -80,6 +80,17 @@ def work_secret() -> str:
     return config.read_secret(Folders.from_environment(), "work")
 
 
+def test_logging_in_again_needs_no_address(run: Run, server: StandIn) -> None:
+    """The hints say `cloudfs login --account NAME`, which can be typed as it is."""
+    assert run("login").code == ExitCode.NO_ACCOUNT
+    log_in(run, server.url, "--account", "work")
+    before = config.load_account(Folders.from_environment(), "work")
+    for words in (("--account", "work"), ()):
+        result = run("login", *words, "--password-stdin", stdin=f"{PASSWORD}\n")
+        assert (result.code, result.err) == (ExitCode.OK, "")
+        assert config.load_account(Folders.from_environment(), "work") == before
+
+
 def test_a_new_login_revokes_the_app_password_that_it_replaces(run: Run, server: StandIn) -> None:
     log_in(run, server.url, "--account", "work")
     log_in(run, server.url, "--account", "other")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from cloudfs import config
@@ -87,6 +88,48 @@ def test_a_plain_server_has_nothing_to_revoke(run: Run) -> None:
         assert log_in(run, plain.url, plain.user, plain.password).code == ExitCode.OK
     assert run("logout", "work").code == ExitCode.OK, "it is not even asked"
     assert left_over(Folders.from_environment()) == []
+
+
+def test_what_was_brought_along_stays_valid_and_a_line_says_so(run: Run, server: StandIn) -> None:
+    """Other programs may use it; Nextcloud shows by its 403 that a password is an app password already."""
+    brought = server.account("jo").app_password()
+    assert log_in(run, server.url, password=brought).code == ExitCode.OK
+    server.requests.reset()
+    result = run("logout")
+    assert (result.code, result.err) == (ExitCode.OK, "")
+    first, second = result.out.splitlines()
+    assert first.startswith("Logged out of work: its app password was brought along and stays valid, and ")
+    assert second.endswith(f"can be revoked by hand: {server.url}/index.php/settings/user/security")
+    assert server.requests.count() == 0
+    assert set(app_passwords(server)) == {brought}
+    assert left_over(Folders.from_environment()) == []
+
+
+def test_what_was_brought_along_is_revoked_if_that_is_said(run: Run, server: StandIn) -> None:
+    log_in(run, server.url, password=server.account("jo").app_password())
+    result = run("logout", "--revoke")
+    assert result.out.startswith("Logged out of work: its app password was revoked, ")
+    assert app_passwords(server) == {}
+
+
+def test_one_of_ours_that_was_brought_again_is_revoked(run: Run, server: StandIn, folders: Folders) -> None:
+    log_in(run, server.url, password=config.read_secret(folders, "work"))
+    assert run("logout").code == ExitCode.OK
+    assert app_passwords(server) == {}
+
+
+def as_before(folders: Folders) -> None:
+    """Have the account be one of which nobody has noted who made its app password."""
+    account = config.load_account(folders, "work")
+    config.save_account(folders, "work", msgspec.structs.replace(account, own_password=None))
+
+
+def test_what_nobody_has_noted_stays_valid_in_a_script(run: Run, server: StandIn, folders: Folders) -> None:
+    as_before(folders)
+    result = run("logout")
+    assert result.out.startswith("Logged out of work: its app password stays valid, ")
+    assert "by its name beginning with `cloudfs on`" in result.out
+    assert len(app_passwords(server)) == 1
 
 
 def test_an_app_password_that_was_withdrawn_is_no_obstacle(
@@ -210,6 +253,26 @@ def test_at_a_terminal_a_person_is_asked(run: Run, folders: Folders, answer: str
     (folders.account_state("work") / "recovered").mkdir()
     (folders.state / "work/recovered/part").write_bytes(b"x")
     assert run("logout").code == ExitCode.PENDING  # a script says --discard-changes
+    process, shown = at_a_terminal(answer)
+    assert process.returncode == code
+    assert b"1 rescued file, the first is" in shown
+    assert bool(left_over(folders)) is (code is not ExitCode.OK)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("", 1), ("y", 0)])
+def test_a_person_is_asked_about_what_nobody_has_noted(
+    server: StandIn, folders: Folders, answer: str, left: int
+) -> None:
+    as_before(folders)
+    process, shown = at_a_terminal(answer)
+    assert process.returncode == ExitCode.OK
+    assert b"Revoke it on the server? [y/N]" in shown
+    assert len(app_passwords(server)) == left
+    assert left_over(folders) == []
+
+
+def at_a_terminal(answer: str) -> tuple[subprocess.Popen[bytes], bytes]:
+    """Log out there and answer what is asked; return the process, which has ended, and what was shown until then."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-P", "-m", "cloudfs.cli.main", "logout"]
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -219,7 +282,6 @@ def test_at_a_terminal_a_person_is_asked(run: Run, folders: Folders, answer: str
         while b"[y/N]" not in shown:
             shown += os.read(ours, 4096)
         os.write(ours, f"{answer}\n".encode())
-        assert process.wait(60) == code
+        process.wait(60)
     os.close(ours)
-    assert b"1 rescued file, the first is" in shown
-    assert bool(left_over(folders)) is (code is not ExitCode.OK)
+    return process, shown

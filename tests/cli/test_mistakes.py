@@ -78,6 +78,21 @@ def test_a_wrong_path(run: Run, folders: Folders, tmp_path: Path, words: tuple[s
     assert "unexpected" not in result.err
 
 
+@pytest.mark.parametrize("others", [(), ("home",)])
+def test_a_mount_without_a_folder(
+    run: Run, folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
+) -> None:
+    """Not "make the folder ./work", which would only lead on."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("work", *others):
+        add_account(folders, name)
+    result = run("mount", "work")
+    assert (result.code, result.said[1]) == (
+        ExitCode.USAGE,
+        "Name an empty folder, too: `cloudfs mount work ~/Cloud`.",
+    )
+
+
 @contextmanager
 def daemon_that(folders: Folders, answer: Callable[[socket.socket], None]) -> Iterator[None]:
     """Have the account held by this process, and its clients answered in that way."""

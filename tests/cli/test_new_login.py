@@ -54,7 +54,7 @@ def test_everything_stops_and_is_kept(stage: MountStage, server: StandIn) -> Non
     done = stage.cloudfs("sync", "--wait", check=False)
     assert done.returncode == ExitCode.PENDING
     assert "cloudfs login" in done.stderr
-    assert "log in again with `cloudfs login`" in stage.cloudfs("status").stdout
+    assert "log in again with `cloudfs login --account a`" in stage.cloudfs("status").stdout
     stage.wait(lambda: stage.status()["state"] == "needs-login")
     server.requests.reset()
     for _ in range(3):

@@ -47,6 +47,7 @@ def test_every_request_is_listed() -> None:
         ("pause", records.Paused),
         ("resume", records.Paused),
         ("reload", records.Reloaded),
+        ("first_answer", records.FirstAnswer),
         ("pin", pins.Pinned),
         ("pins", pins.Pins),
         ("conflicts", ConflictPair),

@@ -34,6 +34,19 @@ def test_a_device_that_may_not_be_opened(
     assert repair in finding.repair
 
 
+def test_no_table_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps `cloudfs mount` from mounting is what `doctor` has to find."""
+
+    def verdict() -> Verdict:
+        checks = machine.check_machine(table=tmp_path / "mtab")
+        return {it.name: it for it in checks}["mount table"].verdict
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert verdict() is Verdict.PROBLEM
+    (tmp_path / "mtab").touch()
+    assert verdict() is Verdict.OK
+
+
 def test_an_old_kernel() -> None:
     assert found(release="4.19.0-27-amd64")["kernel"].verdict is Verdict.NOTE
     assert found(release="5.10.0")["kernel"].verdict is Verdict.OK
