@@ -372,8 +372,8 @@ class Files:
 
     async def fsync(self, content: FileContent) -> None:
         """Make every acknowledged write survive a power cut."""
-        await self.hardening.sync(content)
         self.flush(content)
+        await self.hardening.sync(content)
         self.hardening.mark(content)
         await self._store.make_durable()
 

@@ -290,6 +290,28 @@ def test_what_was_synced_stays_until_what_follows_an_emptying_is_on_the_disk(
         assert read(stage.root(), "old") == b"synced and more"
 
 
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "synced"])
+def test_what_is_written_over_bytes_that_were_on_the_disk_is_there_half_a_second_later(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch, *, closed: bool
+) -> None:
+    """The row says the same of the file as before."""
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    with closing(VfsStage(tmp_path / "engine", server, quiet_s=3600.0)) as stage:
+        write(stage.root(), "a", b"one" * 1000)
+        harden(stage)
+        disk = Disk(tmp_path / "engine/state", monkeypatch)
+        file = stage.root().open("a", os.O_RDWR)
+        file.write(0, b"two" * 1000)
+        if closed:
+            file.close()
+            harden(stage)
+        else:
+            file.fsync()
+        disk.cut(tmp_path / "cut", random.Random(0))
+        (staged,) = tmp_path.glob("cut/staging-*/*")
+        assert staged.read_bytes() == b"two" * 1000
+
+
 def test_a_file_that_was_emptied_and_never_goes_up_keeps_no_older_bytes(
     tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
