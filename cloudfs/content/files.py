@@ -167,13 +167,14 @@ class Files:
         while start < stop:
             # Looked at anew each time: what it lacks may be copied up meanwhile, and its base given up.
             last, whose = source.piece(start, stop)
-            below = source.below if whose is Whose.BASE else None
             if whose is Whose.OWN:
                 parts.append(await source.file.pread(start, last - start))
-            elif below is not None:
-                parts.append(await self.read_version(below, start, last, pattern))
-            else:
+            elif whose is Whose.ZERO:
                 parts.append(bytes(last - start))
+            elif (below := source.below) is not None:
+                parts.append(await self.read_version(below, start, last, pattern))
+            else:  # rather than zeros
+                raise LocalDamage(f"inode {source.ino}: what it was edited from is missing")
             start = last
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -264,6 +265,7 @@ class Files:
         return await self._begin(content)
 
     async def _begin(self, content: FileContent, *, changes: bool = True) -> Layer:
+        self.flush(content)  # later ones write the row of the new layer alone
         top = content.top
         version = self._store.nodes.next_version()
         row = StagedRow(
@@ -370,8 +372,8 @@ class Files:
 
     async def fsync(self, content: FileContent) -> None:
         """Make every acknowledged write survive a power cut."""
-        await self.hardening.sync(content)
         self.flush(content)
+        await self.hardening.sync(content)
         self.hardening.mark(content)
         await self._store.make_durable()
 

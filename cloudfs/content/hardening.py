@@ -56,15 +56,14 @@ class Hardening:
         self._hardening = trio.Lock()
 
     def note(self, ino: Ino, version: ContentVersion) -> None:
-        """A row was committed whose bytes may not be on the disk."""
+        """A row was committed whose bytes may not be on the disk, be it that they lie where others were that are."""
         self._soft.add((ino, version))
         self._bell.set()
 
     def note_all(self) -> None:
-        """At start: what an earlier life of the process left."""
+        """At start: what an earlier life of the process left, written over what was on the disk, too."""
         for row in self._store.all_staged():
-            if not row.settled:
-                self.note(row.ino, row.version)
+            self.note(row.ino, row.version)
 
     def cut(self, ino: Ino, version: ContentVersion) -> None:
         """A staging file was shortened: what it held before is not to be called safe any more."""
@@ -108,12 +107,11 @@ class Hardening:
         found = []
         for number, key in enumerate(keys):
             row = self._store.staged(*key)
-            if row is not None and not row.settled:
-                if row.present or not self._is_being_written(row.ino):
-                    found.append(row)
-                else:
-                    # Emptied, and about to be filled: until then what it held before stays. No bell: there is time.
-                    self._soft.add(key)
+            if row is not None and not row.present and self._is_being_written(row.ino):
+                # Emptied, and about to be filled: until then what it held before stays. No bell: there is time.
+                self._soft.add(key)
+            elif row is not None:
+                found.append(row)
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
@@ -142,7 +140,8 @@ class Hardening:
         safe = row.state.joined(current.safe if layer is None else layer.safe)
         if layer is not None:
             layer.safe = safe
-        self._store.put_staged(current.made_safe(safe))
+        if safe != current.safe:
+            self._store.put_staged(current.made_safe(safe))
 
     def _is_being_written(self, ino: Ino) -> bool:
         content = self._live(ino)
@@ -173,7 +172,13 @@ class Hardening:
     async def _sync_layers(self, top: Layer | Source | None) -> None:
         while isinstance(top, Layer):
             state, cuts = top.state, top.cuts
-            await top.file.sync()
+            noted = self._soft & {(top.ino, top.version)}
+            self._soft -= noted  # before: what is written meanwhile is noted anew
+            try:
+                await top.file.sync()
+            except BaseException:
+                self._soft |= noted
+                raise
             if cuts == top.cuts and top.base_limit == state.base_limit:
                 top.safe = state.joined(top.safe)
             top = top.base

@@ -46,8 +46,17 @@ def after_power_cut(store: Store, staging: Staging, recovered: Path, boot: str) 
             if node is not None and node.content_dirty:
                 with store.transaction():
                     told += _take_back(store, staging, recovered, node)
+        _forget_checksums(store)
     store.set_boot_id(boot)
     return told
+
+
+def _forget_checksums(store: Store) -> None:
+    """Have all that is here hashed anew: bytes that were written over others may be there, and not that they were."""
+    with store.transaction():
+        for row in store.all_staged():
+            if row.checksum is not None:
+                store.put_staged(msgspec.structs.replace(row, checksum=None))
 
 
 def _take_back(store: Store, staging: Staging, recovered: Path, node: Node) -> list[str]:

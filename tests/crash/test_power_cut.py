@@ -6,17 +6,25 @@ import errno
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from cloudfs import disk as on_disk
 from cloudfs.blocks.sealing import Cipher, Keys
+from cloudfs.blocks.staging import Staging
 from cloudfs.content import hardening
+from cloudfs.content.powercut import after_power_cut
 from cloudfs.errors import PosixError
+from cloudfs.ranges import RangeSet
+from cloudfs.store.records import StagedRow
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT, ContentVersion
 from tests.crash.cuts import Disk
 from tests.crash.rescued import rescued
 from tests.functional.drivers import Driver, OpenFile, read, tree, write
@@ -288,6 +296,47 @@ def test_what_was_synced_stays_until_what_follows_an_emptying_is_on_the_disk(
     monkeypatch.setattr(on_disk, "boot_id", lambda: "the next life of the machine")
     with closing(VfsStage(home, server, quiet_s=3600.0)) as stage:
         assert read(stage.root(), "old") == b"synced and more"
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "synced"])
+def test_what_is_written_over_bytes_that_were_on_the_disk_is_there_half_a_second_later(
+    tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch, *, closed: bool
+) -> None:
+    """The row says the same of the file as before."""
+    monkeypatch.setattr(hardening, "_GATHER_S", 3600.0)
+    with closing(VfsStage(tmp_path / "engine", server, quiet_s=3600.0)) as stage:
+        write(stage.root(), "a", b"one" * 1000)
+        harden(stage)
+        disk = Disk(tmp_path / "engine/state", monkeypatch)
+        file = stage.root().open("a", os.O_RDWR)
+        file.write(0, b"two" * 1000)
+        if closed:
+            file.close()
+            harden(stage)
+        else:
+            file.fsync()
+        disk.cut(tmp_path / "cut", random.Random(0))
+        (staged,) = tmp_path.glob("cut/staging-*/*")
+        assert staged.read_bytes() == b"two" * 1000
+
+
+def test_a_checksum_from_before_a_cut_is_not_believed(tmp_path: Path) -> None:
+    """That it was of other bytes, written over since in their place, may not have reached the disk."""
+    store, staging = Store(tmp_path / "state.sqlite"), Staging(tmp_path / "staging")
+    try:
+        now, version = time.time_ns(), store.nodes.next_version()
+        ino = store.nodes.insert(
+            parent=ROOT, name="a", folder=0, size=3, mtime_ns=now, ctime_ns=now, version=version
+        )
+        row = StagedRow(ino, version, 3, RangeSet([(0, 3)]).pack(), ContentVersion(0), 0, None)
+        store.put_staged(msgspec.structs.replace(row.made_safe(row.state), checksum="SHA1:of other bytes"))
+        for boot, believed in (("one", True), ("one", True), ("two", False)):
+            assert not after_power_cut(store, staging, tmp_path / "recovered", boot)
+            (kept,) = store.all_staged()
+            assert (kept.checksum is not None) == believed
+    finally:
+        store.close()
+        staging.close()
 
 
 def test_a_file_that_was_emptied_and_never_goes_up_keeps_no_older_bytes(

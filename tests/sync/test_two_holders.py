@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -91,5 +92,30 @@ def test_what_fails_again_and_again_begins_no_layer_each_time(tmp_path: Path) ->
         newest = edited(100, b"nEWER")
         await world.drain()
         assert world.remote.other.read("/a") == newest
+
+    tell(tmp_path, story, server())
+
+
+def test_what_is_closed_while_a_file_is_kept_here_survives_a_kill(tmp_path: Path) -> None:
+    """What was written before that, and not closed yet, was in a layer whose row nobody wrote any more."""
+
+    async def story(world: World) -> None:
+        asked = trio.Event()
+
+        async def for_ever() -> None:
+            asked.set()
+            await trio.sleep_forever()
+
+        handle = await world.open("a", os.O_RDWR)
+        await world.write(handle, 0, b"first")
+        world.remote.before["stream"] = for_ever
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep, world)
+            await asked.wait()
+            await world.write(handle, 5, b"second")
+            await world.fs.flush(handle)
+            nursery.cancel_scope.cancel()
+        await world.kill()
+        assert await world.read_file("a") == edited(0, b"firstsecond")
 
     tell(tmp_path, story, server())
