@@ -83,7 +83,7 @@ class Acceptance:
             compared = await self._compare(answer)
         changes, compared = await self._changes(answer, compared, left_out)
         kept: set[Ino] = set()
-        if gone := await movable(changes, self._store):
+        if gone := await movable(changes, self._store, answer.coming or ()):
             kept = await self._follow(answer, gone)
             changes, compared = await self._changes(answer, await self._compare(answer), left_out)
         fitted = await self._takeover.apply(ino, changes, kept=kept)

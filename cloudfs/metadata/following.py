@@ -33,13 +33,18 @@ _MANY = 10_000
 """Changes of which the absences are picked out between two checkpoints: 1 ms."""
 
 
-async def movable(changes: Iterable[Change], store: Store) -> list[Node]:
-    """Return what would be dropped and is worth looking for: what has work for the server, then known folders."""
-    found: list[Node] = []
-    known: list[Node] = []
+async def movable(changes: Iterable[Change], store: Store, coming: Collection[str] = ()) -> list[Node]:
+    """Return what would be dropped and is worth looking for: what has work for the server, then known folders.
+
+    All of `coming`, the file ids that are known to be elsewhere; of others not many.
+    """
+    there: list[Node] = []
     gone: list[Node] = []
     async for part in turns(changes, _MANY):
-        gone += [it.node for it in part if isinstance(it, Drop) and can_follow(it.node)]
+        for node in (it.node for it in part if isinstance(it, Drop) and can_follow(it.node)):
+            (there if node.s_file_id in coming else gone).append(node)
+    found: list[Node] = []
+    known: list[Node] = []
     for node in gone:
         if node.dirty or await _holds_work(store, node.ino):
             found.append(node)
@@ -47,7 +52,7 @@ async def movable(changes: Iterable[Change], store: Store) -> list[Node]:
                 break
         elif len(known) < _MOST and store.nodes.has_children(node.ino):
             known.append(node)
-    return (found + known)[:_MOST]
+    return there + (found + known)[:_MOST]
 
 
 async def _holds_work(store: Store, folder: Ino) -> bool:
@@ -101,7 +106,7 @@ class Follower:
                     unknown.add(node.ino)
                 if target is None or target == folder:
                     continue
-                self._vanished.expect(node)
+                self._vanished.expect([node])
                 await self._list_folder(target, coming)
                 if self._is_open(node, folder) and self._may_wait(node.ino):
                     unknown.add(node.ino)
@@ -115,9 +120,7 @@ class Follower:
 
     def expect(self, gone: Iterable[Node], coming: Collection[str]) -> None:
         """Have things recognised in the listing that waits for this one, where it shows them."""
-        for node in gone:
-            if node.s_file_id in coming:
-                self._vanished.expect(node)
+        self._vanished.expect(node for node in gone if node.s_file_id in coming)
 
     def _is_open(self, node: Node, folder: Ino) -> bool:
         """Tell whether something has neither followed nor been taken for something new in its new place."""

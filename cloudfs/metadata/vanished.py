@@ -7,7 +7,7 @@ recognised: it keeps its inode, its cached blocks and its open handles.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cloudfs.metadata.residents import Residents
 from cloudfs.store.records import Node
@@ -62,12 +62,13 @@ class Vanished:
         self._kept[file_id] = node, time.monotonic()
         self._residents.remember(node.ino)
 
-    def expect(self, node: Node) -> None:
-        """Have a node with work for the server, or a folder of such, gone from its place, recognised where it went."""
+    def expect(self, nodes: Iterable[Node]) -> None:
+        """Have what has work for the server, or a folder of such, gone from its place, recognised where it went."""
         now = time.monotonic()
         self._expected = {key: known for key, known in self._expected.items() if known[1] > now - KEEP_S}
-        if node.s_file_id is not None and can_follow(node):
-            self._expected[node.s_file_id] = node.ino, now
+        for node in nodes:
+            if node.s_file_id is not None and can_follow(node):
+                self._expected[node.s_file_id] = node.ino, now
 
     def find(self, entry: RemoteEntry) -> Node | None:
         """Return the node as it was, if what is listed now is what vanished; the caller gives it its new place."""

@@ -16,14 +16,15 @@ from itertools import islice
 import msgspec
 import trio
 
-from cloudfs.errors import BaseLost, CloudfsError, LocalDamage, RemoteError, StorageAway
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.bulk import MOST_BYTES, MOST_FILES
-from cloudfs.sync.connectivity import Connectivity, State, is_outage
+from cloudfs.sync.connectivity import Connectivity, State
+from cloudfs.sync.dueness import Dueness
 from cloudfs.sync.execute import Executor
 from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.obstacles import Obstacles
+from cloudfs.sync.outcomes import Outcomes
 from cloudfs.sync.patience import Patience
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
@@ -47,8 +48,6 @@ _MOST_OTHERS = 128
 """So many that others wait for are planned with them, and so many steps are put aside."""
 _LOOKED_AT = 64
 """Nodes of which it is told at once why they cannot go up, about 6 ms."""
-_EMPTIED_S = 30.0
-"""A removed file waits so long while more is removed from its folder: in the end that may go, and all with it."""
 _MOST_TOGETHER = 2
 _LIFTED = 32
 """So many nodes that somebody waits for are put before all others at once, about 2 ms."""
@@ -93,13 +92,11 @@ class Worker:
         self._executor = executor
         self._connectivity = connectivity
         self.config = config
-        self._written_at = written_at
         self._restraint = restraint
         self._obstacles = obstacles
         self._patience = Patience()
         self._requests = self._together = 0
         """Under way: of all kinds, and those that carry out several steps at once."""
-        self._hurried: list[Callable[[Ino], bool]] = []
         self._progress = trio.Event()
         self._queue: deque[Step] = deque()
         """Found to be due and runnable, the next one first."""
@@ -121,6 +118,10 @@ class Worker:
         """What was found then among all of the backlog."""
         self.troubles = inbox.troubles
         self._storages = Storages(store.nodes)
+        self._outcomes = Outcomes(store, inbox.troubles, self._storages, executor.is_current)
+        self._dueness = Dueness(
+            inbox, self._storages, self._patience, written_at=written_at, quiet_s=self._quiet_s
+        )
         self._underway = Underway(store.nodes, self._storages.root_of)
 
     # What others call
@@ -161,7 +162,7 @@ class Worker:
         written from now on, or a file that is always being written would never be done with.
         """
         mark = self._store.nodes.last_version()
-        self._hurried.append(concerns)
+        self._dueness.hurried.append(concerns)
         self.try_all_now()
         try:
             while True:
@@ -173,7 +174,7 @@ class Worker:
                 with trio.move_on_after(_LOOK_AGAIN_S):
                     await progress.wait()
         finally:
-            self._hurried.remove(concerns)
+            self._dueness.hurried.remove(concerns)
 
     async def _stopped(self, concerns: Callable[[Ino], bool], mark: ContentVersion) -> list[Trouble] | None:
         """Return why each node that is left cannot go up, None as soon as one is found that may."""
@@ -220,6 +221,9 @@ class Worker:
         others = [step for step in self._queue if step.node.ino not in lifted]
         self._queue = deque([*sorted(steps, key=_small_first), *others])
 
+    def _quiet_s(self) -> tuple[float, float]:
+        return self.config.quiet_s, self.config.open_quiet_s
+
     # The loop
 
     async def run(self) -> None:
@@ -265,7 +269,7 @@ class Worker:
         while self._queue and self._free() > 0:
             step = self._queue.popleft()
             # What is dropped here is found again by a later plan.
-            if not (self._due(step) <= now and self._fits(step)):
+            if not (self._dueness.of(step) <= now and self._fits(step)):
                 continue
             together = self._executor.takes_together(step)
             if together and self._together >= _MOST_TOGETHER:
@@ -307,7 +311,7 @@ class Worker:
             fits = size + step.node.size <= MOST_BYTES and self._executor.takes_together(step)
             if not fits:
                 left.append(step)
-            elif self._due(step) <= now and self._fits(step) and is_right(step):
+            elif self._dueness.of(step) <= now and self._fits(step) and is_right(step):
                 chosen.append(step)
                 size += step.node.size
         self._queue.extendleft(reversed(left))
@@ -346,7 +350,7 @@ class Worker:
         ]
 
     def _may_begin(self, step: Step) -> bool:
-        return self._fits(step) and self._due(step) <= trio.current_time()
+        return self._fits(step) and self._dueness.of(step) <= trio.current_time()
 
     def _plan(self) -> float:
         """Queue what is due and runnable in the next part of the backlog; return when to look again, in s."""
@@ -366,7 +370,7 @@ class Worker:
             self._patience.meet(step, began)
             if self._obstacles.is_held(step):
                 continue
-            due = self._due(step)
+            due = self._dueness.of(step)
             if due <= began:
                 queue.append(step)
             else:
@@ -390,30 +394,6 @@ class Worker:
         self._found = self._held = False
         return max(min(soonest - now, _IDLE_S), 0.0)
 
-    def _due(self, step: Step) -> float:
-        ino = step.node.ino
-        put_off = max(self.troubles.due(ino), self._storages.due(step.node))
-        if any(concerns(ino) for concerns in self._hurried):
-            return put_off
-        written_at = self._written_at(ino)
-        quiet = self.config.quiet_s if written_at is None else self.config.open_quiet_s
-        # Single writes ring no bell: there may be thousands in a second.
-        changes = [self._inbox.changed_at(node.ino) for node in step.involved]
-        changes += [] if written_at is None else [written_at]
-        due = max(changes) + quiet
-        if isinstance(step, Remove):
-            due = max(due, self._emptied(step.node, max(changes)))
-        return max(min(due, self._patience.ends_at(step)), put_off)
-
-    def _emptied(self, node: Node, changed_at: float) -> float:
-        """Return when a removal need not wait any more for that of its folder, which takes it along: `rm -r`."""
-        if not node.tombstone or node.s_parent is None:
-            return changed_at
-        quiet_at = self._inbox.emptied_at(node.s_parent) + self.config.quiet_s
-        # Of many removals only the last have a time.
-        longest = float("inf") if changed_at == float("-inf") else changed_at + _EMPTIED_S
-        return min(quiet_at, longest)
-
     def _fits(self, step: Step) -> bool:
         """Tell whether nothing under way stands in the step's way, nor a person's word is missing."""
         if self._obstacles.is_held(step):
@@ -434,7 +414,7 @@ class Worker:
                 await self._executor.run(step)
                 self._conclude(step, None)
         except Exception as error:  # noqa: BLE001  # one step that breaks must not stop the others
-            self._note(step, error)
+            self._outcomes.note(step, error)
         finally:
             self._requests -= 1
             self._underway.end((step,))
@@ -459,39 +439,12 @@ class Worker:
 
     def _conclude(self, step: Step, error: Exception | None) -> None:
         if error is not None:
-            self._note(step, error)
+            self._outcomes.note(step, error)
             return
         self._patience.forget(step)
         self.troubles.forget(step.node.ino)
         self._storages.answered(step.node)
         self.succeeded(step)
-
-    def _note(self, step: Step, error: Exception) -> None:
-        """Say why a step failed, and when it is tried again."""
-        name = self._store.nodes.local_path(step.node.ino) or step.node.name
-        log = logging.LoggerAdapter(_log, {"path": name})
-        match error:
-            case StorageAway():
-                self._storages.failed(step.node)
-                log.info("%s: not sent yet: %s", name, error)
-            case RemoteError():
-                if not is_outage(error):
-                    self.troubles.add(step.node, error)
-                log.info("%s: not sent yet: %s", name, error)
-            case LocalDamage() | BaseLost() if not self._executor.is_current(step):
-                # What was to be sent has been replaced here since, and its bytes went; or what it was made from was
-                # only moved there. The next plan has the new content, or the new place.
-                log.info("%s: %s", name, error)
-            case LocalDamage():
-                self.troubles.add(step.node, error)
-                log.error("%s: %s", name, error)  # the sentence says it all
-            case CloudfsError():
-                self.troubles.add(step.node, error)
-                log.warning("%s: not sent yet: %s", name, error)
-            case _:
-                self.troubles.add(step.node, error)
-                message = "%s: a step failed in an unexpected way and will be tried again"
-                log.error(message, name, exc_info=error)
 
     def _tell_progress(self) -> None:
         """Whatever came of steps: look for new work, tell those who wait."""

@@ -344,6 +344,31 @@ def test_an_edit_follows_a_move(tmp_path: Path, order: tuple[str, ...], to: str)
     assert remote.account.entry(RemotePath(to)).file_id == file_id
 
 
+@pytest.mark.parametrize("order", [*ORDERS, ()], ids=lambda order: " ".join(order) or "unseen")
+def test_many_edits_follow_at_once(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """More than are asked for one by one: where they are, the other folder's listing shows of all of them."""
+    remote, names = stocked(), [f"{number:02}" for number in range(20)]
+    for name in names:
+        remote.other.write(f"/one/{name}", name.encode())
+
+    async def story(world: World) -> None:
+        await world.walk()
+        for name in names:
+            await world.save(f"one/{name}", f"ours {name}".encode())
+            remote.other.move(f"/one/{name}", f"/two/{name}")
+        await look(world, *order)
+        await world.drain()
+        await world.refresh_all()
+        assert await world.drain() == []
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert {found[f"/two/{name}"] for name in names} == {f"ours {name}".encode() for name in names}
+        assert not {f"/one/{name}" for name in names} & found.keys()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
 def test_an_edit_follows_into_a_folder_that_nobody_here_has_seen(tmp_path: Path) -> None:
     remote = stocked()
 

@@ -1,0 +1,56 @@
+"""What became of steps that failed: told in one sentence, and put off or blocked by what stood in their way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cloudfs.errors import BaseLost, CloudfsError, LocalDamage, RemoteError, StorageAway
+from cloudfs.store.store import Store
+from cloudfs.sync.connectivity import is_outage
+from cloudfs.sync.steps import Step
+from cloudfs.sync.storages import Storages
+from cloudfs.sync.troubles import Troubles
+
+__all__ = ["Outcomes"]
+
+_log = logging.getLogger(__name__)
+
+
+class Outcomes:
+    """Of one worker. `is_current` tells whether a step is about what its node still is."""
+
+    def __init__(
+        self, store: Store, troubles: Troubles, storages: Storages, is_current: Callable[[Step], bool]
+    ) -> None:
+        self._store = store
+        self._troubles = troubles
+        self._storages = storages
+        self._is_current = is_current
+
+    def note(self, step: Step, error: Exception) -> None:
+        """Say why a step failed, and when it is tried again."""
+        name = self._store.nodes.local_path(step.node.ino) or step.node.name
+        log = logging.LoggerAdapter(_log, {"path": name})
+        match error:
+            case StorageAway():
+                self._storages.failed(step.node)
+                log.info("%s: not sent yet: %s", name, error)
+            case RemoteError():
+                if not is_outage(error):
+                    self._troubles.add(step.node, error)
+                log.info("%s: not sent yet: %s", name, error)
+            case LocalDamage() | BaseLost() if not self._is_current(step):
+                # What was to be sent has been replaced here since, and its bytes went; or what it was made from was
+                # only moved there. The next plan has the new content, or the new place.
+                log.info("%s: %s", name, error)
+            case LocalDamage():
+                self._troubles.add(step.node, error)
+                log.error("%s: %s", name, error)  # the sentence says it all
+            case CloudfsError():
+                self._troubles.add(step.node, error)
+                log.warning("%s: not sent yet: %s", name, error)
+            case _:
+                self._troubles.add(step.node, error)
+                message = "%s: a step failed in an unexpected way and will be tried again"
+                log.error(message, name, exc_info=error)
