@@ -27,7 +27,7 @@ from cloudfs.metadata.freshness import Unwatched, Watch
 from cloudfs.metadata.merge import Adopt, Change
 from cloudfs.metadata.permissions import is_mounted
 from cloudfs.metadata.takeover import Takeover
-from cloudfs.metadata.touched import TouchLog
+from cloudfs.metadata.touched import TouchLog, other_names
 from cloudfs.metadata.vanished import KEEP_S
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.nodes import Nodes
@@ -391,7 +391,7 @@ class Lister:
         if self._replaced(folder, own):
             await self._vanished(ino, alone=coming is not None)
             return True
-        left_out = _LeftOut(self._store.nodes, ino, touched, own.unsized)
+        left_out = _LeftOut(self._store.nodes, ino, touched, own.unsized, members)
         compared = await compare(self._store, ino, members)
         self._tell_of_others(ino, compared, left_out.in_doubt)
         if coming is None and await self._leave(ino, compared):
@@ -515,9 +515,15 @@ class _LeftOut:
     """The names of which a listing that is under way says nothing, from now on; asked once more, there may be more."""
 
     def __init__(
-        self, nodes: Nodes, folder: Ino, touched: Mapping[Ino, set[str]], unsized: Iterable[str]
+        self,
+        nodes: Nodes,
+        folder: Ino,
+        touched: Mapping[Ino, set[str]],
+        unsized: Iterable[str],
+        members: Sequence[RemoteEntry],
     ) -> None:
         self._nodes = nodes
+        self._members = members
         self._folder = folder
         self._touched = touched
         self._names = set(unsized)
@@ -527,5 +533,7 @@ class _LeftOut:
 
     def __call__(self) -> Collection[str]:
         # What was in doubt stays left out: its outcome is newer than the listing.
-        self._names |= self._touched.get(self._folder, set()) | self._nodes.names_in_doubt(self._folder)
+        touched = self._touched.get(self._folder, set())
+        self._names |= touched | self._nodes.names_in_doubt(self._folder)
+        self._names |= other_names(self._nodes, self._folder, touched, self._members)
         return self._names
