@@ -143,7 +143,7 @@ def _work(
     stages: dict[str, MountStage],
     networks: Collection[Network],
 ) -> tuple[list[str], int]:
-    """Let the clients work over networks that fail meanwhile; return which of them did not end, and how many daemons were killed."""
+    """Let the clients work while the networks fail; return who of them did not end, and how many kills there were."""
     common = (str(root), plan.seed)
     clients = {
         who: _start("mounted", common, who, str(stage.mount_point), plan.pace_s, _DEADLINE_S + SLACK_S)
