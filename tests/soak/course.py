@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -111,11 +111,7 @@ def run(plan: Plan, account: Account, root: Path) -> Report:
         stages = {
             who: stack.enter_context(_mounted(root, who, networks[who], account, plan)) for who in MOUNTS
         }
-        for network in networks.values():
-            network.fail()
-        stuck, kills = _work(plan, account, root, stages)
-        for network in networks.values():
-            network.calm()
+        stuck, kills = _work(plan, account, root, stages, networks.values())
         folder = Folder(account.url, account.user, account.password)
         stack.callback(folder.close)
         views, settled_s = _settle(root, stages, folder)
@@ -140,8 +136,14 @@ def _mounted(root: Path, who: str, network: Network, account: Account, plan: Pla
         stage.close()
 
 
-def _work(plan: Plan, account: Account, root: Path, stages: dict[str, MountStage]) -> tuple[list[str], int]:
-    """Let the clients work; return which of them did not end, and how many daemons were killed."""
+def _work(
+    plan: Plan,
+    account: Account,
+    root: Path,
+    stages: dict[str, MountStage],
+    networks: Collection[Network],
+) -> tuple[list[str], int]:
+    """Let the clients work while the networks fail; return who of them did not end, and how many kills there were."""
     common = (str(root), plan.seed)
     clients = {
         who: _start("mounted", common, who, str(stage.mount_point), plan.pace_s, _DEADLINE_S + SLACK_S)
@@ -151,10 +153,14 @@ def _work(plan: Plan, account: Account, root: Path, stages: dict[str, MountStage
         "dav", common, BESIDE, account.url, account.user, root / "password", 3 * plan.pace_s
     )
     kills, stuck = 0, []
+    for network in networks:
+        network.fail()
     try:
         kills = _kill_now_and_then(plan, root, stages)
     finally:
         (root / "stop").touch()
+        for network in networks:
+            network.calm()
         for who, client in clients.items():
             try:
                 if client.wait(_PATIENCE_S / 5):

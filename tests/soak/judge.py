@@ -59,6 +59,9 @@ class _Origins:
         kept = {note["digest"] for note in notes if note["kind"] == "kept"}
         self._pending = self.made - kept - {EMPTY}
 
+    def read(self, digest: str) -> bytes:
+        return self._contents.read(digest)
+
     def of(self, digest: str) -> set[str]:
         """Return the contents that a content proves, itself among them; nothing where nobody made it."""
         if digest not in self._known:
@@ -150,7 +153,7 @@ def _judge_tails(notes: list[Note], origins: _Origins, final: set[str], verdict:
     for digest in {*final, *origins.made, *(note["digest"] for note in notes if note["kind"] == "seen")}:
         if digest == EMPTY:
             continue
-        data = origins._contents.read(digest)
+        data = origins.read(digest)
         held |= {tail for tail in tails.keys() - held if tail.encode() in data}
     verdict.counts["tails acknowledged"] = len(tails)
     verdict.counts["tails on a version that is gone"] = len(blocked)
