@@ -334,8 +334,10 @@ def main() -> None:
 
 
 def _complain(error: UserError) -> int:
-    for line in filter(None, (error.message, error.hint)):
-        sys.stderr.write(f"{line}\n")
+    from cloudfs.cli.output import harmless
+
+    for line in "\n".join(filter(None, (error.message, error.hint))).split("\n"):
+        sys.stderr.write(f"{harmless(line, sys.stderr)}\n")
     return int(error.code)
 
 
