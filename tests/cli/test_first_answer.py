@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from cloudfs import config
-from cloudfs.cli import mount
+from cloudfs.cli import states
 from cloudfs.cli.main import main
 from cloudfs.config import Folders
 from cloudfs.control.instance import find_holder
@@ -32,7 +32,7 @@ PASSWORD = "login-Pass-123"
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where it is mounted; in the end nothing is. An answer is waited for as long as a slow machine takes."""
-    monkeypatch.setattr(mount, "_ANSWER_S", 60.0)
+    monkeypatch.setattr(states, "_ANSWER_S", 60.0)
     place = tmp_path / "cloud"
     place.mkdir()
     yield place
@@ -103,7 +103,7 @@ def test_a_server_whose_certificate_is_not_trusted_any_more(
 def test_a_server_that_says_nothing_is_not_waited_for(
     run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mount, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(states, "_ANSWER_S", 0.1)
     with StandIn({"jo": PASSWORD}) as server:
         log_in(run, server)
     folders = Folders.from_environment()
@@ -152,4 +152,4 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     ],
 )
 def test_one_line_with_the_next_step(answer: FirstAnswer, line: str) -> None:
-    assert mount._warning(answer, "work") == line
+    assert states.warning(answer, "work") == line

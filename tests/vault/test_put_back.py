@@ -45,4 +45,4 @@ def test_nothing_that_the_server_has_since_is_lost(tmp_path: Path, keys: Keys | 
         tree = server.account(USER).tree()
     kept = {name: content for name, content in tree.items() if "conflicted copy" not in name}
     assert kept == dict.fromkeys(("edited", "new", "removed"), b"later")
-    assert [content for name, content in tree.items() if name not in kept] == [b"earlier"] * 2
+    assert sorted(content or b"" for name, content in tree.items() if name not in kept) == [b"earlier"] * 2
