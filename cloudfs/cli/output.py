@@ -58,7 +58,7 @@ def harmless(said: T, stream: TextIO | None = None) -> T:
 def _without_control(said: object) -> object:
     if isinstance(said, str):
         return _CONTROL.sub("?", said)
-    if isinstance(said, list):
+    if isinstance(said, list | tuple):
         return [_without_control(it) for it in said]
     if isinstance(said, dict):
         return {name: _without_control(it) for name, it in said.items()}

@@ -10,7 +10,7 @@ import pytest
 from cloudfs.cli.output import harmless, paint
 from cloudfs.cli.screen import screen
 from cloudfs.control.protocol import Blocked, Status
-from cloudfs.control.records import Space, Transfer
+from cloudfs.control.records import Attached, Space, Transfer
 from tests.control.test_server import STATUS
 
 
@@ -62,6 +62,9 @@ def test_no_name_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert harmless(status) == status, "programs get it as it is"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert harmless(status) == msgspec.structs.replace(STATUS, blocked=[Blocked("/?[2J?2J??x", "no", "")])
+    tagged = Attached(told=True, tags=(HOSTILE,), owner=HOSTILE)
+    assert harmless(tagged) == Attached(told=True, tags=("?[2J?2J??",), owner="?[2J?2J??")
+    assert harmless([HOSTILE]) == ["?[2J?2J??"]
     assert harmless("blå\u00a0ü 🙂") == "blå\u00a0ü 🙂"
 
 
