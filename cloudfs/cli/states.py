@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from cloudfs.cli.common import connect
-from cloudfs.cli.output import waiting
+from cloudfs.cli.output import harmless, waiting
 from cloudfs.config import Folders
 from cloudfs.control.records import FirstAnswer
 from cloudfs.errors import UserError
@@ -64,12 +64,15 @@ def warn(folders: Folders, name: str) -> None:
     if sys.stdout.isatty() or sys.stderr.isatty():
         with waiting(f"asking the server of {name} …"):
             answer = first_answer(folders, name)
-        sys.stderr.write("" if answer is None else warning(answer, name))
+        sys.stderr.write("" if answer is None else warning(harmless(answer, sys.stderr), name))
 
 
 def warning(answer: FirstAnswer, name: str) -> str:
     """Return the line that says what is wrong, and what to do; "" where nothing is."""
     if not answer.known:
         return "The server has not answered yet; `cloudfs status` tells how it stands.\n"
-    means = meaning(answer, name)
-    return f"{answer.state.capitalize()} ({answer.reason}): {means}.\n" if means else ""
+    if means := meaning(answer, name):
+        return f"{answer.state.capitalize()} ({answer.reason}): {means}.\n"
+    if answer.reason:
+        return f"The server answers, but not as it should ({answer.reason}); `cloudfs doctor {name}` tells more.\n"
+    return ""

@@ -25,6 +25,7 @@ from cloudfs.errors import ExitCode
 from tests.cli.conftest import Run
 from tests.fuse.test_operations import wait_for
 from tests.servers import StandIn
+from tests.servers.standin.faults import Answer
 
 PASSWORD = "login-Pass-123"
 
@@ -64,6 +65,12 @@ def test_programs_are_told_the_state_with_the_mount(run: Run, place: Path) -> No
         assert mounted(run, place) == ("online", "")
         server.maintenance = True
         assert mounted(run, place)[0] == "maintenance"
+        server.maintenance = False
+        server.faults.add(
+            Answer(200, b"<html>Log in to the network</html>", {"Content-Type": "text/html"}), times=None
+        )
+        state, reason = mounted(run, place)
+        assert (state in {"online", "failing"}, bool(reason)) == (True, True)
     assert mounted(run, place) == ("offline", "the server refuses the connection")
 
 
@@ -141,6 +148,10 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
         (
             FirstAnswer("online", "", untrusted=False, known=False),
             "The server has not answered yet; `cloudfs status` tells how it stands.\n",
+        ),
+        (
+            FirstAnswer("online", "a web page came", untrusted=False, known=True),
+            "The server answers, but not as it should (a web page came); `cloudfs doctor work` tells more.\n",
         ),
         (
             FirstAnswer("needs-login", "it was revoked", untrusted=False, known=True),
