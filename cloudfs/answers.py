@@ -71,9 +71,10 @@ class Answers:
 
     async def _first_answer(self, wanted: WaitFor, _tell: Tell) -> FirstAnswer:
         with trio.move_on_after(wanted.timeout_s):
-            await self._engine.greeted.wait()
-        now = self._engine.connectivity
-        return FirstAnswer(now.state.value, now.reason, now.untrusted, known=self._engine.greeted.is_set())
+            await self._engine.greeting.done.wait()
+        now, greeting = self._engine.connectivity, self._engine.greeting
+        reason = now.reason or ("" if not now.online else greeting.failure)
+        return FirstAnswer(now.state.value, reason, now.untrusted, known=greeting.done.is_set())
 
     # Pausing
 

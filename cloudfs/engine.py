@@ -37,7 +37,7 @@ from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.retrieval import Retrieval
 from cloudfs.disk import open_staging, open_store, put_right
-from cloudfs.errors import RemoteError
+from cloudfs.greeting import Greeting, greet_first, introduce
 from cloudfs.metadata.changes import ChangeSink, Overheard
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.listing import Lister
@@ -68,7 +68,7 @@ from cloudfs.sync.resolve import Resolver
 from cloudfs.sync.sending import Uploads
 from cloudfs.sync.watching import Watcher
 from cloudfs.sync.worker import Worker
-from cloudfs.types import ROOT, Ino
+from cloudfs.types import Ino
 from cloudfs.vfs.filesystem import FileSystem
 
 __all__ = ["Engine", "EngineConfig", "open_engine"]
@@ -102,8 +102,8 @@ class Engine:
     hydrator: Hydrator
     greet: Callable[[], Awaitable[None]]
     """Asks the server what it is and whether it lets us in, and looks at the root; fails in silence."""
-    greeted: trio.Event
-    """That was done for the first time, whatever came of it."""
+    greeting: Greeting
+    """The first time that this is done."""
     pause: Pause
     remote: Remote
     residents: Residents
@@ -311,7 +311,7 @@ async def _compose(
         reserved=worker.reserved,
     )
     await put_right(config, store, staging, tree, files)
-    greet = partial(_introduce, remote, lister, watcher, quota)
+    greet = partial(introduce, remote, lister, watcher, quota)
     outages = None if outspoken is None else Outages(connectivity, outspoken, greet)
     _keep(
         nursery,
@@ -333,7 +333,7 @@ async def _compose(
             *([("pieces nobody wants", leftovers.run)] if leftovers else []),
         ],
     )
-    greeted = _greet_first(nursery, greet)
+    greeting = greet_first(nursery, greet)
     return Engine(
         config,
         store,
@@ -355,7 +355,7 @@ async def _compose(
         keeper,
         hydrator,
         greet,
-        greeted,
+        greeting,
         pause,
         remote,
         residents,
@@ -364,18 +364,6 @@ async def _compose(
         sink,
         news_of(store, worker, hydrator, names=config.keys is None),
     )
-
-
-def _greet_first(nursery: trio.Nursery, greet: Callable[[], Awaitable[None]]) -> trio.Event:
-    """Begin with it; what is returned is set when it is done."""
-    done = trio.Event()
-
-    async def begin() -> None:
-        await attempt("the first request", greet)
-        done.set()
-
-    nursery.start_soon(begin)
-    return done
 
 
 def _keep(nursery: trio.Nursery, workers: Iterable[tuple[str, Callable[[], Awaitable[object]]]]) -> None:
@@ -408,17 +396,3 @@ def _try_all(engine: Engine, reconnect: Callable[[], None], nursery: trio.Nurser
     if engine.connectivity.state is not State.NEEDS_LOGIN:
         engine.worker.try_all_now()
         nursery.start_soon(attempt, "the first request after a change", engine.greet)
-
-
-async def _introduce(remote: Remote, lister: Lister, watcher: Watcher, quota: Quota) -> None:
-    """Learn in the background whether the server is there, lets us in, and what it can do now; then see the root."""
-    try:
-        await remote.connect()
-    except RemoteError as error:
-        _log.info("working from what is known: %s", error)
-    else:
-        if not remote.features.deep_etags:
-            lister.refresh_later(ROOT)
-        elif not watcher.covers():
-            watcher.wake()
-        await quota.greet()

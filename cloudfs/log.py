@@ -48,6 +48,7 @@ def set_up(
         handler = journal.JournalHandler(account, message.clean, otherwise=handler)
         handler.setFormatter(message)
     handler.addFilter(RepeatFilter())
+    handler.addFilter(_in_one_line)
     handler.addFilter(_is_worth_saying)
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -103,6 +104,8 @@ class Redactor(logging.Formatter):
         r"""((?:proxy-)?authorization|set-cookie|cookie)(b?["']?\s*[:,=]\s*b?["']?)[^"'\r\n]+""",
         re.IGNORECASE,
     )
+    _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+    """A name of a file that has any must not steer the terminal of whoever reads the log."""
     _PASSWORD_IN_URL: Final = re.compile(r"(://[^/\s:@]+:)[^/\s@]+@")
 
     def __init__(self, layout: logging.Formatter, secrets: Collection[str]) -> None:
@@ -125,7 +128,8 @@ class Redactor(logging.Formatter):
         return self.clean(self._layout.format(record))
 
     def clean(self, text: str) -> str:
-        """Return a text without secrets."""
+        """Return a text without secrets, and with control characters spelled out."""
+        text = self._CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
         if self._secrets:
             text = self._secrets.sub(HIDDEN, text)
         text = self._HEADERS.sub(rf"\1\2{HIDDEN}", text)
@@ -166,6 +170,20 @@ class RepeatFilter(logging.Filter):
         if len(self._seen) > self._kinds:
             self._seen.popitem(last=False)
         return count < self._burst
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Spell out line ends in what a message is about: no name of a file may look like a message of its own."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_spelled_out, record.args))
+    return True
+
+
+def _spelled_out(argument: object) -> object:
+    if isinstance(argument, int | float):
+        return argument
+    text = str(argument)
+    return text.replace("\n", "\\n") if "\n" in text else argument
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:

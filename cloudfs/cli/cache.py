@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloudfs.cli.common import account_at, connect, in_units
-from cloudfs.cli.output import clear_line, one_line, print_json
+from cloudfs.cli.output import clear_line, harmless, one_line, print_json
 from cloudfs.config import Folders
 from cloudfs.control.records import CacheInfo, Checked
 from cloudfs.errors import ExitCode, UserError
@@ -84,7 +84,7 @@ def verify(what: str | None, *, as_json: bool) -> None:
         print_json(checked)
     else:
         print(_sentence(checked))
-        for path in checked.wrong:
+        for path in harmless(checked.wrong):
             print(f"  {path}: not what its checksum on the server says")
     wrong = len(checked.wrong) + checked.damaged
     if wrong:

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from cloudfs.cli.common import asking, connect, mount_point_of, which_mount
-from cloudfs.cli.output import print_json
+from cloudfs.cli.output import harmless, print_json
 from cloudfs.config import Folders
 from cloudfs.control.protocol import ConflictPair, Resolution
 from cloudfs.errors import ExitCode, UserError
@@ -29,7 +29,7 @@ def list_conflicts(what: str | None, *, as_json: bool) -> None:
         print_json(found)
         return
     root = mount_point_of(account)
-    for pair in found:
+    for pair in map(harmless, found):
         _print(pair, root)
     if not found:
         print("There are no conflicts.")
@@ -69,7 +69,7 @@ def decide(decision: Resolution, paths: list[str], *, as_json: bool) -> None:
             continue
         done.append(Done(path, decision))
         if not as_json:
-            print(f"{path}: {_DONE[decision]}.")
+            print(f"{harmless(path)}: {_DONE[decision]}.")
     if as_json:
         print_json(done)
     if len(failed) == 1:

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from cloudfs.cli.common import connect, in_units, which_mount
-from cloudfs.cli.output import Colour, paint, print_json
+from cloudfs.cli.output import Colour, harmless, paint, print_json
 from cloudfs.config import Folders
 from cloudfs.control.records import Attached, FileInfo, FileState, State
 from cloudfs.errors import ExitCode, UserError
@@ -39,7 +39,7 @@ def list_files(paths: list[str], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    for line in found:
+    for line in map(harmless, found):
         state = paint(f"{line.state:<8}", _COLOURS[line.state])
         name = line.path.rpartition("/")[2] or "/"
         is_file = line.kind == "file"
@@ -74,6 +74,7 @@ def show_info(path: str, *, as_json: bool) -> None:
     if as_json:
         print_json({**msgspec.to_builtins(info), "annotations": msgspec.to_builtins(attached)})
         return
+    info, attached = harmless(info), harmless(attached)
     print(paint(f"{info.file.path}", "bold") + f"  ({info.file.kind} in the account {account})")
     for name, value in [*_facts(info), *_attached(attached)]:
         if value not in {"", None}:

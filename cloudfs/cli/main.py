@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-import typer.core
 
-from cloudfs.cli import caring, examples, looking, pin_commands
+from cloudfs.cli import caring, deciding, examples, looking, pin_commands
 from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 
 __all__ = ["app", "main"]
@@ -298,100 +297,7 @@ def resume(what: MountArgument = None, as_json: JsonOption = False) -> None:
     resume_account(what, as_json=as_json)
 
 
-class _ListByDefault(typer.core.TyperGroup):
-    """Commands of which `list` may be left out."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # typer's own click, or click's
-        words = [word for word in args if not word.startswith("-")]
-        if not {"-h", "--help"} & set(args) and (not words or words[0] not in self.commands):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-conflicts = typer.Typer(
-    cls=_ListByDefault,
-    help="List the files of which two versions lie side by side, or decide which one stays.",
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(conflicts, name="conflicts")
-PathsArgument = Annotated[
-    list[str], typer.Argument(metavar="PATH...", help="Either of the two files of a conflict.")
-]
-
-
-@conflicts.command("list")
-def conflicts_list(
-    what: Annotated[str | None, typer.Argument(metavar="[ACCOUNT|MOUNTPOINT]", help="Where to look.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON list.")] = False,
-) -> None:
-    """List them: the server's version under its name, yours as a conflicted copy beside it."""
-    from cloudfs.cli.conflicts import list_conflicts
-
-    list_conflicts(what, as_json=as_json)
-
-
-@conflicts.command("keep-mine")
-def conflicts_keep_mine(paths: PathsArgument, as_json: JsonOption = False) -> None:
-    """Your version becomes the file's content, on the server too; the copy goes.
-
-    What the file held is kept among its versions on servers that have such a thing.
-    """
-    from cloudfs.cli.conflicts import decide
-
-    decide("keep-mine", paths, as_json=as_json)
-
-
-@conflicts.command("keep-theirs")
-def conflicts_keep_theirs(paths: PathsArgument, as_json: JsonOption = False) -> None:
-    """The server's version stays; your copy is removed."""
-    from cloudfs.cli.conflicts import decide
-
-    decide("keep-theirs", paths, as_json=as_json)
-
-
-@conflicts.command("keep-both")
-def conflicts_keep_both(paths: PathsArgument, as_json: JsonOption = False) -> None:
-    """Both stay, as two ordinary files."""
-    from cloudfs.cli.conflicts import decide
-
-    decide("keep-both", paths, as_json=as_json)
-
-
-deletions = typer.Typer(
-    help="Answer when cloudfs asks whether the deletion of much at once is meant.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(deletions, name="deletions")
-WhereArgument = Annotated[str | None, typer.Argument(metavar="[ACCOUNT|MOUNTPOINT]", help="Where they wait.")]
-SideOption = Annotated[
-    Literal["here", "server"] | None,
-    typer.Option("--side", help="Where they would be deleted; needed only if both wait."),
-]
-
-
-@deletions.command("accept")
-def deletions_accept(
-    what: WhereArgument = None, side: SideOption = None, as_json: JsonOption = False
-) -> None:
-    """They are meant: delete on the other side, too. What was changed here stays."""
-    from cloudfs.cli.deletions import answer
-
-    answer("accept", what, side, as_json=as_json)
-
-
-@deletions.command("restore")
-def deletions_restore(
-    what: WhereArgument = None, side: SideOption = None, as_json: JsonOption = False
-) -> None:
-    """They are not meant: bring it back where it was deleted."""
-    from cloudfs.cli.deletions import answer
-
-    answer("restore", what, side, as_json=as_json)
-
-
+deciding.add_to(app)
 looking.add_to(app)
 pin_commands.add_to(app)
 caring.add_to(app)
@@ -428,8 +334,10 @@ def main() -> None:
 
 
 def _complain(error: UserError) -> int:
-    for line in filter(None, (error.message, error.hint)):
-        sys.stderr.write(f"{line}\n")
+    from cloudfs.cli.output import harmless
+
+    for line in "\n".join(filter(None, (error.message, error.hint))).split("\n"):
+        sys.stderr.write(f"{harmless(line, sys.stderr)}\n")
     return int(error.code)
 
 

@@ -7,23 +7,18 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from cloudfs.cli.common import connect, pick_known
+from cloudfs.cli.common import pick_known
 from cloudfs.cli.output import print_json, waiting
-from cloudfs.cli.states import meaning
+from cloudfs.cli.states import first_answer, warn
 from cloudfs.config import Folders, account_names, published_at
-from cloudfs.control.records import FirstAnswer
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, check
 
 __all__ = ["mount_account", "start_daemon"]
-
-_ANSWER_S = 2.0
-"""So long somebody who reads it waits to hear how it stands with the server: a refused login takes Nextcloud 1.4 s."""
 
 START_S = 60.0
 """How long a daemon may take until its mount answers."""
@@ -76,30 +71,12 @@ def mount_account(
     with waiting(f"mounting {name} …"):
         told = start_daemon(folders, name, place, *options)
     if as_json:
-        answer = _first_answer(folders, name)
+        answer = first_answer(folders, name)
         state, reason = (answer.state, answer.reason) if answer is not None and answer.known else ("", "")
         print_json(Mounted(name, told.mount_point, told.pid, state, reason))
         return
     print(f"Mounted {name} at {told.mount_point} (process {told.pid}).", flush=True)
-    if sys.stdout.isatty() or sys.stderr.isatty():
-        with waiting(f"asking the server of {name} …"):
-            answer = _first_answer(folders, name)
-        sys.stderr.write("" if answer is None else _warning(answer, name))
-
-
-def _first_answer(folders: Folders, name: str) -> FirstAnswer | None:
-    """Ask what the server says to the mount, which can be used meanwhile; None where nobody is left to tell."""
-    with suppress(UserError, KeyboardInterrupt), connect(folders, name) as client:
-        return client.first_answer(_ANSWER_S)
-    return None
-
-
-def _warning(answer: FirstAnswer, name: str) -> str:
-    """Return the line that tells a person what is wrong, and what to do; "" where nothing is."""
-    if not answer.known:
-        return "The server has not answered yet; `cloudfs status` tells how it stands.\n"
-    means = meaning(answer, name)
-    return f"{answer.state.capitalize()} ({answer.reason}): {means}.\n" if means else ""
+    warn(folders, name)
 
 
 def _require_folder(folders: Folders, account: str | None, mount_point: str) -> None:

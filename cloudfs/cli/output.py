@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO
+from typing import Literal, TextIO, TypeVar
 
 import msgspec
 
-__all__ = ["Colour", "Gauge", "bar", "clear_line", "is_screen", "one_line", "paint", "print_json", "waiting"]
+__all__ = [
+    "Colour",
+    "Gauge",
+    "bar",
+    "clear_line",
+    "harmless",
+    "is_screen",
+    "one_line",
+    "paint",
+    "print_json",
+    "waiting",
+]
 
+T = TypeVar("T")
 Colour = Literal["red", "yellow", "green", "dim", "bold"]
 _CODES: dict[Colour, str] = {"red": "31", "yellow": "33", "green": "32", "dim": "2", "bold": "1"}
 _BAR = 20
 _CLEAR = "\r\033[K"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def is_screen(stream: TextIO) -> bool:
@@ -30,6 +44,27 @@ def paint(text: str, colour: Colour) -> str:
     return f"\033[{_CODES[colour]}m{text}\033[0m"
 
 
+def harmless(said: T, stream: TextIO | None = None) -> T:
+    """Return a text, a record or a list as it can be shown on `stream` (None: standard output).
+
+    Names come from servers and other people: on a terminal nothing in them may steer it, so that control characters
+    are question marks there, as `ls` has it. Elsewhere all is as it is.
+    """
+    if not (stream or sys.stdout).isatty():
+        return said
+    return msgspec.convert(_without_control(msgspec.to_builtins(said)), type(said))
+
+
+def _without_control(said: object) -> object:
+    if isinstance(said, str):
+        return _CONTROL.sub("?", said)
+    if isinstance(said, list | tuple):
+        return [_without_control(it) for it in said]
+    if isinstance(said, dict):
+        return {name: _without_control(it) for name, it in said.items()}
+    return said
+
+
 def print_json(answer: object) -> None:
     """Print it for programs: indented, and at once."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
@@ -39,7 +74,7 @@ def print_json(answer: object) -> None:
 def one_line(text: str) -> None:
     """Show a line that the next one replaces, on standard error, where a person looks at it."""
     if is_screen(sys.stderr):
-        sys.stderr.write(_CLEAR + text)
+        sys.stderr.write(_CLEAR + harmless(text, sys.stderr))
         sys.stderr.flush()
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from cloudfs.cli.common import asking, connect, in_units, mount_point_of, which_mount
-from cloudfs.cli.output import Gauge, clear_line, one_line, print_json
+from cloudfs.cli.output import Gauge, clear_line, harmless, one_line, print_json
 from cloudfs.config import Folders
 from cloudfs.control.pinning import Keep, KeptState, Missing, PinMoved, Pinned, PinWord
 from cloudfs.errors import ExitCode, UserError
@@ -43,7 +43,7 @@ def show_pins(what: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    root = mount_point_of(account)
+    root, found = mount_point_of(account), harmless(found)
     for row in found.pins:
         print(f"{_MEANING[row.pin]:20}{root}{row.path.rstrip('/')}")
     limit = "" if found.defaults_most_bytes is None else f", up to {in_units(found.defaults_most_bytes)} each"
@@ -77,7 +77,7 @@ def _each(
             continue
         answers.append(answer)
         if not as_json:
-            print("\n".join(say(answer, path)))
+            print("\n".join(say(harmless(answer), harmless(path))))
     if as_json:
         print_json(answers)
     if len(failed) == 1:

@@ -11,7 +11,7 @@ import msgspec
 
 from cloudfs import config
 from cloudfs.cli.common import pick
-from cloudfs.cli.output import print_json
+from cloudfs.cli.output import harmless, print_json
 from cloudfs.cli.unmount import unmount_account
 from cloudfs.config import Folders, SecretKind
 from cloudfs.control.instance import hold
@@ -133,7 +133,7 @@ def recovered(what: str | None, *, to: str | None, as_json: bool) -> None:
             print_json(list(told))
             return
         for line in told:
-            print(line)
+            print(harmless(line))
 
 
 def _sealing(folders: Folders, name: str, place: Place, *, changed: bool = True) -> Sealing:

@@ -15,6 +15,7 @@ import msgspec
 from cloudfs.cli.common import holder_of, pick
 from cloudfs.cli.logs import in_journal, show_log
 from cloudfs.cli.output import one_line, print_json, waiting
+from cloudfs.cli.states import warn
 from cloudfs.config import Folders, account_names
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute
@@ -88,6 +89,8 @@ def start(account: str | None, *, as_json: bool = False) -> None:
     with waiting(f"starting {_unit(name)} …"):
         _systemctl("start", _unit(name), hint=hint, meanwhile=partial(_show_waiting, name))
     _tell(name, f"Started {_unit(name)}.", as_json=as_json)
+    if not as_json:
+        warn(Folders.from_environment(), name)
 
 
 def stop(account: str | None, *, as_json: bool = False) -> None:

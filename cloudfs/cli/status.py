@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from cloudfs.cli.common import connect, holder_of, not_mounted, pick, version
-from cloudfs.cli.output import is_screen, print_json
+from cloudfs.cli.output import harmless, is_screen, print_json
 from cloudfs.cli.screen import screen
 from cloudfs.config import Folders, load_account
 from cloudfs.control.protocol import Status
@@ -46,7 +46,7 @@ def show_status(account: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json(status)
     else:
-        _print(screen(status))
+        _print(screen(harmless(status)))
 
 
 def watch_status(account: str | None, *, as_json: bool) -> None:
@@ -63,7 +63,7 @@ def watch_status(account: str | None, *, as_json: bool) -> None:
             sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
         else:
             sys.stdout.write(_HOME_AND_CLEAR if moving else "")
-            _print(screen(status))
+            _print(screen(harmless(status)))
             sys.stdout.write("" if moving else "\n")
         sys.stdout.flush()
 

@@ -93,6 +93,7 @@ class FirstAnswer(msgspec.Struct, frozen=True):
     state: str
     """As in status."""
     reason: str
+    """As in status; also where it is online and yet did not answer as it should."""
     untrusted: bool
     """As in status."""
     known: bool

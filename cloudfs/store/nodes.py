@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
-
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.db import Database
+from cloudfs.store.outstanding import Outstanding
 from cloudfs.store.records import Node
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath
 
@@ -22,18 +21,14 @@ _UNSYNCED = dict.fromkeys(
     "s_parent s_name s_version s_mtime_ns s_etag s_size s_modified_s s_checksum s_file_id permissions"
     " listed_etag s_spelling".split()
 ) | {"mount_root": 0}
-_REMOVED = "nodes INDEXED BY nodes_removed WHERE parent IS NULL AND s_parent IS NOT NULL AND ctime_ns > ?"
-_TAKEN_OFF = (
-    "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND ctime_ns > ?"
-)
 _ANY_TRIED = "SELECT 1 FROM nodes INDEXED BY nodes_tried WHERE t_parent IS NOT NULL LIMIT 1"
 
 
-class Nodes:
+class Nodes(Outstanding):
     """The tree's rows. Sequence numbers of contents are drawn here too."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
+        super().__init__(db)
         self._watchers: list[set[Ino]] = []
 
     @contextmanager
@@ -221,69 +216,6 @@ class Nodes:
             f" SELECT {parent} FROM nodes JOIN up USING (ino) WHERE {parent}) SELECT ino FROM up"
         )
         return {ino for (ino,) in rows}
-
-    def count_dirty(self) -> int:
-        """Count the nodes with work for the server."""
-        (count,) = self._db.execute("SELECT count(*) FROM nodes WHERE dirty").fetchone()
-        return int(count)
-
-    def bytes_to_send(self) -> int:
-        """Add up the sizes of the files whose content has to go to the server."""
-        (total,) = self._db.execute(
-            "SELECT coalesce(sum(size), 0) FROM nodes INDEXED BY nodes_to_send"
-            " WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version"
-        ).fetchone()
-        return int(total)
-
-    def count_local_files(self) -> int:
-        """Count the files with content that the mount shows and that never go up."""
-        sql = "SELECT count(*) FROM nodes WHERE local_only AND NOT folder AND parent IS NOT NULL AND size > 0"
-        (count,) = self._db.execute(sql).fetchone()
-        return int(count)
-
-    def bytes_to_leave(self) -> int:
-        """Return how many bytes at most the server will have less of what was removed, taken off it or cut here."""
-        (total,) = self._db.execute(
-            "SELECT coalesce(sum(s_size - iif(parent IS NULL OR local_only, 0, size)), 0)"
-            " FROM nodes INDEXED BY nodes_dirty WHERE dirty AND NOT folder AND s_parent IS NOT NULL"
-            " AND (parent IS NULL OR local_only OR size < s_size)"
-        ).fetchone()
-        return int(total)
-
-    def count_removed(self, after_ns: int, most: int = -1) -> int:
-        """Count the nodes that were removed after a time and that the server still has, up to so many (-1: all)."""
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM {_REMOVED} LIMIT ?)"
-        (count,) = self._db.execute(sql, (after_ns, most)).fetchone()
-        return int(count)
-
-    def taken_off(self, after_ns: int) -> list[Node]:
-        """Return the nodes that were moved to a local-only place after a time and that the server still has.
-
-        Only the topmost: those below stand where they stood.
-        """
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM {_TAKEN_OFF}", (after_ns,))
-        return [Node(*row) for row in rows]
-
-    def leaving(self, after_ns: int, most: int) -> list[Node]:
-        """Return up to so many of both, in the order of their inodes."""
-        either = f"SELECT ino FROM {_REMOVED} UNION ALL SELECT ino FROM {_TAKEN_OFF}"
-        return self._many(f"ino IN ({either}) ORDER BY ino LIMIT ?", (after_ns, after_ns, most))
-
-    def is_leaving(self, after_ns: int) -> bool:
-        """Tell whether there are any."""
-        sql = f"SELECT 1 FROM {_REMOVED} UNION ALL SELECT 1 FROM {_TAKEN_OFF} LIMIT 1"
-        return self._db.execute(sql, (after_ns, after_ns)).fetchone() is not None
-
-    def are_leaving(self, inos: Iterable[Ino], after_ns: int) -> set[Ino]:
-        """Return those of some nodes that are among them; 2 µs each."""
-        text = msgspec.json.encode(list(inos)).decode()
-        gone = "(parent IS NULL OR (local_only AND moved))"
-        rows = self._db.execute(
-            "SELECT ino FROM nodes WHERE ino IN (SELECT value FROM json_each(?))"
-            f" AND dirty AND s_parent IS NOT NULL AND ctime_ns > ? AND {gone}",
-            (text, after_ns),
-        )
-        return {Ino(ino) for (ino,) in rows}
 
     def count_synced(self, most: int) -> int:
         """Count what the server is known to have, the root left out, up to so many; 50 ms for a million."""
@@ -502,11 +434,3 @@ class Nodes:
         """Remove a row. The caller made sure that no byte depends on it."""
         self._db.execute("DELETE FROM nodes WHERE ino = ?", (ino,))
         self._tell([ino])
-
-    def _one(self, where: str, parameters: tuple[Any, ...]) -> Node | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM nodes WHERE {where}", parameters).fetchone()
-        return None if row is None else Node(*row)
-
-    def _many(self, where: str, parameters: tuple[Any, ...]) -> list[Node]:
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM nodes WHERE {where}", parameters)
-        return [Node(*row) for row in rows]

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from cloudfs import config
-from cloudfs.cli import mount
+from cloudfs.cli import states
 from cloudfs.cli.main import main
 from cloudfs.config import Folders
 from cloudfs.control.instance import find_holder
@@ -25,6 +25,7 @@ from cloudfs.errors import ExitCode
 from tests.cli.conftest import Run
 from tests.fuse.test_operations import wait_for
 from tests.servers import StandIn
+from tests.servers.standin.faults import Answer
 
 PASSWORD = "login-Pass-123"
 
@@ -32,7 +33,7 @@ PASSWORD = "login-Pass-123"
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where it is mounted; in the end nothing is. An answer is waited for as long as a slow machine takes."""
-    monkeypatch.setattr(mount, "_ANSWER_S", 60.0)
+    monkeypatch.setattr(states, "_ANSWER_S", 60.0)
     place = tmp_path / "cloud"
     place.mkdir()
     yield place
@@ -64,6 +65,12 @@ def test_programs_are_told_the_state_with_the_mount(run: Run, place: Path) -> No
         assert mounted(run, place) == ("online", "")
         server.maintenance = True
         assert mounted(run, place)[0] == "maintenance"
+        server.maintenance = False
+        server.faults.add(
+            Answer(200, b"<html>Log in to the network</html>", {"Content-Type": "text/html"}), times=None
+        )
+        state, reason = mounted(run, place)
+        assert (state in {"online", "failing"}, bool(reason)) == (True, True)
     assert mounted(run, place) == ("offline", "the server refuses the connection")
 
 
@@ -103,7 +110,7 @@ def test_a_server_whose_certificate_is_not_trusted_any_more(
 def test_a_server_that_says_nothing_is_not_waited_for(
     run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mount, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(states, "_ANSWER_S", 0.1)
     with StandIn({"jo": PASSWORD}) as server:
         log_in(run, server)
     folders = Folders.from_environment()
@@ -143,6 +150,10 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
             "The server has not answered yet; `cloudfs status` tells how it stands.\n",
         ),
         (
+            FirstAnswer("online", "a web page came", untrusted=False, known=True),
+            "The server answers, but not as it should (a web page came); `cloudfs doctor work` tells more.\n",
+        ),
+        (
             FirstAnswer("needs-login", "it was revoked", untrusted=False, known=True),
             (
                 "Needs-login (it was revoked): log in again with `cloudfs login --account work`;"
@@ -152,4 +163,4 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     ],
 )
 def test_one_line_with_the_next_step(answer: FirstAnswer, line: str) -> None:
-    assert mount._warning(answer, "work") == line
+    assert states.warning(answer, "work") == line

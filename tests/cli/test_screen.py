@@ -7,10 +7,10 @@ import sys
 import msgspec
 import pytest
 
-from cloudfs.cli.output import paint
+from cloudfs.cli.output import harmless, paint
 from cloudfs.cli.screen import screen
 from cloudfs.control.protocol import Blocked, Status
-from cloudfs.control.records import Space, Transfer
+from cloudfs.control.records import Attached, Space, Transfer
 from tests.control.test_server import STATUS
 
 
@@ -52,6 +52,20 @@ def test_what_needs_a_person() -> None:
     assert "  conflicts   2 (see `cloudfs conflicts`)" in text
     assert "  blocked     /9: no room\n              make some" in text
     assert text.endswith("and 2 more (--json names all)")
+
+
+HOSTILE = "\033[2J\u009b2J\r\n"
+
+
+def test_no_name_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = msgspec.structs.replace(STATUS, blocked=[Blocked(f"/{HOSTILE}x", "no", "")])
+    assert harmless(status) == status, "programs get it as it is"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert harmless(status) == msgspec.structs.replace(STATUS, blocked=[Blocked("/?[2J?2J??x", "no", "")])
+    tagged = Attached(told=True, tags=(HOSTILE,), owner=HOSTILE)
+    assert harmless(tagged) == Attached(told=True, tags=("?[2J?2J??",), owner="?[2J?2J??")
+    assert harmless([HOSTILE]) == ["?[2J?2J??"]
+    assert harmless("blå\u00a0ü 🙂") == "blå\u00a0ü 🙂"
 
 
 def test_colours_are_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

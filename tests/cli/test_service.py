@@ -18,6 +18,7 @@ import pytest
 import typer.core
 import typer.main
 
+from cloudfs.cli import service
 from cloudfs.cli.main import app
 from cloudfs.config import Folders
 from cloudfs.errors import ExitCode
@@ -204,6 +205,23 @@ def test_a_life_of_a_unit(run: Run, folders: Folders, systemctl: Path, tmp_path:
         f"{user} reset-failed cloudfs@work.service",
     ]
     assert list(units.iterdir()) == []
+
+
+@pytest.mark.usefixtures("systemctl")
+def test_who_starts_it_learns_how_it_stands_with_the_server(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_account(folders)
+    told: list[str] = []
+    monkeypatch.setattr(service, "warn", lambda _, name: told.append(name))
+    run("service", "install")
+    for words, names in (
+        (("enable",), ["work"]),
+        (("start", "--json"), ["work"]),
+        (("start",), ["work"] * 2),
+    ):
+        assert run("service", *words).code == ExitCode.OK
+        assert told == names
 
 
 def test_the_package_s_own_unit_is_used_where_it_came_by_one(

@@ -201,6 +201,13 @@ def test_what_is_not_the_journal_gets_times(received: Journal, capfd: pytest.Cap
     assert re.fullmatch(r"[-0-9]+ [:,0-9]+ WARNING cloudfs.x: hello\n", capfd.readouterr().err)
 
 
+def test_no_name_of_a_file_looks_like_another_message(tmp_path: Path) -> None:
+    log.set_up(file=tmp_path / "daemon.log")
+    logging.getLogger("cloudfs.x").info("%s is here", "/a\n2026-01-01 WARNING x: all is lost\033[2J\u009b")
+    (line,) = (tmp_path / "daemon.log").read_text().splitlines()
+    assert line.endswith("INFO cloudfs.x: /a\\n2026-01-01 WARNING x: all is lost\\x1b[2J\\x9b is here")
+
+
 def test_floods_are_kept_back_and_counted() -> None:
     keep = RepeatFilter(burst=3, interval_s=60)
     record = logging.makeLogRecord({"pathname": "a.py", "lineno": 7, "msg": "again"})
