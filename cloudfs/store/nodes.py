@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.db import Database
 from cloudfs.store.outstanding import Outstanding
