@@ -1,7 +1,7 @@
 """Times each command from its start to the first thing that a person sees, on a terminal.
 
 No test looks at these figures: they depend on the machine, and on what else it does. The goal is that of a command that
-feels as if it were there at once.
+feels as if it were there at once. On a busy machine only the processor's time says something.
 """
 
 from __future__ import annotations
@@ -53,17 +53,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=5, help="so often each; the quickest counts")
     times = parser.parse_args().times
-    print(f"| command | first output | goal {_GOAL_S:.1f} s |\n|---|---:|---|")
+    print(f"| command | first output | CPU until then | goal {_GOAL_S:.1f} s |\n|---|---:|---:|---|")
     with tempfile.TemporaryDirectory(prefix="cloudfs-bench-") as home:
         environ = {**os.environ, "CLOUDFS_HOME": home, "TERM": "xterm"}
         os.environ["CLOUDFS_HOME"] = home
         for command in _COMMANDS:
             _prepare()
-            took_s = min(_first_output_s(command.split(), environ) for _ in range(times))
-            print(
-                f"| `{command}` | {took_s:.2f} s | {'met' if took_s <= _GOAL_S else '**missed**'} |",
-                flush=True,
-            )
+            runs = [_first_output_s(command.split(), environ) for _ in range(times)]
+            took_s, busy_s = (min(figures) for figures in zip(*runs, strict=True))
+            met = "met" if took_s <= _GOAL_S else "**missed**"
+            print(f"| `{command}` | {took_s:.2f} s | {busy_s:.2f} s | {met} |", flush=True)
 
 
 def _prepare() -> None:
@@ -75,7 +74,8 @@ def _prepare() -> None:
     save_account(folders, "work", account)
 
 
-def _first_output_s(words: list[str], environ: dict[str, str]) -> float:
+def _first_output_s(words: list[str], environ: dict[str, str]) -> tuple[float, float]:
+    """Return how long it took, and the processor's time of that."""
     ours, theirs = pty.openpty()
     command = [str(Path(sys.executable).with_name("cloudfs")), *words]
     began = time.monotonic()
@@ -84,7 +84,8 @@ def _first_output_s(words: list[str], environ: dict[str, str]) -> float:
     try:
         with suppress(OSError):  # it has ended without a word
             os.read(ours, 1)
-        return time.monotonic() - began
+        took_s = time.monotonic() - began
+        return took_s, int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]) / 1e9
     finally:
         process.kill()
         process.wait()
