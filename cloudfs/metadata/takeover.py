@@ -140,16 +140,34 @@ class Takeover:
         found = False
         if not self.twofold:
             return found
+        noted = await self._noted_below()
         async for part in turns(changes, _MANY):
-            for change in part:
-                if isinstance(change, Drop) and (twin := self._twin(change.node)) is not None:
-                    found = True
-                    with self._store.transaction():
-                        announcements = self._become_one(change.node, twin)
-                    for announce in announcements:
-                        announce()
-                    await trio.lowlevel.checkpoint()
+            for node in (it.node for it in part if isinstance(it, Drop)):
+                # What was taken out of a folder before that went is gone with it.
+                inside = (it for id_ in noted.get(node.ino, ()) for it in self._nodes.by_file_id(id_))
+                for gone in (node, *inside):
+                    found = await self._reunite(gone) or found
         return found
+
+    async def _noted_below(self) -> dict[Ino, list[str]]:
+        """Return by folder the file ids of what was in it, or further below, and was seen elsewhere just before."""
+        below: dict[Ino, list[str]] = {}
+        async for part in turns(self.twofold.noted(), _BATCH):
+            for folder, file_id in part:
+                for above in (folder, *self._nodes.synced_ancestors(folder)):
+                    below.setdefault(above, []).append(file_id)
+        return below
+
+    async def _reunite(self, node: Node) -> bool:
+        twin = self._twin(node)
+        if twin is None:
+            return False
+        with self._store.transaction():
+            announcements = self._become_one(node, twin)
+        for announce in announcements:
+            announce()
+        await trio.lowlevel.checkpoint()
+        return True
 
     def _twin(self, node: Node) -> Node | None:
         """Return the node that was made for another one in its new place, as long as nobody uses it."""

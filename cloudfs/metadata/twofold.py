@@ -44,6 +44,10 @@ class Twofold:
         """Tell whether what is gone from a folder was seen in another one just before."""
         return (folder, file_id) in self._noted
 
+    def noted(self) -> list[tuple[Ino, str]]:
+        """Return all that is noted, old folders and file ids."""
+        return list(self._noted)
+
     def forget(self, folder: Ino, file_id: str) -> None:
         """The two are one."""
         self._noted.pop((folder, file_id), None)
