@@ -1,7 +1,7 @@
 """What one listing shows in a new place while that of its old one has yet to come: one thing, in two places here.
 
 So it is where both folders are being listed at once, as neither can wait for the other. The new place has a node of its
-own then, and once the old one is seen to be empty the two become one (`Takeover.reunite`). Where the old place turns
+own then, and once the old one is seen to be empty the two become one (`Arriving.reunite`). Where the old place turns
 out to have it still, it stands in two places on the server as well (protocol.md §3.3), and both nodes stay.
 """
 
