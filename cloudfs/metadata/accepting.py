@@ -15,6 +15,7 @@ from cloudfs.metadata.comparison import Comparison, compare
 from cloudfs.metadata.following import Follower, movable
 from cloudfs.metadata.merge import Adopt, Change
 from cloudfs.metadata.takeover import Takeover
+from cloudfs.metadata.touched import other_names
 from cloudfs.metadata.vanished import KEEP_S
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.nodes import Nodes
@@ -214,5 +215,7 @@ class _LeftOut:
     def __call__(self) -> Collection[str]:
         # What was in doubt stays left out: its outcome is newer than the listing.
         ino = self._answer.asked.ino
-        self._names |= self._answer.touched.get(ino, set()) | self._nodes.names_in_doubt(ino)
+        touched = self._answer.touched.get(ino, set())
+        self._names |= touched | self._nodes.names_in_doubt(ino)
+        self._names |= other_names(self._nodes, ino, touched, self._answer.members)
         return self._names

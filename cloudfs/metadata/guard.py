@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import msgspec
 import trio
 
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.concurrency.slices import slices, turns
 from cloudfs.metadata.merge import Change, Drop
 from cloudfs.store.records import Node
@@ -278,3 +279,4 @@ class VanishGuard:
         text = msgspec.json.encode(list(self._held.values())).decode() if self._held else None
         if text != self._store.note(_KEY):
             self._store.put_note(_KEY, text)
+            reached("absence held")

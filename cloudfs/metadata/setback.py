@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import Ino, RemoteEntry
@@ -58,6 +59,7 @@ class Setback:
         first = self._word is None
         self._remember(_Word(fingerprint, None if first else time.time()))
         if not first:
+            reached("setback noted")
             _log.warning(
                 "the server was set back to a backup: nothing is removed or replaced before an answer"
             )

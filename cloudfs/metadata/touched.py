@@ -7,11 +7,12 @@ or may not be in it, so the names that it touched are left out of the merge.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from cloudfs.types import Ino
+from cloudfs.store.nodes import Nodes
+from cloudfs.types import Ino, RemoteEntry
 
-__all__ = ["TouchLog"]
+__all__ = ["TouchLog", "other_names"]
 
 _NOTHING = ""
 """A name that no member has."""
@@ -54,3 +55,15 @@ class TouchLog:
         finally:
             for place in touched:
                 self._active.remove(place)
+
+
+def other_names(
+    nodes: Nodes, folder: Ino, touched: Collection[str], members: Iterable[RemoteEntry]
+) -> set[str]:
+    """Return the names under which a listing shows what the server had under touched ones: another client's renames.
+
+    They have to wait with these, or would be taken for new files, and what follows them could not follow any more.
+    """
+    before = [nodes.synced_child(folder, name) for name in touched]
+    ids = {node.s_file_id for node in before if node is not None and node.s_file_id is not None}
+    return {entry.name for entry in members if entry.file_id in ids} if ids else set()

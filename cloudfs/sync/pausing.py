@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import trio
 
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import Unreachable
 from cloudfs.store.store import Store
 
@@ -108,6 +109,7 @@ class Pause:
             return
         self.since = time.time()
         self._store.put_note(_KEY, repr(self.since))
+        reached("pause noted")
         self._begin()
         _log.info("paused: nothing is sent until `cloudfs resume`")
 

@@ -13,6 +13,7 @@ import time
 import msgspec
 import trio
 
+from cloudfs.concurrency.killpoints import reached
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.troubles import Trouble
@@ -101,6 +102,7 @@ class Restraint:
         if removes_too_much(count, known, limit=self._limit, distrusted=self.distrusted):
             _log.info("%d deletions, or more, wait to be confirmed", count)
             self._remember(msgspec.structs.replace(self._word, held_since=time.time()))
+            reached("deletions held")
 
     @property
     def _enough(self) -> int:
@@ -175,6 +177,7 @@ class Restraint:
     def allow(self) -> None:
         """All that was deleted until now is meant."""
         self._remember(_Word(allowed_ns=time.time_ns()))
+        reached("deletions accepted")
         self._sent.clear()
 
     def _remember(self, word: _Word) -> None:

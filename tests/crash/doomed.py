@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from tests.crash.scenarios import APPEND_BYTES, SCENARIOS
 from tests.functional.stages import VfsStage
@@ -23,14 +23,13 @@ class _Elsewhere:
 
 def main(home: Path, url: str, name: str) -> None:
     """Carry out a scenario, then let the worker bring it to the server."""
-    stage = VfsStage(
-        home, cast("StandIn", _Elsewhere(url)), quiet_s=3600.0, listing_ttl_s=0.0, append_bytes=APPEND_BYTES
-    )
-    for step in SCENARIOS[name].steps:
+    scenario, server = SCENARIOS[name], cast("StandIn", _Elsewhere(url))
+    own: dict[str, Any] = {"append_bytes": APPEND_BYTES, **scenario.limits}
+    stage = VfsStage(home, server, quiet_s=3600.0, listing_ttl_s=0.0, **own)
+    for step in scenario.steps:
         step(stage.root())
         print("done", flush=True)  # what the test reads
-    if SCENARIOS[name].sends:
-        stage.sync()
+    scenario.ending(stage)
     stage.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from cloudfs.errors import ExitCode, PosixError
+from tests.crash.conftest import DISK_BYTES
 from tests.functional.drivers import Driver, read, tree, write
 from tests.functional.stages import USER, MountStage, VfsStage, wait_until
 from tests.servers import Hold, StandIn
@@ -123,6 +124,10 @@ def test_a_mount_that_finds_no_room_to_begin_says_so(disk: Path, server: StandIn
         (disk / "ballast").unlink()
         stage.mount()
         assert (stage.mount_point / "kept/file").read_bytes() == b"not sent"
+        goes_on_with_a_full_disk(disk, stage)
+        server.faults.clear()
+        stage.sync()
+        assert server.account(USER).tree() == {"kept": None, "kept/moved": b"not sent", "kept/new": b"new"}
     finally:
         server.faults.clear()
         (disk / "ballast").unlink(missing_ok=True)
@@ -130,6 +135,20 @@ def test_a_mount_that_finds_no_room_to_begin_says_so(disk: Path, server: StandIn
         kept = tmp_path / "kept/state/a"  # where the guard sees it: the disk is about to go
         kept.mkdir(parents=True)
         shutil.copy(disk / "home/state/a/daemon.log", kept)
+
+
+def goes_on_with_a_full_disk(disk: Path, stage: MountStage) -> None:
+    """A program gets ENOSPC for what does not fit, by write or close, and all else goes on."""
+    folder = stage.mount_point / "kept"
+    fill_the_rest(disk)
+    with pytest.raises(OSError, match="No space"), (folder / "large").open("wb") as file:
+        file.write(bytes(DISK_BYTES))
+    (folder / "large").unlink(missing_ok=True)
+    assert (folder / "file").read_bytes() == b"not sent"
+    (folder / "file").rename(folder / "moved")
+    assert sorted(os.listdir(folder)) == ["moved"]
+    (disk / "ballast").unlink()
+    (folder / "new").write_bytes(b"new")
 
 
 def test_names_can_be_changed_on_a_full_disk(disk: Path, server: StandIn) -> None:

@@ -1,4 +1,4 @@
-"""A mount that is made while the server is gone: the kernel's view of it, from the start of the process."""
+"""Without a server: from the start of the process, in the kernel's view; and with one that comes and goes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.vfs.records import RenameMode
 from tests.functional.drivers import OsDriver, read, tree, write
-from tests.functional.stages import USER, MountStage
-from tests.servers import BlackHole, StandIn
+from tests.functional.stages import USER, MountStage, VfsStage
+from tests.servers import Account, BlackHole, StandIn
 
 DEADLINE_S = 4.0
+STAMP_NS = 1_500_000_000 * 10**9
 SLACK_S = 10.0
 """More than a busy machine takes for the rest of a request: the bound that is promised is far below what hangs."""
+CHANGED = ("appended", "saved", "cut", "emptied", "removed", "one", "other", "stamped", "both", "still")
+"""Files whose bytes are not here when they are changed."""
 CACHED, UNCACHED = b"read before" * 1000, b"never read" * 1000
 
 
@@ -27,16 +31,22 @@ def server() -> Iterator[StandIn]:
         there.write("/folder/cached", CACHED)
         there.write("/folder/uncached", UNCACHED)
         there.write("/folder/old", b"old")
+        for name in CHANGED:
+            there.write(f"/changed/{name}", f"{name}, never read".encode())
+        there.mkdir("/changed/empty")
         yield standin
 
 
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn) -> Iterator[MountStage]:
     """Mounted anew, with the server gone, after a first life that has seen a folder and read a file."""
-    made = MountStage(tmp_path / "home", server, settings=f"request_deadline_s = {DEADLINE_S}\n")
+    settings = f"request_deadline_s = {DEADLINE_S}\nlisting_ttl_s = 0\n"
+    made = MountStage(tmp_path / "home", server, settings=settings)
     try:
         here = OsDriver(made.mount_point)
         assert here.names("folder") == ["cached", "old", "uncached"]
+        assert here.names("changed") == sorted([*CHANGED, "empty"])
+        assert here.names("changed/empty") == []
         assert read(here, "folder/cached") == CACHED
         made.cloudfs("unmount", "a")
         server.stop()
@@ -53,6 +63,49 @@ def fails_in_time(here: OsDriver, path: str) -> int | None:
         read(here, path)
     assert time.monotonic() - began < DEADLINE_S + SLACK_S
     return caught.value.errno
+
+
+def change_in_every_way(here: OsDriver) -> None:
+    """Everything that changes something, done to what was seen and never read."""
+    file = here.open("changed/appended", os.O_WRONLY | os.O_APPEND)
+    file.write(here.size("changed/appended"), b", and more")
+    file.fsync()
+    file.close()
+    write(here, "changed/new", b"saved anew")
+    here.rename("changed/new", "changed/saved")
+    here.truncate("changed/cut", 3)
+    here.truncate("changed/emptied", 0)
+    here.unlink("changed/removed")
+    here.rmdir("changed/empty")
+    here.rename("changed/one", "changed/other", RenameMode.EXCHANGE)
+    here.utime("changed/stamped", STAMP_NS)
+    write(here, "changed/both", b"ours")
+
+
+def change_meanwhile(there: Account) -> None:
+    """Another client's changes, which nobody here can know of."""
+    there.write("/changed/theirs", b"theirs")
+    there.write("/changed/both", b"theirs, of another size")
+    there.move("/changed/still", "/changed/moved")
+
+
+def check_changes(server: StandIn, tree: dict[str, bytes | None]) -> None:
+    """All of both is there."""
+    (copy,) = (path for path in tree if "conflicted copy" in path)
+    assert tree.pop(copy) == b"ours"
+    assert {path: data for path, data in tree.items() if path.startswith("changed/")} == {
+        "changed/appended": b"appended, never read, and more",
+        "changed/saved": b"saved anew",
+        "changed/cut": b"cut",
+        "changed/emptied": b"",
+        "changed/one": b"other, never read",
+        "changed/other": b"one, never read",
+        "changed/stamped": b"stamped, never read",
+        "changed/moved": b"still, never read",
+        "changed/theirs": b"theirs",
+        "changed/both": b"theirs, of another size",
+    }
+    assert server.account(USER).node("/changed/stamped").mtime == STAMP_NS // 10**9
 
 
 @pytest.mark.expect_log("was not answered within", optional=True)
@@ -73,6 +126,8 @@ def test_without_a_server_all_works_but_reading_what_is_not_here(stage: MountSta
         os.stat(stage.mount_point / "folder/old")
     assert read(here, "folder/cached") == CACHED + b" and more"
     assert here.names("made") == ["moved"]
+    change_in_every_way(here)
+    change_meanwhile(server.account(USER))
 
     server.start()
     silent = server.faults.add(BlackHole(), method="GET", path="/files/.*/uncached", times=None)
@@ -81,4 +136,31 @@ def test_without_a_server_all_works_but_reading_what_is_not_here(stage: MountSta
     assert silent.hits
     server.faults.remove(silent)
     assert read(here, "folder/uncached") == UNCACHED
-    assert tree(here) == server.account(USER).tree()
+    stage.wait(lambda: tree(here) == server.account(USER).tree())
+    check_changes(server, server.account(USER).tree())
+
+
+@pytest.mark.shared_engine
+def test_a_link_that_comes_and_goes_in_the_midst_of_every_upload(tmp_path: Path, server: StandIn) -> None:
+    stage = VfsStage(tmp_path / "engine", server)
+    try:
+        here, log = stage.root(), b""
+        for number in range(3):
+            # Carried out or not: nobody hears of it.
+            upload = server.faults.add(BlackHole(after_execution=bool(number % 2)), method="PUT", times=1)
+            log += b"line %d\n" % number
+            write(here, "log", log)
+            write(here, f"{number}", b"content %d" % number)
+            assert upload.wait_hit()
+            server.stop()
+            assert read(here, "log") == log
+            server.start()
+        stage.sync()
+        found = server.account(USER).tree()
+        assert tree(here) == found
+        expected = {f"{number}": b"content %d" % number for number in range(3)} | {"log": log}
+        assert {
+            path: data for path, data in found.items() if "/" not in path and data is not None
+        } == expected
+    finally:
+        stage.close()
