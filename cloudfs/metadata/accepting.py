@@ -100,7 +100,7 @@ class Acceptance:
             # The answer has just told how far apart the clocks are.
             listed_there=listed_at + self._remote.clock_skew_s,
         )
-        self._takeover.twofold.seen(ino, answer.asked_at)
+        self._takeover.arriving.twofold.seen(ino, answer.asked_at)
         if self._takeover.vanished and not self._expiring:
             self._expiring = True
             self._nursery.start_soon(self._expire)
@@ -115,7 +115,7 @@ class Acceptance:
     ) -> tuple[list[Change], Comparison]:
         """Find out what is to be changed, once what another listing has shown elsewhere is one with that."""
         changes = await compared.changes(left_out)
-        while await self._takeover.reunite(changes):
+        while await self._takeover.arriving.reunite(changes):
             compared = await self._compare(answer)
             changes = await compared.changes(left_out)
         return changes, compared
@@ -164,7 +164,7 @@ class Acceptance:
                 asked.add(origin)
         for file_id, places in origins.items():
             for folder in places - asked:
-                self._takeover.twofold.note(file_id, folder)
+                self._takeover.arriving.twofold.note(file_id, folder)
         return bool(folders)
 
     def _tell_of_others(self, ino: Ino, compared: Comparison, in_doubt: Collection[str]) -> None:

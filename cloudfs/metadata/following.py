@@ -8,7 +8,9 @@ in a clean one would be forgotten. Its file id tells where it is. Without file i
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from enum import Enum, auto
 
 import trio
 
@@ -65,6 +67,15 @@ async def _holds_work(store: Store, folder: Ino) -> bool:
     return False
 
 
+class _Trace(Enum):
+    """What became of something that is gone from its place."""
+
+    SETTLED = auto()
+    """It has followed, is two by now, or nobody can tell."""
+    NOT_YET = auto()
+    NOWHERE = auto()
+
+
 class Follower:
     """Has files found elsewhere. `list_folder` lists another folder for us, if nobody is at it already."""
 
@@ -75,6 +86,7 @@ class Follower:
         vanished: Vanished,
         list_folder: Callable[[Ino, frozenset[str]], Awaitable[object]],
     ) -> None:
+        self._store = store
         self._nodes = store.nodes
         self._remote = remote
         self._vanished = vanished
@@ -86,31 +98,63 @@ class Follower:
         """Look where things went that a folder's listing lacks, and have them taken over there.
 
         `coming`: the file ids in the listing. Returns those about which nothing is known yet: they stay as they are.
+        Of a folder that is nowhere, it is looked where the things in it went that hold work.
         """
         unknown: set[Ino] = set()
-        for node in gone:
-            try:
-                paths = await self._remote.find(node.s_file_id or "")
-            except Unreachable:
-                # Not for ever: a proxy may let everything through but this question.
-                if self._may_wait(node.ino):
-                    unknown.add(node.ino)
-                continue
-            except RemoteError as error:
-                _log.info("%s: nobody can tell where it went: %s", node.name, error)
-                continue
-            for path in paths:
-                target = await self._folder_at(parent_of(path), coming)
-                # None: in a folder that this very listing, or another one, is about to add.
-                if target is None and self._may_wait(node.ino):
-                    unknown.add(node.ino)
-                if target is None or target == folder:
-                    continue
-                self._vanished.expect([node])
-                await self._list_folder(target, coming)
-                if self._is_open(node, folder) and self._may_wait(node.ino):
-                    unknown.add(node.ino)
+        for top in gone:
+            left = deque([top])
+            for _ in range(_MOST):
+                if not left:
+                    break
+                node = left.popleft()
+                trace = await self._trace(node, folder, coming)
+                if trace is _Trace.NOT_YET:
+                    unknown.add(top.ino)
+                elif trace is _Trace.NOWHERE and node.folder:
+                    left += await self._worked_on(node.ino)
         return unknown
+
+    async def _trace(self, node: Node, folder: Ino, coming: frozenset[str]) -> _Trace:
+        try:
+            paths = await self._remote.find(node.s_file_id or "")
+        except Unreachable:
+            # Not for ever: a proxy may let everything through but this question.
+            return _Trace.NOT_YET if self._may_wait(node.ino) else _Trace.SETTLED
+        except RemoteError as error:
+            _log.info("%s: nobody can tell where it went: %s", node.name, error)
+            return _Trace.SETTLED
+        waits = [await self._is_to_come(node, path, folder, coming) for path in paths]
+        if any(waits) and self._may_wait(node.ino):
+            return _Trace.NOT_YET
+        return _Trace.SETTLED if paths else _Trace.NOWHERE
+
+    async def _is_to_come(self, node: Node, path: RemotePath, folder: Ino, coming: frozenset[str]) -> bool:
+        """Have something taken over where it is; tell whether it may still follow."""
+        target = await self._folder_at(parent_of(path), coming)
+        if target is None:
+            return True  # in a folder that this very listing, or another one, is about to add
+        if target == node.s_parent:
+            return False
+        self._vanished.expect([node])
+        if target == folder:
+            return True  # this very listing shows it, as long as what it is in stays
+        await self._list_folder(target, coming)
+        return self._is_open(node)
+
+    async def _worked_on(self, folder: Ino) -> list[Node]:
+        """Return what lies in a folder and holds work, as its folders do that have such in them; not many."""
+        found: dict[Ino, Node] = {}
+        with self._store.db.snapshot() as rows:
+            for page in rows.work_below(folder):
+                for ino in (below for below, work in page if work):
+                    above = [ino, *self._nodes.synced_ancestors(ino)]
+                    node = self._nodes.get(above[above.index(folder) - 1]) if folder in above else None
+                    if node is not None and can_follow(node):
+                        found[node.ino] = node
+                if len(found) >= _MOST:
+                    break
+                await trio.lowlevel.checkpoint()
+        return list(found.values())
 
     def _may_wait(self, ino: Ino) -> bool:
         """Tell whether it may still follow: somebody else may be listing its folder, or its name there be busy."""
@@ -122,10 +166,10 @@ class Follower:
         """Have things recognised in the listing that waits for this one, where it shows them."""
         self._vanished.expect(node for node in gone if node.s_file_id in coming)
 
-    def _is_open(self, node: Node, folder: Ino) -> bool:
+    def _is_open(self, node: Node) -> bool:
         """Tell whether something has neither followed nor been taken for something new in its new place."""
         current = self._nodes.get(node.ino)
-        if current is None or current.s_parent != folder:
+        if current is None or current.s_parent != node.s_parent:
             return False
         return all(it.ino == node.ino or not it.synced for it in self._nodes.by_file_id(node.s_file_id or ""))
 

@@ -14,7 +14,9 @@ import trio
 
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.concurrency.slices import slices, turns
+from cloudfs.metadata.arriving import Arriving
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.columns import NS, synced_columns, version_columns
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.dropping import Dropping
 from cloudfs.metadata.guard import VanishGuard
@@ -23,14 +25,13 @@ from cloudfs.metadata.permissions import allows, letters_of_share_root
 from cloudfs.metadata.placing import free_copy_name
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.setback import Setback
-from cloudfs.metadata.twofold import Twofold
 from cloudfs.metadata.vanished import Vanished
 from cloudfs.paths import ROOT_PATH, join
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
-from cloudfs.types import Ino, Kind, RemoteEntry, RemoteVersion
+from cloudfs.types import Ino, Kind, RemoteEntry
 
-__all__ = ["Takeover", "synced_columns"]
+__all__ = ["Takeover"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,31 +39,6 @@ _BATCH = 64
 """Changes per transaction: 6 ms on the loop, twice that where the machine is busy."""
 _MANY = 10_000
 """Changes of which some are picked out between two checkpoints: 1 ms."""
-
-NS = 1_000_000_000
-
-
-def synced_columns(parent: Ino, entry: RemoteEntry) -> dict[str, object]:
-    """Return the synced view's columns of a listed object, all but s_version and s_mtime_ns."""
-    return {
-        "s_parent": parent,
-        "s_name": entry.name,
-        "s_spelling": entry.spelling,
-        **version_columns(entry.version),
-        "s_file_id": entry.file_id,
-        "permissions": entry.permissions,
-        "mount_root": int(entry.mount_root),
-    }
-
-
-def version_columns(version: RemoteVersion) -> dict[str, object]:
-    """Return the columns that name one version of the server's."""
-    return {
-        "s_etag": version.etag,
-        "s_size": version.size,
-        "s_modified_s": version.modified_s,
-        "s_checksum": version.checksum,
-    }
 
 
 class Takeover:
@@ -97,8 +73,10 @@ class Takeover:
         self._guard = guard
         self._setback = setback
         self.vanished = Vanished(store, residents, discard)
-        self.twofold = Twofold()
         self._dropping = Dropping(store, residents, displaced, sink, self.vanished, discard)
+        self.arriving = Arriving(
+            store, residents, displaced, sink, self._dropping, self.vanished, guard, self._one
+        )
 
     async def apply(self, folder: Ino, changes: Sequence[Change], *, kept: Collection[Ino] = ()) -> bool:
         """Take over what a whole listing of one folder changes, in batches with a checkpoint between them.
@@ -131,68 +109,6 @@ class Takeover:
             reached("batch taken over")
             await trio.lowlevel.checkpoint()
         return fitted
-
-    async def reunite(self, changes: Sequence[Change]) -> bool:
-        """Have what would be dropped take the place in which another listing has just shown it; tell whether any did.
-
-        That listing could not wait for this one, and has made a node of it (`Twofold`).
-        """
-        found = False
-        if not self.twofold:
-            return found
-        async for part in turns(changes, _MANY):
-            for change in part:
-                if isinstance(change, Drop) and (twin := self._twin(change.node)) is not None:
-                    found = True
-                    with self._store.transaction():
-                        announcements = self._become_one(change.node, twin)
-                    for announce in announcements:
-                        announce()
-                    await trio.lowlevel.checkpoint()
-        return found
-
-    def _twin(self, node: Node) -> Node | None:
-        """Return the node that was made for another one in its new place, as long as nobody uses it."""
-        file_id = node.s_file_id
-        if file_id is None or not self.twofold.covers(node.s_parent, file_id) or not self._fits(Drop(node)):
-            return None
-        if not node.placed or node.tried is not None or node.local_only:
-            return None
-        twins = [it for it in self._nodes.by_file_id(file_id) if it.ino > node.ino and it.placed]
-        return twins[0] if len(twins) == 1 and self._is_new(twins[0], node) else None
-
-    def _is_new(self, twin: Node, node: Node) -> bool:
-        folder = self._nodes.get(twin.parent) if twin.parent else None
-        if (
-            folder is None
-            or not folder.linked
-            or twin.kind is not node.kind
-            or self._is_above(node, folder.ino)
-        ):
-            return False
-        if twin.dirty or self._residents.is_open(twin.ino) or self._nodes.has_children(twin.ino):
-            return False
-        return not self._is_other_while_open(node, twin.remote_version)
-
-    def _become_one(self, node: Node, twin: Node) -> list[Callable[[], None]]:
-        """Give a node the place of its twin, which goes. Part of the caller's transaction."""
-        folder, path = self._nodes.get(twin.parent or Ino(0)), self._nodes.synced_path(twin.ino)
-        assert folder is not None  # noqa: S101  # `_is_new` has seen it
-        assert path is not None  # noqa: S101  # its folder is in the mount and on the server
-        entry = RemoteEntry(
-            path,
-            twin.kind,
-            twin.remote_version,
-            twin.s_file_id,
-            twin.permissions,
-            bool(twin.mount_root),
-            spelling=twin.s_spelling,
-        )
-        self.twofold.forget(node.s_parent or Ino(0), node.s_file_id or "")
-        self._store.clear_observed(twin.ino)
-        self._store.pins.share(twin.ino, node.ino)
-        self._dropping.give_up(twin)
-        return self._move_in(folder, node, entry)
 
     def drop(self, node: Node) -> None:
         """Forget a node that the server no longer has; what has work pending becomes new. NO CHECKPOINT."""
@@ -263,8 +179,8 @@ class Takeover:
             case Rename(node, entry):
                 return self._rename(folder, node, entry)
             case Drop(node):
-                twin = self._twin(node)
-                return self._dropping.drop(node) if twin is None else self._become_one(node, twin)
+                twin = self.arriving.twin(node)
+                return self._dropping.drop(node) if twin is None else self.arriving.become_one(node, twin)
             case Observe(node, entry):
                 self._nodes.update(node.ino, s_spelling=entry.spelling)
                 self._store.observe(node.ino, entry)
@@ -280,58 +196,12 @@ class Takeover:
         moved = self.vanished.find(entry)
         if (
             moved is not None
-            and not self._is_other_while_open(moved, entry.version)
-            and not self._is_above(moved, folder)
+            and not self.arriving.is_other_while_open(moved, entry.version)
+            and not self.arriving.is_above(moved, folder)
         ):
-            return self._move_in(parent, moved, entry)
+            return self.arriving.move_in(parent, moved, entry)
         self._insert(folder, entry, (folder, entry.name), local_only=parent.local_only)
         return [lambda: self._sink.entry_changed(folder, entry.name)]
-
-    def _is_other_while_open(self, node: Node, version: RemoteVersion) -> bool:
-        """Tell whether somebody has another version of a file open: the new one gets an inode of its own."""
-        if node.folder or node.remote_version.same_content(version):
-            return False
-        return self._residents.is_open(node.ino)
-
-    def _is_above(self, node: Node, folder: Ino) -> bool:
-        """Tell whether a folder lies in another one, which it was moved into here, or of which we know no better."""
-        above = (folder, *self._nodes.ancestors(folder), *self._nodes.synced_ancestors(folder))
-        return bool(node.folder) and node.ino in above
-
-    def _move_in(self, folder: Node, node: Node, entry: RemoteEntry) -> list[Callable[[], None]]:
-        """Show a node that vanished elsewhere in its new place: the same inode, the same content."""
-        columns = synced_columns(folder.ino, entry) | version_columns(node.remote_version)
-        current = self._nodes.get(node.ino)
-        self._nodes.update(
-            node.ino,
-            **columns,
-            parent=folder.ino,
-            name=entry.name,
-            mtime_ns=node.mtime_ns,
-            s_version=node.s_version,
-            s_mtime_ns=node.s_mtime_ns,
-            local_only=folder.local_only,
-            # What was found to be gone first has lost its members.
-            listed_at=node.listed_at if current is not None and current.linked else None,
-        )
-        if folder.local_only and node.folder:
-            self._nodes.set_local_only((it.ino for it in self._nodes.descendants(node.ino)), value=True)
-        self.vanished.found(node)
-        if self._guard is not None:
-            self._guard.found(node.ino)
-        self._displaced.forget(node.ino)
-        announcements: list[Callable[[], None]] = [
-            lambda: self._sink.entry_changed(folder.ino, entry.name),
-        ]
-        if node.parent is not None:  # it was not found to be gone first
-            left, name = node.parent, node.name
-            # First: whoever hears that something is gone and something is there, hears of a move.
-            announcements.insert(0, lambda: self._sink.entry_removed(left, name, node.ino, node.kind))
-        moved = self._nodes.get(node.ino)
-        # It may have been written there as well.
-        for change in [] if moved is None else update(moved, entry):
-            announcements += self._one(folder.ino, change)
-        return announcements
 
     def insert(
         self, folder: Ino, entry: RemoteEntry, *, parent: Ino | None = None, name: str | None = None

@@ -1,7 +1,7 @@
 """What one listing shows in a new place while that of its old one has yet to come: one thing, in two places here.
 
 So it is where both folders are being listed at once, as neither can wait for the other. The new place has a node of its
-own then, and once the old one is seen to be empty the two become one (`Takeover.reunite`). Where the old place turns
+own then, and once the old one is seen to be empty the two become one (`Arriving.reunite`). Where the old place turns
 out to have it still, it stands in two places on the server as well (protocol.md §3.3), and both nodes stay.
 """
 
@@ -43,6 +43,10 @@ class Twofold:
     def covers(self, folder: Ino | None, file_id: str | None) -> bool:
         """Tell whether what is gone from a folder was seen in another one just before."""
         return (folder, file_id) in self._noted
+
+    def noted(self) -> list[tuple[Ino, str]]:
+        """Return all that is noted, old folders and file ids."""
+        return list(self._noted)
 
     def forget(self, folder: Ino, file_id: str) -> None:
         """The two are one."""

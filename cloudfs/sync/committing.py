@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cloudfs.metadata.takeover import NS, version_columns
+from cloudfs.metadata.columns import NS, version_columns
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.doubts import Doubts

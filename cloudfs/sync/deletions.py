@@ -18,10 +18,10 @@ from cloudfs.content.baseless import lacks_bytes
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import CloudfsError, NotFound, RemoteError
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.columns import version_columns
 from cloudfs.metadata.guard import VanishGuard
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.setback import Setback
-from cloudfs.metadata.takeover import version_columns
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import is_outage

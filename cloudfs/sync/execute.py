@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloudfs.errors import BaseLost, Changed, CloudfsError, ConditionRefused, NotFound, RemoteError
+from cloudfs.metadata.columns import NS, version_columns
 from cloudfs.metadata.listing import Lister
-from cloudfs.metadata.takeover import NS, version_columns
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloudfs.errors import AlreadyExists, ParentMissing
-from cloudfs.metadata.takeover import NS, synced_columns
+from cloudfs.metadata.columns import NS, synced_columns
 from cloudfs.paths import join
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Node

@@ -19,8 +19,8 @@ from cloudfs.content.files import Files
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import ParentMissing
+from cloudfs.metadata.columns import NS
 from cloudfs.metadata.residents import Residents
-from cloudfs.metadata.takeover import NS
 from cloudfs.paths import join
 from cloudfs.remote.dialect import clamp_mtime
 from cloudfs.store.records import Node

@@ -23,8 +23,8 @@ from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.source import Source
 from cloudfs.errors import AlreadyExists, Changed, CloudfsError, ExitCode, NotFound, RemoteError, UserError
 from cloudfs.metadata.changes import ChangeSink
+from cloudfs.metadata.columns import NS
 from cloudfs.metadata.listing import Lister
-from cloudfs.metadata.takeover import NS
 from cloudfs.metadata.tree import Tree
 from cloudfs.paths import is_copy_of, original_name
 from cloudfs.remote.protocol import Condition, Remote

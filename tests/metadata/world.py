@@ -11,12 +11,13 @@ from typing import cast
 import trio
 
 from cloudfs.errors import NotFound, ProtocolViolation, RemoteError
+from cloudfs.metadata.columns import NS
 from cloudfs.metadata.displaced import Displaced
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.merge import merge_folder
 from cloudfs.metadata.residents import Residents
 from cloudfs.metadata.spreading import Spreading
-from cloudfs.metadata.takeover import NS, Takeover
+from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
 from cloudfs.metadata.trees import Trees

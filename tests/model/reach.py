@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from cloudfs.metadata.arriving import Arriving
 from cloudfs.metadata.renewing import Renewed, Renewer
-from cloudfs.metadata.takeover import Takeover
 from cloudfs.sync.bulk import BulkUploader
 from cloudfs.sync.descent import Descent
 from cloudfs.sync.steps import Step
@@ -78,5 +78,5 @@ def counted() -> Iterator[Counter[str]]:
         patch.setattr(Worker, "_plan", _after(Worker._plan, planned))
         patch.setattr(Worker, "_still_right", _after(Worker._still_right, parted))
         patch.setattr(BulkUploader, "send", _after_awaiting(BulkUploader.send, sent))
-        patch.setattr(Takeover, "_become_one", _after(Takeover._become_one, joined))
+        patch.setattr(Arriving, "become_one", _after(Arriving.become_one, joined))
         yield ways

@@ -10,6 +10,7 @@ import pytest
 from cloudfs.content import disposal, hardening
 from cloudfs.metadata import (
     accepting,
+    arriving,
     comparison,
     dropping,
     following,
@@ -36,6 +37,8 @@ _SIZES = [
     (kept, "_PAGE"),
     (accepting, "_AT_ONCE"),
     (accepting, "_MANY"),
+    (arriving, "_AT_ONCE"),
+    (arriving, "_MANY"),
     (removal, "_BATCH"),
     (removal, "_ONE_MOMENT"),
     (renewing, "FEW"),

@@ -369,6 +369,47 @@ def test_many_edits_follow_at_once(tmp_path: Path, order: tuple[str, ...]) -> No
     tell(tmp_path, story, remote, poll_s=0)
 
 
+@pytest.mark.parametrize(
+    ("path", "to", "order"),
+    [
+        *(("inside", "/two/inside", order) for order in (*ORDERS, ())),
+        ("deeper/inside", "/two/inside", ("two", "one")),
+        ("deeper/inside", "/two/inside", ("one",)),
+        ("inside", "/one/inside", ("one",)),
+        ("inside", "/inside", ()),
+    ],
+)
+def test_an_edit_follows_out_of_a_folder_that_is_removed_then(
+    tmp_path: Path, path: str, to: str, order: tuple[str, ...]
+) -> None:
+    """As people tidy up: what is in a folder goes elsewhere, and the empty folder goes."""
+    remote = stocked()
+    if path != "inside":
+        remote.other.mkdir("/one/deep/deeper")
+        remote.other.move("/one/deep/inside", f"/one/deep/{path}")
+    remote.other.write("/one/deep/clean", b"clean")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        before = await ino_of(world, f"one/deep/{path}")
+        await world.save(f"one/deep/{path}", b"ours")
+        remote.other.move(f"/one/deep/{path}", to)
+        remote.other.move("/one/deep/clean", "/two/clean")
+        remote.other.delete("/one/deep")
+        await look(world, *order)
+        await world.drain()
+        await world.refresh_all()
+        assert await world.drain() == []
+        found = remote.other.tree()
+        assert await world.tree() == found
+        assert (found[to], found["/two/clean"]) == (b"ours", b"clean")
+        assert "/one/deep" not in found
+        assert await ino_of(world, to[1:]) == before
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0)
+
+
 def test_an_edit_follows_into_a_folder_that_nobody_here_has_seen(tmp_path: Path) -> None:
     remote = stocked()
 
