@@ -9,6 +9,7 @@ files always go last.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -133,11 +134,16 @@ class Disposal:
         node = self._store.nodes.get(ino)
         needed = set() if node is None else self._chain(node)
         rows = self._store.staged_of(ino)
-        if any(row.version in needed and not row.settled for row in rows):
-            return  # until it is, a power cut would need what was there before it
+        # What is older than that no power cut brings back.
+        sure = math.inf if not needed else 0
+        for row in reversed(rows):
+            if row.version in needed:
+                if not row.settled:
+                    break
+                sure = row.version
         with self._store.transaction():
             for row in rows:
-                if row.version not in needed:
+                if row.version not in needed and row.version < sure:
                     self._store.delete_staged(ino, row.version)
                     self.doom(ino, row.version)
 

@@ -125,6 +125,14 @@ class Layer:
                 yield start, end
             start = end
 
+    def held_below(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of [start, stop) that this layer lacks, and staging files of layers below it hold."""
+        below = self.below
+        if isinstance(below, Layer):
+            for first, last in self.pieces(Whose.BASE, start, stop):
+                yield from below.pieces(Whose.OWN, first, last)
+                yield from below.held_below(first, last)
+
     @property
     def state(self) -> SafeState:
         """What it holds now."""

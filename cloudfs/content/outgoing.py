@@ -18,7 +18,7 @@ from cloudfs.content.labels import label
 from cloudfs.content.layers import FileContent, Layer, Whose
 from cloudfs.content.retrieval import Retrieval
 from cloudfs.content.source import Source
-from cloudfs.content.tails import TailProof, is_tail_proof
+from cloudfs.content.tails import TailProof, appended_to, is_tail_proof
 from cloudfs.errors import BaseLost, Changed, LocalDamage
 from cloudfs.ranges import RangeSet, block_span, blocks_of
 from cloudfs.store.records import Node
@@ -111,6 +111,31 @@ class Outgoing:
         if self._is_known(layer):
             label(self._store, self._staging, layer.row())
             self._store.put_staged(layer.row())
+
+    async def gather(self, layer: Layer) -> None:
+        """Have a sealed layer hold by itself what follows the version of the server's that it begins with.
+
+        Or each try to send a tail, and each tail that is sent, while a program writes on, would leave a layer below.
+        """
+        async with layer.filling:
+            base, lowest = appended_to(layer), layer
+            while isinstance(lowest.base, Layer) and lowest.base.remote is None:
+                lowest = lowest.base
+            # On a layer that was sent, where all of it is here: else what it lacks is the server's anyway.
+            is_here = isinstance(lowest.base, Layer) and lowest.base.complete
+            ground = lowest.base if is_here else base
+            if base is None or layer.base is ground:
+                return
+            for start, stop in layer.held_below(base.size, layer.size):
+                await self._copy_base(layer, start, stop)
+            # As in `_fill_up`: what it was made from is given up.
+            await layer.file.sync()
+            layer.base, layer.base_limit, layer.base_seen = ground, base.size, lowest.base_seen
+            layer.safe = layer.state
+            if self._is_known(layer):
+                label(self._store, self._staging, layer.row())
+                self._store.put_staged(layer.row())
+        await self._files.disposal.prune(layer.ino)
 
     def _is_known(self, layer: Layer) -> bool:
         """Tell whether a layer still has its row: one that was written over meanwhile may be given up already."""

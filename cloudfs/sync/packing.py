@@ -153,6 +153,7 @@ class Packer:
 
     async def _proof(self, layer: Layer, base_bytes: int, mtime_s: int) -> str:
         if base_bytes:
+            await self._outgoing.gather(layer)
             return await self._outgoing.tail_proof(layer, base_bytes, clamp_mtime(mtime_s))
         await self._outgoing.make_whole(layer)
         return await self._outgoing.checksum(layer)
