@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from cloudfs.control.instance import find_holder
 from cloudfs.paths import is_local_only
 from tests.functional.stages import REPOSITORY, MountStage
 from tests.soak.blocked import give_up
@@ -194,9 +195,18 @@ def _kill_now_and_then(plan: Plan, root: Path, stages: dict[str, MountStage]) ->
         stages[who].kill()
         down.touch()
         kills += 1
+        _wait_until_ended(stages[who])
         stages[who].mount()
         down.unlink()
     return kills
+
+
+def _wait_until_ended(stage: MountStage) -> None:
+    """Its process is gone before its last thread is, and the account is held until then."""
+    until, pause = time.monotonic() + _PATIENCE_S / 10, threading.Event()
+    while find_holder(stage.home / "state/a") is not None:
+        assert time.monotonic() < until, "a killed daemon does not end: see /proc/PID/task"
+        pause.wait(0.05)
 
 
 def _settle(root: Path, stages: dict[str, MountStage], folder: Folder) -> tuple[dict[str, View], float]:

@@ -99,11 +99,10 @@ class Network:
         await self._ended.wait()
         self._end()
         listener.close()
-        self._abort(*self._open)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # Not cancelled: asyncio would complain of each task that it made itself for a connection.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            self._abort(*self._open)
+            await asyncio.wait(others, timeout=0.1)
 
     async def _run_course(self) -> None:
         while True:

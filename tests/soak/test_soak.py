@@ -28,14 +28,14 @@ def passed(report: Report) -> None:
     assert not report.faults, str(report)
     assert {client["who"] for client in report.clients} == {"A", "B", "C"}
     assert all(client["done"] for client in report.clients), str(report)
-    assert report.kills
     assert report.hits
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_short_one(tmp_path: Path, seed: str) -> None:
-    plan = Plan(seed, 8.0, kill=True, encrypt=True, pace_s=0.2, haste=4.0)
+    """Without kills: tests/crash has those."""
+    plan = Plan(seed, 8.0, encrypt=True, pace_s=0.2, haste=4.0)
     with stand_in() as account:
         passed(run(plan, account, tmp_path))
 
@@ -45,4 +45,6 @@ def test_a_short_one(tmp_path: Path, seed: str) -> None:
 def test_on_a_real_nextcloud(tmp_path: Path) -> None:
     with real_account() as target:
         account = Account(target.root_url.rstrip("/"), target.user, target.password)
-        passed(run(Plan("real", REAL_S, kill=True, encrypt=True), account, tmp_path))
+        report = run(Plan("real", REAL_S, kill=True, encrypt=True), account, tmp_path)
+    passed(report)
+    assert report.kills
