@@ -262,11 +262,7 @@ class Takeover:
         if parent is None or not parent.linked:
             # Removed here meanwhile. What nobody saw in it must stay unknown, or it would be deleted as known.
             return []
-        if (
-            self._nodes.child(folder, entry.name) is not None
-            or self._nodes.synced_child(folder, entry.name) is not None
-            or self._nodes.tried_child(folder, entry.name) is not None
-        ):
+        if self._nodes.is_taken(folder, entry.name):
             return []
         moved = self.vanished.find(entry)
         if (
@@ -275,7 +271,7 @@ class Takeover:
             and not self._is_above(moved, folder)
         ):
             return self._move_in(parent, moved, entry)
-        self.insert(folder, entry)
+        self.insert(folder, entry, above=parent)
         return [lambda: self._sink.entry_changed(folder, entry.name)]
 
     def _is_other_while_open(self, node: Node, entry: RemoteEntry) -> bool:
@@ -325,15 +321,21 @@ class Takeover:
         return announcements
 
     def insert(
-        self, folder: Ino, entry: RemoteEntry, *, parent: Ino | None = None, name: str | None = None
+        self,
+        folder: Ino,
+        entry: RemoteEntry,
+        *,
+        parent: Ino | None = None,
+        name: str | None = None,
+        above: Node | None = None,
     ) -> Ino:
         """Add a node for an object that the server has in `folder`, shown there or under `parent` and `name`.
 
-        The shown name must be free.
+        The shown name must be free. `above`: the row of the folder that shows it, where the caller has just read that.
         """
         mtime_ns = entry.version.modified_s * NS
         version = self._nodes.next_version() if entry.kind is Kind.FILE and entry.version.size else 0
-        above = self._nodes.get(folder if parent is None else parent)
+        above = above or self._nodes.get(folder if parent is None else parent)
         return self._nodes.insert(
             parent=folder if parent is None else parent,
             name=entry.name if name is None else name,

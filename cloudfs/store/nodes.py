@@ -27,6 +27,12 @@ _TAKEN_OFF = (
     "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND ctime_ns > ?"
 )
 _ANY_TRIED = "SELECT 1 FROM nodes INDEXED BY nodes_tried WHERE t_parent IS NOT NULL LIMIT 1"
+_TAKEN = """
+    SELECT 1 FROM nodes WHERE parent = :folder AND name = :name
+    UNION ALL SELECT 1 FROM nodes WHERE moved AND s_parent = :folder AND s_name = :name
+    UNION ALL SELECT 1 FROM nodes WHERE t_parent IS NOT NULL AND t_parent = :folder AND t_name = :name
+    LIMIT 1
+"""
 
 
 class Nodes:
@@ -64,6 +70,10 @@ class Nodes:
             return moved
         placed = self.child(parent, name)
         return placed if placed is not None and placed.placed else None
+
+    def is_taken(self, parent: Ino, name: str) -> bool:
+        """Tell whether a node has a name here, on the server, or by a request of which nobody knows the outcome."""
+        return self._db.execute(_TAKEN, {"folder": parent, "name": name}).fetchone() is not None
 
     def by_file_id(self, file_id: str) -> list[Node]:
         """Return the nodes that carry a server's file id; one id may stand at two paths (protocol.md §3.3)."""
