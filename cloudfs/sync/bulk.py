@@ -70,8 +70,8 @@ class BulkUploader:
         """Files that were in a request that failed, or were refused in one."""
         self._failures = 0
         self._shut_until = -math.inf
-        self._proved = False
-        """What a request stored was found to be what was sent."""
+        self._proved, self._proving = False, trio.Lock()
+        """Whether what a request stored was found to be what was sent; held while that is looked at."""
 
     def takes(self, step: Step) -> bool:
         """Tell whether a step may go together with others."""
@@ -173,18 +173,24 @@ class BulkUploader:
                 self._store.end_attempts(package.parcel.node.ino)
 
     async def _prove(self, packages: Sequence[Package], stored: Sequence[Stored | None]) -> None:
-        """Look once whether the server has what it says that it has stored.
+        """Look once whether the server has what it says that it has stored; of two at once the second one waits."""
+        async with self._proving:
+            if not self._proved:
+                self._proved = await self._is_stored(packages, stored)
+
+    async def _is_stored(self, packages: Sequence[Package], stored: Sequence[Stored | None]) -> bool:
+        """Tell whether the server was seen to have one of these files; ProtocolViolation where it has none.
 
         One file that it has is proof: of another one a client may have made a newer version since.
         """
         folder = packages[0].parcel.place[0]
         path = self._nodes.synced_path(folder)
-        if self._proved or path is None:
-            return
+        if path is None:
+            return False
         try:
             members = await self._looks.members(folder, path)
         except RemoteError:
-            return  # next time, then: each file's sum was checked by the server
+            return False  # next time, then: each file's sum was checked by the server
         found = {(it.path, it.version.etag, it.version.size, it.version.modified_s) for it in members}
         told = {
             (it.parcel.path, made.etag, it.parcel.size, made.modified_s)
@@ -194,7 +200,7 @@ class BulkUploader:
         if told and told.isdisjoint(found):
             self._shut_until = math.inf
             raise ProtocolViolation("the server's bulk upload stored something else", subject=path)
-        self._proved = bool(told)
+        return bool(told)
 
     def _failed(self, packages: Sequence[Package], error: RemoteError) -> None:
         if error.unsent or isinstance(error, (NotAuthenticated, Unavailable)):

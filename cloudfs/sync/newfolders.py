@@ -91,25 +91,29 @@ class FolderLooks:
         bare: set[Ino] = set()
         if sum(waiting[ino] for ino in old) >= _WORTH_A_LOOK:
             bare = (await self._renewer.renew(old, few=1, nodes_each=_NODES_EACH)).bare
+        outages: list[RemoteError] = []
         async with trio.open_nursery() as nursery:
             for ino in old:
                 if waiting[ino] >= _WORTH_A_LOOK and not self._is_known(ino, then):
-                    nursery.start_soon(self._look_into, ino, then)
+                    nursery.start_soon(self._look_into, ino, then, outages)
+        if outages:
+            raise outages[0]
         ours = {ino for ino in waiting if self._is_known(ino, then)}
         return Looked(ours, bare - ours)
 
     def _is_known(self, ino: Ino, then: float) -> bool:
         return self.folders.was_made_since(ino, then) or self._lister.was_asked_since(ino, then)
 
-    async def _look_into(self, ino: Ino, then: float) -> None:
+    async def _look_into(self, ino: Ino, then: float, outages: list[RemoteError]) -> None:
         try:
             await self._lister.refresh(ino)
             if not self._lister.was_asked_since(ino, then):
                 await self._lister.refresh(ino)  # what was under way had been asked for before
         except RemoteError as error:
             if is_outage(error):
-                raise
-            self.folders.forget(ino)
+                outages.append(error)
+            else:
+                self.folders.forget(ino)
 
     async def members(self, ino: Ino, path: RemotePath) -> Sequence[RemoteEntry]:
         """List a folder by a request of its own, which serves as a look, too. Raises RemoteError."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import pytest
+
+from tests.model.fake_remote import FaultKind
 from tests.sync.bulk import ONE_BY_ONE, QUIET_S, WITH_BULK, Watched, fill_older_folders, kinds
 from tests.sync.mount import World, tell
 
@@ -75,6 +79,25 @@ def test_an_older_look_does_not_make_up_for_it(tmp_path: Path) -> None:
 
     tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote)["put_bulk"] == 1
+
+
+@pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.CUT, FaultKind.FAULT, FaultKind.REFUSE])
+def test_a_look_that_fails_loses_nothing_and_is_no_surprise(
+    tmp_path: Path, kind: FaultKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the server is away nothing goes singly for that; into what it does not show everything does."""
+    remote = Watched(features=ONE_BY_ONE)
+
+    async def story(world: World) -> None:
+        await fill_older_folders(world)
+        remote.log.clear()
+        remote.faults.next("list_folder", [kind, kind])
+        await world.drain()
+        assert len(remote.other.tree()) == 22
+
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
+    assert kinds(remote)["put"] == (20 if kind is FaultKind.FAULT else 0)
+    assert [it for it in caplog.records if it.levelno >= logging.WARNING] == []
 
 
 def test_listings_of_what_we_put_there_ourselves_change_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cloudfs.sync.gate import GatedRemote
 from cloudfs.types import ROOT, RemoteEntry, RemotePath, Stored
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.model.virtual import run_virtually
-from tests.sync.bulk import WITH_BULK, kinds
+from tests.sync.bulk import QUIET_S, WITH_BULK, kinds
 from tests.sync.mount import World, tell
 
 CONTENTS = {f"/new/{n}": b"x" * n for n in range(40)}
@@ -58,7 +58,7 @@ async def fill_older_folder(world: World) -> None:
     await trio.sleep(60)
     for path, content in CONTENTS.items():
         await world.save(path[1:], content)
-    await trio.sleep(0.5)  # half of the time that they are left alone: our own listings are over
+    await trio.sleep(QUIET_S / 2)  # our own listings are over
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_bulk_request_that_is_held_back_leaves_nothing(tmp_path: Path, error: 
         assert remote.other.tree() == {"/new": None} | CONTENTS
         assert not any(it.method == "stat" and it.path in CONTENTS for it in remote.log[before:])
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote) == {"make_folder": 1, "put_bulk": 1, "put": 0}
 
 
@@ -103,7 +103,7 @@ def test_a_bulk_request_whose_login_is_refused_leaves_nothing(tmp_path: Path) ->
         await world.drain()
         assert remote.other.tree() == {"/new": None} | CONTENTS
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote)["put"] == 0
 
 
@@ -120,7 +120,7 @@ def test_a_bulk_request_that_met_no_server_leaves_nothing(tmp_path: Path) -> Non
         await world.drain()
         assert remote.other.tree() == {"/new": None} | CONTENTS
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote)["put"] == 0
 
 
@@ -137,7 +137,7 @@ def test_one_whose_answer_was_lost_stays_in_doubt(tmp_path: Path) -> None:
         await world.drain()
         assert remote.other.tree() == {"/new": None} | CONTENTS
 
-    tell(tmp_path, story, remote, poll_s=0)
+    tell(tmp_path, story, remote, poll_s=0, quiet_s=QUIET_S)
 
 
 def test_an_earlier_doubt_outlasts_a_request_that_is_not_sent(tmp_path: Path) -> None:
