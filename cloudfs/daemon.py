@@ -31,7 +31,7 @@ from cloudfs.blocks.trouble import NoRoom
 from cloudfs.composing import compose
 from cloudfs.concurrency.supervise import supervise
 from cloudfs.control import server
-from cloudfs.control.instance import Hold, Holder, hold
+from cloudfs.control.instance import Hold, Holder, find_holder, hold
 from cloudfs.control.methods import Method, Tell, beside, method
 from cloudfs.control.protocol import (
     Blocked,
@@ -50,7 +50,7 @@ from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_in
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.mount import Session
-from cloudfs.fuse.mount_point import check_fuse, claim, locate
+from cloudfs.fuse.mount_point import check_fuse, claim, end_killed, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
@@ -343,6 +343,8 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         debug=arguments.debug,
     )
     check_fuse(allow_other=account.settings.allow_other)
+    if (holder := find_holder(state)) is not None:
+        end_killed(holder.pid, holder.mount_point)
     with hold(state, name) as held:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)

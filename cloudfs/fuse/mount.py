@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import pyfuse3
 import trio
 
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mounts import PROBE, MountEntry, all_mounts, fusermount, mounts_at, source_of
+from cloudfs.fuse.mounts import PROBE, MountEntry, abort, all_mounts, fusermount, mounts_at, source_of
 from cloudfs.fuse.operations import Operations
 from cloudfs.fuse.unmounting import SILENT, is_busy, why_mounted
 
@@ -182,9 +181,8 @@ class Session:
         """Have the kernel give up every request, which frees a thread that hangs in an invalidation."""
         log.error("an invalidation hangs in the kernel: aborting the connection")
         if self._made is not None:
-            minor = self._made.device.partition(":")[2]
             try:
-                Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1", encoding="ascii")
+                abort(self._made)
             except OSError as error:
                 log.error("cannot abort it: %s", error)  # noqa: TRY400  # the reason is all there is to say
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -19,6 +20,7 @@ __all__ = [
     "FS_TYPE",
     "PROBE",
     "MountEntry",
+    "abort",
     "all_mounts",
     "detach",
     "fusermount",
@@ -27,6 +29,8 @@ __all__ = [
     "source_of",
 ]
 
+_MNT_FORCE = 1
+"""SOURCE: umount(2). It aborts the connection, also where the mount is busy (EBUSY) and stays."""
 FS_TYPE = "fuse.cloudfs"
 SOURCE_PREFIX = "cloudfs#"
 
@@ -137,6 +141,22 @@ def fusermount() -> str:
             code=ExitCode.NO_FUSE,
         )
     return program
+
+
+def abort(entry: MountEntry) -> None:
+    """Have the kernel give up every request of a mount, its own and those of programs. Raises OSError.
+
+    Anybody can do it to a mount of theirs below /sys/fs/fuse/connections, where that is mounted; else only root.
+    """
+    minor = entry.device.partition(":")[2]
+    try:
+        Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1", encoding="ascii")
+    except OSError:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if os.geteuid() != 0:
+            raise
+        if libc.umount2(os.fsencode(entry.path), _MNT_FORCE) and ctypes.get_errno() != errno.EBUSY:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())) from None
 
 
 def detach(path: str) -> bool:
