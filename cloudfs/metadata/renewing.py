@@ -22,12 +22,10 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import Ino, Kind, RemoteEntry, RemotePath
 
-__all__ = ["FEW", "Renewed", "Renewer", "folders_in"]
+__all__ = ["Renewed", "Renewer", "folders_in"]
 
 _log = logging.getLogger(__name__)
 
-FEW = 10
-"""So many folders are listed one by one: what moved from one to another is then recognised (`Lister`)."""
 _NODES_EACH = 30
 """Of a tree, for each folder in it that is asked for: more would cost more than its own listing does."""
 _RESTS_S = 300.0
@@ -73,10 +71,8 @@ class Renewer:
         self._failed = Times[Ino](_MOST_REMEMBERED)
         """When a tree could not be had."""
 
-    async def renew(
-        self, folders: Collection[Ino], *, few: int = FEW, nodes_each: int = _NODES_EACH
-    ) -> Renewed:
-        """Ask for those that lie together, more than a few in one tree; all others are left to the caller.
+    async def renew(self, folders: Collection[Ino], *, few: int, nodes_each: int = _NODES_EACH) -> Renewed:
+        """Ask for those that lie together, more than `few` in one tree; all others are left to the caller.
 
         `nodes_each`: how many objects may come with each of them.
         """

@@ -20,7 +20,7 @@ import trio
 
 from cloudfs.errors import RemoteError, Unsupported
 from cloudfs.metadata.listing import Lister
-from cloudfs.metadata.renewing import FEW, Renewer
+from cloudfs.metadata.renewing import Renewer
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.store import Store
@@ -30,6 +30,9 @@ from cloudfs.types import ROOT, Ino
 __all__ = ["Descent"]
 
 _log = logging.getLogger(__name__)
+
+_FEW = 10
+"""So many folders are listed one by one: what moved from one to another is then recognised (`Lister`)."""
 
 _AT_ONCE = 2
 """Of many folders that are listed one by one, listings under way together: programs' own requests share the lane."""
@@ -94,12 +97,12 @@ class Descent:
     async def _list_all(self, folders: Collection[Ino]) -> None:
         outages = list[RemoteError]()
         began_at = trio.current_time()
-        renewed = await self._renewer.renew(folders)
+        renewed = await self._renewer.renew(folders, few=_FEW)
         left = [ino for ino in sorted(folders) if ino not in renewed.taken | renewed.bare]
         left += sorted(renewed.bare)[: self._patience()]
         waiting = iter(left)
         async with trio.open_nursery() as nursery:
-            for _ in range(1 if len(left) <= FEW else _AT_ONCE):
+            for _ in range(1 if len(left) <= _FEW else _AT_ONCE):
                 nursery.start_soon(self._work, waiting, began_at, outages)
         if outages:
             raise outages[0]
@@ -109,7 +112,7 @@ class Descent:
 
         The next look at their tree then shows something further down, and by that how far the server goes.
         """
-        return FEW if self._nodes.dirty_after(Ino(0), 1) else None
+        return _FEW if self._nodes.dirty_after(Ino(0), 1) else None
 
     async def _work(self, waiting: Iterator[Ino], began_at: float, outages: list[RemoteError]) -> None:
         for ino in waiting:
