@@ -318,9 +318,8 @@ class Outgoing:
         try:
             layer = await self._files.begin_layer(content)
             if not layer.complete:
-                self._files.flush(
-                    content
-                )  # what is made whole has its row written: with the size that the node has
+                # What is made whole has its row written: with the size that the node has.
+                self._files.flush(content)
                 layer.seals += 1
                 try:
                     await self._make_whole_to_keep(node, content, layer)
