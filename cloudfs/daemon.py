@@ -49,8 +49,9 @@ from cloudfs.control.records import Watch
 from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
+from cloudfs.fuse.killed import end_killed
 from cloudfs.fuse.mount import Session
-from cloudfs.fuse.mount_point import check_fuse, claim, end_killed, locate
+from cloudfs.fuse.mount_point import check_fuse, claim, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
@@ -214,8 +215,13 @@ class Condemned:
         stop.set()
 
 
-async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> Condemned:
-    """Mount and serve until a signal, an unmount or a failure; whatever it is, the mount is gone afterwards."""
+async def serve(
+    launch: Launch, place: str, ready: Ready, compose: Compose, note: Callable[[str], None]
+) -> Condemned:
+    """Mount and serve until a signal, an unmount or a failure; whatever it is, the mount is gone afterwards.
+
+    `note` hears the number of the FUSE connection, and "" once that is no more.
+    """
     notifier, caching, stop, condemned = Announcer(), KernelCaching(), trio.Event(), Condemned()
     async with compose(launch, notifier, caching) as works, trio.open_nursery() as helpers:
         helpers.start_soon(_heed_signals, stop, works.reload)
@@ -238,6 +244,7 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> C
         async with trio.open_nursery() as mounting:
             mounting.start_soon(_cancel_after, stop, mounting.cancel_scope)
             await mounting.start(_run_then_stop, session, stop)
+            note(session.connection)
             log.info("mounted %s at %s", launch.name, place)
             ready.succeed(place)
             helpers.start_soon(manager.report, handlers.sentence, session.answers)
@@ -245,6 +252,7 @@ async def serve(launch: Launch, place: str, ready: Ready, compose: Compose) -> C
             if (where := launch.account.settings.metrics) is not None:
                 publishing = partial(publish, config.published_at(where), handlers.figures)
                 helpers.start_soon(partial(supervise, "figures", publishing, chance=random.Random()))  # noqa: S311  # jitter
+        note("")
         manager.notify("STOPPING=1")
         helpers.cancel_scope.cancel()
     log.info("unmounted %s", launch.name)
@@ -344,7 +352,7 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     )
     check_fuse(allow_other=account.settings.allow_other)
     if (holder := find_holder(state)) is not None:
-        end_killed(holder.pid, holder.mount_point)
+        end_killed(holder.pid, holder.mount_point, holder.connection)
     with hold(state, name) as held:
         _note(held, locate(arguments.mount_point), folders)
         place = claim(arguments.mount_point)
@@ -355,13 +363,14 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
         gc.freeze()  # modules stay: looking through them for garbage held up the loop for 35 ms each time
-        condemned = trio.run(serve, launch, place, ready, compose)
+        note = partial(_note, held, place, folders, "")
+        condemned = trio.run(serve, launch, place, ready, compose, note)
         if condemned.secret is not None:
             wipe(folders, name, config.load_account(folders, name), condemned.secret, opened)
 
 
-def _note(held: Hold, place: str, folders: config.Folders, waiting: str = "") -> None:
-    held.note(Holder(os.getpid(), place, str(folders.runtime), waiting))
+def _note(held: Hold, place: str, folders: config.Folders, waiting: str = "", connection: str = "") -> None:
+    held.note(Holder(os.getpid(), place, str(folders.runtime), waiting, connection))
 
 
 def _wait_aloud(held: Hold, place: str, folders: config.Folders, sentence: str) -> None:

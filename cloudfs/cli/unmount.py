@@ -15,6 +15,7 @@ from cloudfs.config import Folders, account_names
 from cloudfs.control.client import Client
 from cloudfs.control.protocol import Unmounted
 from cloudfs.errors import ExitCode, UserError
+from cloudfs.fuse.killed import end_killed
 from cloudfs.fuse.mount_point import dead_mounts, locate
 from cloudfs.fuse.mounts import MountEntry, detach, mounts_at
 
@@ -45,6 +46,9 @@ def unmount_account(
     folders = Folders.from_environment()
     account = _account_of(folders, what)
     holder = holder_of(folders, account) if account else None
+    if account is not None and holder is not None:
+        end_killed(holder.pid, holder.mount_point, holder.connection)
+        holder = holder_of(folders, account)
     if account is None or holder is None:
         _clear_dead(account, what, as_json=as_json)
         return

@@ -30,6 +30,8 @@ class Holder(msgspec.Struct, frozen=True):
     """Where its control socket is: a client may see another XDG_RUNTIME_DIR than the daemon did."""
     waiting: str = ""
     """What it waits for before it mounts, in words; there is no socket yet."""
+    connection: str = ""
+    """The number of its FUSE connection while it is mounted."""
 
 
 class Hold:

@@ -115,6 +115,11 @@ class Session:
         made = self._made
         return made is not None and any(e.mount_id == made.mount_id for e in mounts_at(self.mount_point))
 
+    @property
+    def connection(self) -> str:
+        """The number of its FUSE connection, once it is mounted."""
+        return "" if self._made is None else self._made.connection
+
     def _init(self) -> None:
         before = {entry.mount_id for entry in mounts_at(self.mount_point)}
         try:

@@ -6,12 +6,11 @@ import errno
 import logging
 import os
 import stat
-import time
 from pathlib import Path
 from shlex import quote
 
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mounts import MountEntry, abort, all_mounts, detach, fusermount, mounts_at, probe
+from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, fusermount, mounts_at, probe
 
 __all__ = ["DEAD", "absolute", "check", "check_fuse", "claim", "dead_mounts", "locate", "may_allow_other"]
 
@@ -139,43 +138,6 @@ def check(path: str) -> str:
 def dead_mounts() -> list[MountEntry]:
     """Return the mounts of this user whose daemon is gone. Blocks for seconds at worst: not for the loop."""
     return [entry for entry in all_mounts() if entry.ours and probe(entry.path) in DEAD]
-
-
-def end_killed(pid: int, place: str) -> None:
-    """Free what a killed daemon still holds: the account, and the programs that wait for it. Blocks for a second.
-
-    Of such a one a thread may be left that tells the kernel of a changed name. It waits for a folder that a program
-    has locked, and that program for the daemon: neither can be killed, and the device stays open until the mount is
-    aborted.
-    """
-    if not _is_killed(pid):
-        return
-    for entry in mounts_at(place):
-        if entry.ours:
-            try:
-                abort(entry)
-            except OSError as error:
-                log.error("cannot abort %s, whose daemon was killed: %s", entry.path, error)  # noqa: TRY400
-    for _ in range(50):
-        if len(_threads(pid)) <= 1:
-            return
-        time.sleep(0.02)
-
-
-def _is_killed(pid: int) -> bool:
-    """Tell whether a process has ended but for some of its threads."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] == "Z"
-
-
-def _threads(pid: int) -> list[Path]:
-    try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return []
 
 
 def _clear_if_dead(entry: MountEntry) -> bool:

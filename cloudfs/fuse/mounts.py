@@ -21,6 +21,7 @@ __all__ = [
     "PROBE",
     "MountEntry",
     "abort",
+    "abort_connection",
     "all_mounts",
     "detach",
     "fusermount",
@@ -52,12 +53,17 @@ class MountEntry(msgspec.Struct, frozen=True):
 
     mount_id: int
     device: str
-    """major:minor; the minor number names the connection below /sys/fs/fuse/connections."""
+    """major:minor; the minor number names the connection."""
     path: str
     fs_type: str
     source: str
     options: frozenset[str]
     """Of the mount (nosuid, nodev), and of the file system itself; FUSE has user_id=N there."""
+
+    @property
+    def connection(self) -> str:
+        """The number of its FUSE connection."""
+        return self.device.partition(":")[2]
 
     @property
     def account(self) -> str | None:
@@ -148,15 +154,22 @@ def abort(entry: MountEntry) -> None:
 
     Anybody can do it to a mount of theirs below /sys/fs/fuse/connections, where that is mounted; else only root.
     """
-    minor = entry.device.partition(":")[2]
     try:
-        Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1", encoding="ascii")
+        abort_connection(entry.connection)
     except OSError:
         libc = ctypes.CDLL(None, use_errno=True)
         if os.geteuid() != 0:
             raise
         if libc.umount2(os.fsencode(entry.path), _MNT_FORCE) and ctypes.get_errno() != errno.EBUSY:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())) from None
+
+
+def abort_connection(number: str) -> None:
+    """Do so with a mount that may be in no tree any more. Raises OSError, also where that folder is not mounted.
+
+    NOTE: numbers are used again. Only for a connection that somebody is known to keep open.
+    """
+    Path(f"/sys/fs/fuse/connections/{number}/abort").write_text("1", encoding="ascii")
 
 
 def detach(path: str) -> bool:

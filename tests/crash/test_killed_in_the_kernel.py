@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,43 @@ from tests.functional.stages import USER, MountStage
 from tests.servers import Hold, StandIn
 
 
+def mount_again(stage: MountStage) -> None:
+    stage.mount()
+
+
+def detach_and_mount(stage: MountStage) -> None:
+    """As the unit does after the end of a daemon: nothing in the tree leads to the connection any more."""
+    subprocess.run(["fusermount3", "-uz", str(stage.mount_point)], check=True)
+    stage.mount()
+
+
+def unmount_and_mount(stage: MountStage) -> None:
+    stage.cloudfs("unmount", "a")
+    stage.mount()
+
+
+@pytest.fixture
+def connections() -> Iterator[None]:
+    """Have the kernel's list of FUSE connections be there, as systemd does."""
+    place = "/sys/fs/fuse/connections"
+    if os.path.ismount(place):  # as everywhere here
+        yield
+        return
+    if subprocess.run(["mount", "-t", "fusectl", "fusectl", place], check=False).returncode:
+        pytest.skip(f"{place} is not mounted, and only root may do that")
+    yield
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
 @pytest.mark.mount
 @pytest.mark.shared_engine
 @pytest.mark.slow
+@pytest.mark.usefixtures("connections")
 @pytest.mark.expect_log("cleared the mount of account a that a killed daemon left", optional=True)
-def test_the_next_mount_frees_both(tmp_path: Path, server: StandIn) -> None:
+@pytest.mark.parametrize("come_next", [mount_again, detach_and_mount, unmount_and_mount])
+def test_what_comes_next_frees_both(
+    tmp_path: Path, server: StandIn, come_next: Callable[[MountStage], None]
+) -> None:
     """The program removes a folder, which locks the one above; in that one a name is to be invalidated."""
     there = server.account(USER)
     there.write("/above/file", b"content")
@@ -38,7 +71,7 @@ def test_the_next_mount_frees_both(tmp_path: Path, server: StandIn) -> None:
             there.delete("/above/file")
             wait_for_thread_in_the_kernel(holder.pid)
             os.kill(holder.pid, signal.SIGKILL)
-            stage.mount()
+            come_next(stage)
             _, said = program.communicate(timeout=60)
         assert b"ConnectionAbortedError" in said
         server.faults.clear()
