@@ -19,7 +19,7 @@ import trio
 
 from cloudfs.concurrency.singleflight import SingleFlight
 from cloudfs.concurrency.slices import let_go
-from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
+from cloudfs.errors import Changed, CloudfsError, NotFound, RemoteError, Unreachable, Unsupported
 from cloudfs.metadata.accepting import Acceptance, Answer
 from cloudfs.metadata.freshness import Unwatched, Watch
 from cloudfs.metadata.permissions import is_mounted
@@ -329,6 +329,8 @@ class Lister:
             await self.refresh(ino)
         except RemoteError as error:
             _log.debug("the folder could not be listed again: %s", error)
+        except CloudfsError as error:  # a full disk
+            _log.warning("the folder could not be listed again: %s", error)
         except Exception:  # noqa: BLE001  # logged
             # In the background nobody else is there to meet it, and it must not end the mount.
             _log.exception("the folder could not be listed again")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import trio
 
-from cloudfs.errors import RemoteError
+from cloudfs.errors import CloudfsError, RemoteError
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.renewing import Renewer
 from cloudfs.metadata.touched import TouchLog
@@ -86,7 +86,8 @@ class FolderLooks:
         """Find out which folders hold only ours; `waiting`: how many files are to go into each.
 
         Asks about those of which that was not known a moment ago, all at once. What is found out later may be that
-        others do use one of them (`NewFolders.covers`). Raises RemoteError while the server cannot be asked.
+        others do use one of them (`NewFolders.covers`). Raises RemoteError while the server cannot be asked, PosixError
+        where its answer cannot be noted.
         """
         began_at = trio.current_time()
         then = began_at - _CERTAIN_S
@@ -94,13 +95,13 @@ class FolderLooks:
         bare: set[Ino] = set()
         if sum(waiting[ino] for ino in old) >= _WORTH_A_LOOK:
             bare = (await self._renewer.renew(old, few=1, nodes_each=_NODES_EACH)).bare
-        outages: list[RemoteError] = []
+        failures: list[CloudfsError] = []
         async with trio.open_nursery() as nursery:
             for ino in old:
                 if waiting[ino] >= _WORTH_A_LOOK and not self._is_known(ino, then):
-                    nursery.start_soon(self._look_into, ino, then, outages)
-        if outages:
-            raise outages[0]
+                    nursery.start_soon(self._look_into, ino, then, failures)
+        if failures:
+            raise failures[0]
         ours = {ino for ino in waiting if self._is_known(ino, then)}
         return Looked(ours, bare - ours, began_at)
 
@@ -116,16 +117,18 @@ class FolderLooks:
         made = self.folders.was_made_since(ino, max(then, self._lister.undisturbed_since()))
         return made or self._lister.was_asked_since(ino, then)
 
-    async def _look_into(self, ino: Ino, then: float, outages: list[RemoteError]) -> None:
+    async def _look_into(self, ino: Ino, then: float, failures: list[CloudfsError]) -> None:
         try:
             await self._lister.refresh(ino)
             if not self._lister.was_asked_since(ino, then):
                 await self._lister.refresh(ino)  # what was under way had been asked for before
-        except RemoteError as error:
-            if is_outage(error):
-                outages.append(error)
-            else:
+        except (
+            CloudfsError
+        ) as error:  # a full disk, too: what leaves a nursery is a group, which nobody expects
+            if isinstance(error, RemoteError) and not is_outage(error):
                 self.folders.forget(ino)
+            else:
+                failures.append(error)
 
     async def members(self, ino: Ino, path: RemotePath) -> Sequence[RemoteEntry]:
         """List a folder by a request of its own, which serves as a look, too. Raises RemoteError."""
