@@ -1,4 +1,4 @@
-"""The disk is full while others' changes are taken in: told in a sentence and waited out; nothing is lost or crashes."""
+"""The disk is full while others' changes are taken in: told in a sentence and waited out; nothing is lost."""
 
 from __future__ import annotations
 

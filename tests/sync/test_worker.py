@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -371,3 +372,66 @@ def test_what_lost_its_base_does_not_keep_a_removal_from_ending(tmp_path: Path, 
         assert await world.read_file("d/a") == b"theirs"
 
     tell(tmp_path, story, remote, poll_s=0)
+
+
+class Sent(FakeRemote):
+    """Notes in which order uploads begin."""
+
+    def names(self) -> list[str]:
+        return [line.rpartition("/")[2] for line in self.methods() if line.startswith("put ")]
+
+
+async def send_after_a_pause(world: World, parallel: int, *saves: tuple[str, int]) -> None:
+    """Have these files, of so many bytes, be saved one second after the other, and be due all at once."""
+    world.engine.worker.config = msgspec.structs.replace(world.engine.worker.config, parallel=parallel)
+    world.engine.pause.begin()
+    for name, size in saves:
+        await world.save(name, b"x" * size)
+        await trio.sleep(1)
+    await trio.sleep(60)
+    world.engine.pause.end()
+    await world.drain()
+
+
+def test_what_is_small_and_old_goes_first(tmp_path: Path) -> None:
+    remote = Sent(latency_s=0.5)
+
+    async def story(world: World) -> None:
+        saves = [("again", 10), ("huge", 9000), ("large", 500), ("first", 10), ("empty", 0), ("second", 10)]
+        await send_after_a_pause(world, 1, *saves, ("again", 10), ("large", 700), ("middle", 600))
+        # "again" is the first of its size by its inode, and the last by its change.
+        assert remote.names() == ["empty", "first", "second", "again", "middle", "large", "huge"]
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_large_file_takes_one_of_the_slots_only_once_small_ones_are_on_their_way(tmp_path: Path) -> None:
+    remote = Sent(latency_s=0.5)
+
+    async def story(world: World) -> None:
+        await send_after_a_pause(world, 2, *((f"{size:04}", size) for size in range(800, 0, -100)))
+        names = remote.names()
+        # Of those that begin at one moment either may be the first on the wire.
+        assert [sorted(names[at : at + 2]) for at in range(0, 8, 2)] == [
+            ["0100", "0200"],
+            ["0300", "0400"],
+            ["0500", "0600"],
+            ["0700", "0800"],
+        ]
+
+    tell(tmp_path, story, remote)
+
+
+def test_of_a_large_backlog_each_part_is_in_order_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SEMANTICS.md says: a part of it has to be sent before the next one is looked at."""
+    monkeypatch.setattr(worker, "_PART", 3)
+    remote = Sent(latency_s=0.5)
+
+    async def story(world: World) -> None:
+        saves = [("c", 30), ("b", 20), ("a", 10), ("f", 3), ("e", 2), ("d", 1)]
+        await send_after_a_pause(world, 1, *saves)
+        assert remote.names() == list("abcdef")
+
+    tell(tmp_path, story, remote)
