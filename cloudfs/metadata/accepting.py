@@ -52,6 +52,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _Lister(Protocol):
+    undisturbed_since: Callable[[], float]
+
     def is_ours_alone(self, ino: Ino) -> bool: ...
 
     def meets_others(self, ino: Ino) -> None: ...
@@ -97,8 +99,10 @@ class Acceptance:
             answer.own,
             whole=whole,
             listed_at=listed_at,
-            # The answer has just told how far apart the clocks are.
-            listed_there=listed_at + self._remote.clock_skew_s,
+            # The answer has told how far apart the clocks are. After a sleep, or with ours set, nobody knows when.
+            listed_there=listed_at + self._remote.clock_skew_s
+            if answer.asked_at >= self._lister.undisturbed_since()
+            else None,
         )
         self._takeover.arriving.twofold.seen(ino, answer.asked_at)
         if self._takeover.vanished and not self._expiring:

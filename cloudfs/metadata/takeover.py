@@ -118,12 +118,12 @@ class Takeover:
             announce()
 
     def refresh_folder(
-        self, asked: Node, entry: RemoteEntry, *, whole: bool, listed_at: float, listed_there: float
+        self, asked: Node, entry: RemoteEntry, *, whole: bool, listed_at: float, listed_there: float | None
     ) -> None:
         """The folder itself was listed: note its ETag and the time. `asked`: its row before it was asked for.
 
-        `listed_at`, and `listed_there` by the server's clock: Unix s at which it was asked for. What was written since
-        may not be in the listing.
+        `listed_at`, and `listed_there` by the server's clock: Unix s at which it was asked for; None: not known. What
+        was written since may not be in the listing.
 
         INVARIANT: the ETags of row and listing are equal only where all that the server was ever heard to have in the
         folder was seen. So one that was heard meanwhile (from the listing above) stays, be it older or newer than the

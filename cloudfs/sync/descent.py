@@ -64,7 +64,8 @@ class Descent:
             await self._list(ROOT)
         elif self._remote.features.deep_etags:
             asked_s = time.time() - (trio.current_time() - asked_at)
-            self._store.root_seen_there_s = asked_s + self._remote.clock_skew_s
+            if asked_at >= self._lister.undisturbed_since():
+                self._store.root_seen_there_s = asked_s + self._remote.clock_skew_s
         await self.list_stale()
         return changed
 

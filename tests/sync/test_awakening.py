@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 import trio
 
 from cloudfs.engine import Engine, EngineConfig, open_engine
@@ -12,7 +13,7 @@ from cloudfs.errors import NotAuthenticated, Unreachable
 from cloudfs.metadata.changes import NullSink
 from cloudfs.remote.protocol import Space
 from cloudfs.sync.connectivity import State
-from cloudfs.types import ROOT, Kind
+from cloudfs.types import ROOT, Kind, RemotePath
 from tests.concurrency.test_clocks import PretendedClocks
 from tests.model.fake_remote import FakeRemote
 from tests.model.virtual import run_virtually
@@ -163,3 +164,47 @@ def test_the_start_asks_for_little(tmp_path: Path) -> None:
         assert bed.remote.methods() == ["connect /", "stat /", "stat /", "list_folder /"]
 
     play(tmp_path, story, quota=Space(1000, 10))
+
+
+@pytest.mark.parametrize("how", ["sleeps", "clock is set"])
+def test_an_answer_from_before_is_not_taken_for_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It would seem that a version was seen when its second was over, and a condition on its ETag to be safe."""
+
+    async def story(bed: Bed) -> None:
+        store, lister, answers = bed.engine.store, bed.engine.lister, set[str]()
+
+        def disturbed(name: str) -> None:
+            ask = getattr(bed.remote, name)
+
+            async def answered(path: RemotePath) -> object:
+                answer = await ask(path)
+                answers.add(name)
+                if how == "sleeps":
+                    bed.clocks.slept_s += 3600.0
+                else:
+                    bed.clocks.stepped_s += 3600.0
+                return answer
+
+            monkeypatch.setattr(bed.remote, name, answered)
+
+        await bed.engine.watcher.look()
+        await lister.refresh(ROOT)
+        root = store.nodes.get(ROOT)
+        assert root is not None
+        assert root.listed_there is not None
+        await trio.sleep(60)
+        seen_s = store.root_seen_there_s
+        assert seen_s is not None
+        disturbed("stat")
+        await trio.sleep(200)
+        assert answers == {"stat"}
+        assert store.root_seen_there_s == seen_s
+        disturbed("list_folder")
+        await lister.refresh(ROOT)
+        root = store.nodes.get(ROOT)
+        assert root is not None
+        assert root.listed_there is None
+
+    play(tmp_path, story)
