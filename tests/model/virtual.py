@@ -50,6 +50,9 @@ class _Time:
 
     perf_counter = monotonic
 
+    def clock_gettime(self, clock: int) -> float:
+        return self.time() if clock == time.CLOCK_REALTIME else self.monotonic()
+
     def time_ns(self) -> int:
         return (EPOCH_S * 10**9) + int(trio.current_time() * 10**9) + next(self._ticks)
 
