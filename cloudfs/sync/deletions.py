@@ -259,9 +259,7 @@ class Deletions:
     def accept_removed(self) -> Outcome:
         """Delete it on the server, too."""
         count = self._restraint.count()
-        inos = [node.ino for node in self._restraint.leaving()]
-        self._restraint.allow()
-        for ino in inos:
+        for ino in self._restraint.allow():
             self._changed(ino)
         return Outcome(count)
 

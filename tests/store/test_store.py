@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.records import Attempt, StagedRow
 from cloudfs.store.store import Store
@@ -226,3 +228,25 @@ def test_what_was_written_before_a_moment_is_sent_once_no_staging_file_of_then_i
     store.delete_staged(node, earlier)
     assert is_sent(version=now)
     assert not is_sent(s_version=earlier)
+
+
+def test_an_answer_about_a_deletion_ends_with_what_is_done_to_the_node_next(store: Store) -> None:
+    def is_meant(ino: Ino) -> bool:
+        node = store.nodes.get(ino)
+        assert node is not None
+        return bool(node.meant)
+
+    ino = synced(store, ROOT, "a")
+    changes: list[Callable[[], None]] = [
+        lambda: store.nodes.update(ino, parent=None),
+        lambda: store.nodes.update(ino, parent=ROOT, name="b"),
+        lambda: store.nodes.forget_synced(ino),
+        lambda: store.nodes.set_local_only([ino], value=True),
+    ]
+    for change in changes:
+        store.nodes.set_meant([ino])
+        store.nodes.update(ino, mode=0o600)
+        store.nodes.set_local_only([ino], value=False)
+        assert is_meant(ino)
+        change()
+        assert not is_meant(ino)
