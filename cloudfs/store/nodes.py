@@ -11,7 +11,7 @@ import msgspec
 
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.db import Database
-from cloudfs.store.outstanding import Outstanding
+from cloudfs.store.outstanding import LEAVING, Outstanding
 from cloudfs.store.records import Node
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath
 
@@ -435,11 +435,12 @@ class Nodes(Outstanding):
         )
         self._tell(marked)
 
-    def set_meant(self, inos: Iterable[Ino]) -> None:
-        """Somebody has said that these, which were deleted here, are to go from the server, too; 2 µs each."""
-        marked = list(inos)
-        self._db.executemany("UPDATE nodes SET meant = 1 WHERE ino = ?", [(ino,) for ino in marked])
+    def mean_leaving(self) -> list[Ino]:
+        """Mark that all of `leaving` is to go from the server, too, and return it; 2 µs each."""
+        sql = f"UPDATE nodes SET meant = 1 WHERE ino IN ({LEAVING}) RETURNING ino"
+        marked = [Ino(ino) for (ino,) in self._db.execute(sql).fetchall()]
         self._tell(marked)
+        return marked
 
     def delete(self, ino: Ino) -> None:
         """Remove a row. The caller made sure that no byte depends on it."""

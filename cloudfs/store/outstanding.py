@@ -11,11 +11,13 @@ from cloudfs.store.db import Database
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
 
-__all__ = ["Outstanding"]
+__all__ = ["LEAVING", "Outstanding"]
 
 _COLUMNS = ", ".join(Node.__struct_fields__)
 _REMOVED = "nodes INDEXED BY nodes_removed WHERE parent IS NULL AND s_parent IS NOT NULL AND NOT meant"
 _TAKEN_OFF = "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND NOT meant"
+LEAVING = f"SELECT ino FROM {_REMOVED} UNION ALL SELECT ino FROM {_TAKEN_OFF}"
+"""Finds the nodes whose deletion here was not answered for."""
 
 
 class Outstanding:
@@ -68,8 +70,7 @@ class Outstanding:
 
     def leaving(self, most: int) -> list[Node]:
         """Return up to so many of both, in the order of their inodes."""
-        either = f"SELECT ino FROM {_REMOVED} UNION ALL SELECT ino FROM {_TAKEN_OFF}"
-        return self._many(f"ino IN ({either}) ORDER BY ino LIMIT ?", (most,))
+        return self._many(f"ino IN ({LEAVING}) ORDER BY ino LIMIT ?", (most,))
 
     def is_leaving(self) -> bool:
         """Tell whether there are any."""

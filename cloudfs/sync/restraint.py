@@ -170,9 +170,8 @@ class Restraint:
 
     def allow(self) -> list[Ino]:
         """All that was deleted until now is meant: return what can go."""
-        inos = [node.ino for node in self.leaving()]
         with self._store.transaction():
-            self._nodes.set_meant(inos)
+            inos = self._nodes.mean_leaving()
             self._remember(_Word())
         reached("deletions accepted")
         self._sent.clear()
