@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 import trio
@@ -22,7 +22,16 @@ from cloudfs.content.files import Files
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.source import Source
-from cloudfs.errors import AlreadyExists, Changed, CloudfsError, ExitCode, NotFound, RemoteError, UserError
+from cloudfs.errors import (
+    AlreadyExists,
+    Changed,
+    CloudfsError,
+    ExitCode,
+    LocalDamage,
+    NotFound,
+    RemoteError,
+    UserError,
+)
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.columns import NS
 from cloudfs.metadata.listing import Lister
@@ -120,9 +129,14 @@ class Resolver:
 
     async def keep_theirs(self, path: str) -> None:
         """Remove our copy (each, where `path` is the server's version and there are several)."""
-        for pair in self.at(path):
-            await self._confirm(pair)
-            self._give_up_copy(pair.ours)
+        pairs = self.at(path)
+        async with AsyncExitStack() as frozen:
+            for pair in pairs:
+                with suppress(LocalDamage):  # nobody can write what cannot be read either
+                    await frozen.enter_async_context(self._frozen(pair.ours))
+            for pair in pairs:
+                await self._confirm(pair)
+                self._give_up_copy(pair.ours)
 
     async def keep_mine(self, path: str) -> None:
         """Put our content onto the server's file, then remove our copy.

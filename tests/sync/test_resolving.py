@@ -124,3 +124,61 @@ def test_what_goes_up_while_keep_mine_waits_is_sent_with_its_own_checksum(tmp_pa
         world.check_checksums()
 
     tell(tmp_path, story)
+
+
+async def edit(world: World, path: str, at: int, data: bytes) -> None:
+    async with opened(world, path) as handle:
+        await world.write(handle, at, data)
+        await world.fs.fsync(handle, data_only=False)
+
+
+def test_what_is_written_while_keep_theirs_asks_the_server_stays(tmp_path: Path) -> None:
+    """Into the layer that was there already: another content, but not another version."""
+
+    async def story(world: World) -> None:
+        copy = await conflict(world, b"ours")
+        await edit(world, copy, 0, b"OURS")
+        world.remote.before["stat"] = lambda: edit(world, copy, 4, b", and a chapter")
+        with pytest.raises(UserError, match="was changed meanwhile") as caught:
+            await world.engine.resolver.keep_theirs("/a")
+        assert caught.value.code == ExitCode.NOT_DONE
+        await world.drain()
+        expected = {"/a": b"theirs", f"/{copy}": b"OURS, and a chapter"}
+        assert await world.tree() == world.remote.other.tree() == expected
+        await world.engine.resolver.keep_theirs("/a")  # asked again
+        await world.drain()
+        assert await world.tree() == world.remote.other.tree() == {"/a": b"theirs"}
+
+    tell(tmp_path, story, quiet_s=3600.0)
+
+
+def test_what_is_written_to_the_second_copy_while_the_first_one_is_removed_stays(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await conflict(world, b"ours")
+        await world.save("a", b"ours, too")
+        world.remote.other.write("/a", b"theirs, later", mtime_s=OLD + 200)
+        await world.drain()
+        await world.refresh_all()
+        _, second = (pair.ours.name for pair in world.engine.resolver.pairs())
+        await edit(world, second, 0, b"OURS")
+        world.remote.before["stat"] = lambda: edit(world, second, 4, b", written on")
+        with pytest.raises(UserError, match="was changed meanwhile"):
+            await world.engine.resolver.keep_theirs("/a")
+        await world.drain()
+        expected = {"/a": b"theirs, later", f"/{second}": b"OURS, written on"}
+        assert await world.tree() == world.remote.other.tree() == expected
+
+    tell(tmp_path, story, quiet_s=3600.0)
+
+
+def test_keep_theirs_removes_a_copy_whose_bytes_are_lost(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        copy = await conflict(world, b"ours")
+        await edit(world, copy, 0, b"OURS")
+        for path in world.staging.iterdir():
+            path.unlink()
+        await world.engine.resolver.keep_theirs("/a")
+        await world.drain()
+        assert await world.tree() == world.remote.other.tree() == {"/a": b"theirs"}
+
+    tell(tmp_path, story, quiet_s=3600.0)
