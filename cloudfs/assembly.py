@@ -169,7 +169,7 @@ def reading(
 
 def hands_of(  # noqa: PLR0913, PLR0917  # what all of them need comes together here
     store: Store,
-    remote: Remote,
+    remote: GatedRemote,
     lister: Lister,
     touches: TouchLog,
     contents: Contents,

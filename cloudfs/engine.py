@@ -29,7 +29,7 @@ from cloudfs.assembly import (
     watching,
 )
 from cloudfs.blocks.blockstore import BlockStore
-from cloudfs.concurrency.clocks import Clocks, Jump, SystemClocks, watch_clocks
+from cloudfs.concurrency.clocks import Clocks, Continuity, Jump, SystemClocks, watch_clocks
 from cloudfs.concurrency.supervise import attempt, supervise
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.files import Files
@@ -148,12 +148,12 @@ async def open_engine(
         )
         try:
             async with trio.open_nursery() as nursery:
+                clocks = clocks or SystemClocks()
+                disk = Disk(staging, blocks, keeper)
                 engine = await _compose(
-                    config, remote, sink, store, Disk(staging, blocks, keeper), nursery, told, withheld
+                    config, remote, sink, store, disk, nursery, told, withheld, Continuity(clocks)
                 )
-                watch = partial(
-                    watch_clocks, clocks or SystemClocks(), partial(_jumped, engine, reconnect, nursery)
-                )
+                watch = partial(watch_clocks, clocks, partial(_jumped, engine, reconnect, nursery))
                 _keep(nursery, [("clocks", watch), ("news", engine.news.run)])
                 if network is not None:
                     moved = partial(_moved, engine, reconnect, nursery)
@@ -173,7 +173,7 @@ async def open_engine(
         store.close()
 
 
-async def _compose(
+async def _compose(  # noqa: PLR0913, PLR0917  # all that an engine is made of comes together here
     config: EngineConfig,
     remote: Remote,
     sink: ChangeSink,
@@ -182,6 +182,7 @@ async def _compose(
     nursery: trio.Nursery,
     told: Callable[[bool], None],
     withheld: tuple[State, str] | None,
+    continuity: Continuity,
 ) -> Engine:
     staging, blocks, keeper = disk
     inbox, residents, touches, echoes = Inbox(), Residents(), TouchLog(), Echoes()
@@ -246,6 +247,7 @@ async def _compose(
         nursery,
         ttl_s=config.listing_ttl_s,
         told_fingerprint=setback.seen,
+        undisturbed_since=continuity.since,
     )
     watcher, pusher = watching(config, store, remote, connectivity, lister, touches, echoes, told)
     lister.ahead = Trees(store, remote, touches, lister, nursery)

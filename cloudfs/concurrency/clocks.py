@@ -6,6 +6,7 @@ is tried five minutes after it woke up, and what was asked for hours ago counts 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +14,7 @@ from typing import Protocol
 import msgspec
 import trio
 
-__all__ = ["Clocks", "Jump", "Reading", "SystemClocks", "jump_between", "watch_clocks"]
+__all__ = ["Clocks", "Continuity", "Jump", "Reading", "SystemClocks", "jump_between", "watch_clocks"]
 
 _SLEPT_S = 1.0
 _STEPPED_S = 2.0
@@ -30,6 +31,11 @@ class Reading(msgspec.Struct, frozen=True):
     """CLOCK_BOOTTIME."""
     wall_s: float
     """CLOCK_REALTIME: what people and servers go by; may be set."""
+
+    @property
+    def asleep_s(self) -> float:
+        """For how long the machine was suspended in all."""
+        return self.passed_s - self.awake_s
 
 
 class Clocks(Protocol):
@@ -71,6 +77,31 @@ def jump_between(before: Reading, now: Reading) -> Jump | None:
         stepped_s=stepped_s if abs(stepped_s) > _STEPPED_S else 0.0,
     )
     return jump if jump.slept_s or jump.stepped_s else None
+
+
+class Continuity:
+    """Tells at once since when time has gone on as trio's clock says, whoever has noticed a jump already or not."""
+
+    def __init__(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self._before = clocks.read()
+        self._since = -math.inf
+
+    def since(self) -> float:
+        """Return when (trio) a jump was first seen to be over, the latest one; -inf: there was none. NO CHECKPOINT.
+
+        What was known before says nothing about now. INVARIANT: a sleep that is over is seen, however short ago.
+        """
+        now = self._clocks.read()
+        jump = jump_between(self._before, now)
+        if jump is not None:
+            self._since = math.nextafter(
+                trio.current_time(), math.inf
+            )  # what was known at this moment is older
+        # Nobody sleeps less than nothing: then it was the earlier reading that was held up between two calls.
+        if jump is not None or now.asleep_s < self._before.asleep_s:
+            self._before = now
+        return self._since
 
 
 async def watch_clocks(clocks: Clocks, jumped: Callable[[Jump], None]) -> None:

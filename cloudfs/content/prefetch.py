@@ -357,6 +357,10 @@ class Prefetcher:
                 scope.cancel()
             except _OF_ONE_FILE:
                 self._ledger.lost(source.ino)
+            except CloudfsError as error:  # what leaves a nursery is a group, which nobody expects
+                _log.debug("small files were not fetched ahead: %s", error)
+                self._ledger.lost(source.ino)
+                scope.cancel()
             else:
                 now = trio.current_time()
                 self._speeds.note(Way.SINGLE, (now - began) / _AT_ONCE, 1, now)

@@ -19,7 +19,7 @@ import trio
 
 from cloudfs.concurrency.singleflight import SingleFlight
 from cloudfs.concurrency.slices import let_go
-from cloudfs.errors import Changed, NotFound, RemoteError, Unreachable, Unsupported
+from cloudfs.errors import Changed, CloudfsError, NotFound, RemoteError, Unreachable, Unsupported
 from cloudfs.metadata.accepting import Acceptance, Answer
 from cloudfs.metadata.freshness import Unwatched, Watch
 from cloudfs.metadata.permissions import is_mounted
@@ -80,13 +80,16 @@ class Lister:
         *,
         ttl_s: float,
         told_fingerprint: Callable[[str | None], None] = lambda _: None,
+        undisturbed_since: Callable[[], float] = lambda: -math.inf,
     ) -> None:
+        """`undisturbed_since`: since when (trio) the machine has neither slept nor had its clock set."""
         self._store = store
         self._remote = remote
         self._touches = touches
         self._nursery = nursery
         self._ttl_s = ttl_s
         self._told_fingerprint = told_fingerprint
+        self.undisturbed_since = undisturbed_since
         self.watch: Watch = Unwatched()
         """Whoever watches the account needs us first, and comes here afterwards."""
         self.ahead: Ahead | None = None
@@ -214,14 +217,14 @@ class Lister:
         """Return how long ago a folder was asked for; what cannot be true counts as for ever."""
         asked_at = self._asked_at.get(node.ino)
         if asked_at is not None:
-            return trio.current_time() - asked_at
+            return trio.current_time() - asked_at if asked_at >= self.undisturbed_since() else math.inf
         # Not asked since the start: only a folder that was made just now is known to be current.
         age_s = time.time() - (node.listed_at or 0)
         return math.inf if self._all_old or age_s < 0 or node.ino <= self._made_before else age_s
 
     def was_asked_since(self, ino: Ino, then: float) -> bool:
-        """Tell whether a folder was seen by a question that was asked after `then` (trio)."""
-        return self._taken_from.get(ino, -math.inf) >= then
+        """Tell whether a folder was seen by a question that was asked after `then` (trio), with no sleep since."""
+        return self._taken_from.get(ino, -math.inf) >= max(then, self.undisturbed_since())
 
     def wants(self, node: Node, asked_at: float, *, stale: bool = False) -> bool:
         """Tell whether a folder's members as they were at some time (trio) later than `asked_at` are news.
@@ -326,6 +329,8 @@ class Lister:
             await self.refresh(ino)
         except RemoteError as error:
             _log.debug("the folder could not be listed again: %s", error)
+        except CloudfsError as error:  # a full disk
+            _log.warning("the folder could not be listed again: %s", error)
         except Exception:  # noqa: BLE001  # logged
             # In the background nobody else is there to meet it, and it must not end the mount.
             _log.exception("the folder could not be listed again")

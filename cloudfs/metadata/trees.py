@@ -17,7 +17,7 @@ from typing import Protocol
 import trio
 
 from cloudfs.concurrency.times import Times
-from cloudfs.errors import RemoteError, Unavailable, Unreachable, Unsupported
+from cloudfs.errors import CloudfsError, RemoteError, Unavailable, Unreachable, Unsupported
 from cloudfs.metadata.renewing import folders_in
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.remote.protocol import Remote
@@ -196,6 +196,9 @@ class Trees:
                     await self._merge(request, path, folders, touched)
         except RemoteError as error:
             self._rest(request, error)
+        except CloudfsError as error:  # a full disk
+            _log.warning("a whole tree could not be taken over: %s", error)
+            self._rest(request, None)
         except Exception:  # noqa: BLE001  # logged
             # In the background nobody else is there to meet it, and it must not end the mount.
             _log.exception("a whole tree could not be taken over")

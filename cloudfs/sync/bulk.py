@@ -20,13 +20,21 @@ from contextlib import AsyncExitStack, ExitStack
 import trio
 
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.errors import CloudfsError, NotAuthenticated, ProtocolViolation, RemoteError, Unavailable
+from cloudfs.errors import (
+    Changed,
+    CloudfsError,
+    NotAuthenticated,
+    ProtocolViolation,
+    RemoteError,
+    Unavailable,
+)
 from cloudfs.paths import join
-from cloudfs.remote.protocol import NewFile, Remote
+from cloudfs.remote.protocol import NewFile
 from cloudfs.store.records import Attempt
 from cloudfs.store.store import Store
 from cloudfs.sync.committing import Committer
 from cloudfs.sync.doubts import Doubts
+from cloudfs.sync.gate import GatedRemote
 from cloudfs.sync.newfolders import FolderLooks, Looked
 from cloudfs.sync.packing import Package, Packer
 from cloudfs.sync.steps import Step, Upload
@@ -52,7 +60,7 @@ class BulkUploader:
     def __init__(
         self,
         store: Store,
-        remote: Remote,
+        remote: GatedRemote,
         packer: Packer,
         committer: Committer,
         doubts: Doubts,
@@ -106,7 +114,7 @@ class BulkUploader:
                 if self._stands(package, looked)
             ]
             if chosen:
-                await self._send(*zip(*chosen, strict=True))
+                await self._send(looked, *zip(*chosen, strict=True))
             else:
                 # With one of them there the next look goes deeper, where the server lets it.
                 self._send_singly([it for it in packages if it.parcel.place[0] in looked.bare][:1])
@@ -143,7 +151,8 @@ class BulkUploader:
         free = self._nodes.synced_child(*parcel.place) is None
         return certain and free and node is not None and (node.parent, node.name) == parcel.place
 
-    async def _send(self, packages: Sequence[Package], files: Sequence[NewFile]) -> None:
+    async def _send(self, looked: Looked, packages: Sequence[Package], files: Sequence[NewFile]) -> None:
+        folders = {package.parcel.place[0] for package in packages}
         try:
             with ExitStack() as tries:
                 with self._store.transaction():
@@ -151,11 +160,15 @@ class BulkUploader:
                         tries.enter_context(self._doubts.trying(it.node.ino, it.place, it.size))
                         self._store.begin_attempt(Attempt(it.node.ino, it.version, it.size, it.checksum))
                 reached("attempt noted")
-                stored = await self._remote.put_bulk(files)
+                stored = await self._remote.put_bulk(
+                    files, still=lambda: self._looks.still_holds(looked, folders)
+                )
                 await self._prove(packages, stored)
         except RemoteError as error:
             if error.unsent or isinstance(error, NotAuthenticated):
                 self._undo_attempts(packages)
+            if error.unsent and isinstance(error, Changed):
+                return  # the machine slept, or somebody came: the next plan looks again
             self._failed(packages, error)
             raise
         self._failures = 0

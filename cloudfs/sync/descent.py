@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator
 
 import trio
 
-from cloudfs.errors import RemoteError, Unsupported
+from cloudfs.errors import CloudfsError, RemoteError, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.renewing import Renewer
 from cloudfs.paths import ROOT_PATH
@@ -52,6 +52,7 @@ class Descent:
     async def run(self) -> bool:
         """Look once; True when anything had changed since the last time. RemoteError when the server cannot be asked.
 
+        PosixError when its answers cannot be noted, as on a full disk: the next look goes on from there.
         A single folder that cannot be listed is left for the next time, and counts as not seen until then.
         """
         asked_at = trio.current_time()
@@ -95,7 +96,7 @@ class Descent:
         return {ino for ino, node in nodes.items() if node is not None and node.s_etag}
 
     async def _list_all(self, folders: Collection[Ino]) -> None:
-        outages = list[RemoteError]()
+        failures = list[CloudfsError]()
         began_at = trio.current_time()
         renewed = await self._renewer.renew(folders, few=_FEW)
         left = [ino for ino in sorted(folders) if ino not in renewed.taken | renewed.bare]
@@ -103,9 +104,9 @@ class Descent:
         waiting = iter(left)
         async with trio.open_nursery() as nursery:
             for _ in range(1 if len(left) <= _FEW else _AT_ONCE):
-                nursery.start_soon(self._work, waiting, began_at, outages)
-        if outages:
-            raise outages[0]
+                nursery.start_soon(self._work, waiting, began_at, failures)
+        if failures:
+            raise failures[0]
 
     def _patience(self) -> int | None:
         """Return how many folders are asked for that seem to be empty: all, unless files of ours may be to come.
@@ -114,18 +115,20 @@ class Descent:
         """
         return _FEW if self._nodes.dirty_after(Ino(0), 1) else None
 
-    async def _work(self, waiting: Iterator[Ino], began_at: float, outages: list[RemoteError]) -> None:
+    async def _work(self, waiting: Iterator[Ino], began_at: float, failures: list[CloudfsError]) -> None:
         for ino in waiting:
             # A folder that something has come from may have been listed for that since.
-            if outages or self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
+            if failures or self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
                 continue
             try:
                 await self._list(ino)
-            except RemoteError as error:
-                if is_outage(error):
-                    outages.append(error)
-                else:
+            except (
+                CloudfsError
+            ) as error:  # a full disk, too: what leaves a nursery is a group, which nobody expects
+                if isinstance(error, RemoteError) and not is_outage(error):
                     _log.debug("a changed folder could not be listed: %s", error)
+                else:
+                    failures.append(error)
 
     async def _list(self, ino: Ino) -> None:
         """List a folder by a question that is asked from now on."""

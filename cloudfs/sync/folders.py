@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from cloudfs.errors import AlreadyExists, ParentMissing
 from cloudfs.metadata.columns import NS, synced_columns
 from cloudfs.paths import join
@@ -21,8 +23,8 @@ __all__ = ["FolderMaker"]
 class FolderMaker:
     """Carries out `MakeFolder` steps.
 
-    `made` hears of folders that are certainly new, `met` of those that may hold anything; `collect` drops a node that
-    nobody needs any more.
+    `made` hears of folders that are certainly new, and when (trio) they were asked for, `met` of those that may hold
+    anything; `collect` drops a node that nobody needs any more.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class FolderMaker:
         remote: Remote,
         conflicts: Conflicts,
         doubts: Doubts,
-        made: Callable[[Ino], None],
+        made: Callable[[Ino, float], None],
         met: Callable[[Ino], None],
         collect: Callable[[Ino], None],
     ) -> None:
@@ -51,6 +53,7 @@ class FolderMaker:
         path = self._path_in(place)
         # What is put into the folder afterwards gives it another time: then its own is sent last, by a step of its own.
         with_time = _has_own_time(node) and not self._nodes.has_children(node.ino)
+        asked_at = trio.current_time()
         try:
             with self._doubts.trying(node.ino, place):
                 stored = await self._remote.make_folder(
@@ -65,7 +68,7 @@ class FolderMaker:
         version = RemoteVersion(stored.etag, 0, modified_s)
         entry = RemoteEntry(path, Kind.FOLDER, version, stored.file_id)
         self._commit(node, place, entry, told_time=stored.mtime_kept)
-        self._made(node.ino)
+        self._made(node.ino, asked_at)
 
     async def has_arrived(self, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> bool:
         """Find out whether an earlier try made the folder that stands at `place` now; if so, commit it.

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TypeVar
 
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.errors import RemoteError, Unavailable, Unreachable
+from cloudfs.errors import Changed, RemoteError, Unavailable, Unreachable
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
 from cloudfs.sync.connectivity import Connectivity
@@ -174,10 +174,12 @@ class GatedRemote:
         """PATCH."""
         return await self._changed(self._remote.have_hashed(path, expect))
 
-    async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
-        """POST many new files."""
+    async def put_bulk(
+        self, files: Sequence[NewFile], *, still: Callable[[], bool] = lambda: True
+    ) -> Sequence[Stored | None]:
+        """POST many new files, if they are `still` to be sent once they may; else Changed, unsent."""
         await self._prove_login(sum(len(file.content) for file in files))
-        stored = await self._changed(self._remote.put_bulk(files))
+        stored = await self._told(self._remote.put_bulk(files), patient=True, still=still)
         self.spent(sum(len(file.content) for file, made in zip(files, stored, strict=True) if made))
         return stored
 
@@ -240,21 +242,27 @@ class GatedRemote:
         """Send a change: no program waits for it."""
         return await self._told(request, patient=True)
 
-    async def _told(self, request: Awaitable[T], *, patient: bool = False) -> T:
+    async def _told(
+        self, request: Awaitable[T], *, patient: bool = False, still: Callable[[], bool] = lambda: True
+    ) -> T:
         begun = False
         try:
             async with self._connectivity.asking(patient=patient) as answered:
-                begun = True
-                result = await request
-                answered()
-                reached(f"{getattr(request, '__name__', '')} answered")
+                if still():
+                    begun = True
+                    result = await request
+                    answered()
+                    reached(f"{getattr(request, '__name__', '')} answered")
+                    return result
         except RemoteError as error:
             error.unsent = error.unsent or not begun
             raise
         finally:
             # A coroutine that the login check kept from starting must not warn that nobody awaited it.
             getattr(request, "close", lambda: None)()
-        return result
+        outdated = Changed("it waited until what it relies on was old")
+        outdated.unsent = True
+        raise outdated
 
     @asynccontextmanager
     async def _opened(

@@ -9,12 +9,12 @@ serves all folders of a batch, be there hundreds of them (`git`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import trio
 
-from cloudfs.errors import RemoteError
+from cloudfs.errors import CloudfsError, RemoteError
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.renewing import Renewer
 from cloudfs.metadata.touched import TouchLog
@@ -39,10 +39,10 @@ class NewFolders:
     def __init__(self) -> None:
         self._made_at: dict[Ino, float] = {}
 
-    def made(self, ino: Ino) -> None:
-        """It was made just now."""
+    def made(self, ino: Ino, asked_at: float) -> None:
+        """It was made by a request of that time (trio): its answer may have come before a sleep, and be read after."""
         self._made_at.pop(ino, None)
-        self._made_at[ino] = trio.current_time()
+        self._made_at[ino] = asked_at
         if len(self._made_at) > _MOST_REMEMBERED:
             del self._made_at[next(iter(self._made_at))]
 
@@ -66,6 +66,8 @@ class Looked(NamedTuple):
     """They held nothing of others."""
     bare: set[Ino]
     """They seem to be empty, or lie deeper than it went: the next one tells, once there is more in or beside them."""
+    began_at: float
+    """Trio time."""
 
 
 class FolderLooks:
@@ -84,36 +86,49 @@ class FolderLooks:
         """Find out which folders hold only ours; `waiting`: how many files are to go into each.
 
         Asks about those of which that was not known a moment ago, all at once. What is found out later may be that
-        others do use one of them (`NewFolders.covers`). Raises RemoteError while the server cannot be asked.
+        others do use one of them (`NewFolders.covers`). Raises RemoteError while the server cannot be asked, PosixError
+        where its answer cannot be noted.
         """
-        then = trio.current_time() - _CERTAIN_S
+        began_at = trio.current_time()
+        then = began_at - _CERTAIN_S
         old = {ino for ino in waiting if not self._is_known(ino, then)}
         bare: set[Ino] = set()
         if sum(waiting[ino] for ino in old) >= _WORTH_A_LOOK:
             bare = (await self._renewer.renew(old, few=1, nodes_each=_NODES_EACH)).bare
-        outages: list[RemoteError] = []
+        failures: list[CloudfsError] = []
         async with trio.open_nursery() as nursery:
             for ino in old:
                 if waiting[ino] >= _WORTH_A_LOOK and not self._is_known(ino, then):
-                    nursery.start_soon(self._look_into, ino, then, outages)
-        if outages:
-            raise outages[0]
+                    nursery.start_soon(self._look_into, ino, then, failures)
+        if failures:
+            raise failures[0]
         ours = {ino for ino in waiting if self._is_known(ino, then)}
-        return Looked(ours, bare - ours)
+        return Looked(ours, bare - ours, began_at)
+
+    def still_holds(self, looked: Looked, folders: Collection[Ino]) -> bool:
+        """Tell whether nobody can have come to use these folders since a look, as far as is known. NO CHECKPOINT.
+
+        trio's clock stands still while the machine sleeps: two seconds may have been a night.
+        """
+        awake = looked.began_at >= self._lister.undisturbed_since()
+        return awake and all(map(self.folders.covers, folders))
 
     def _is_known(self, ino: Ino, then: float) -> bool:
-        return self.folders.was_made_since(ino, then) or self._lister.was_asked_since(ino, then)
+        made = self.folders.was_made_since(ino, max(then, self._lister.undisturbed_since()))
+        return made or self._lister.was_asked_since(ino, then)
 
-    async def _look_into(self, ino: Ino, then: float, outages: list[RemoteError]) -> None:
+    async def _look_into(self, ino: Ino, then: float, failures: list[CloudfsError]) -> None:
         try:
             await self._lister.refresh(ino)
             if not self._lister.was_asked_since(ino, then):
                 await self._lister.refresh(ino)  # what was under way had been asked for before
-        except RemoteError as error:
-            if is_outage(error):
-                outages.append(error)
-            else:
+        except (
+            CloudfsError
+        ) as error:  # a full disk, too: what leaves a nursery is a group, which nobody expects
+            if isinstance(error, RemoteError) and not is_outage(error):
                 self.folders.forget(ino)
+            else:
+                failures.append(error)
 
     async def members(self, ino: Ino, path: RemotePath) -> Sequence[RemoteEntry]:
         """List a folder by a request of its own, which serves as a look, too. Raises RemoteError."""

@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from cloudfs.concurrency.backoff import Backoff
-from cloudfs.errors import NotAuthenticated, RemoteError, Unsupported
+from cloudfs.errors import CloudfsError, NotAuthenticated, RemoteError, Unsupported
 from cloudfs.paths import parent_of
 from cloudfs.remote.protocol import Pushed, Remote
 from cloudfs.remote.search import MOST_IDS
@@ -225,6 +225,9 @@ class Pusher:
                 untold = await self._take_in(told) or untold
             except RemoteError as error:
                 _log.debug("what the server told of could not be looked at: %s", error)
+                untold = True
+            except CloudfsError as error:  # a full disk
+                _log.warning("what the server told of could not be noted: %s", error)
                 untold = True
             if untold:
                 self._watcher.wake()

@@ -17,7 +17,7 @@ from enum import Enum
 import msgspec
 import trio
 
-from cloudfs.errors import RemoteError
+from cloudfs.errors import CloudfsError, RemoteError
 
 __all__ = ["Channel", "Pace", "Watcher"]
 
@@ -187,6 +187,8 @@ class Watcher:
                 seen = True
         except RemoteError as error:
             _log.debug("what others changed could not be found out: %s", error)
+        except CloudfsError as error:  # a full disk: the next look finds the same
+            _log.warning("what others changed could not be noted: %s", error)
         finally:
             self._trust(trusted=seen and began == self._doubts)
             self._looking = False
