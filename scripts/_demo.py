@@ -26,11 +26,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import trio
-
-from cloudfs.config import Folders
-from cloudfs.errors import CloudfsError
-from cloudfs.remote import connect
 from scripts._demo_account import BIG_FILE, build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,6 +64,8 @@ class Login:
     user: str
     password: str
     real: bool
+    options: tuple[str, ...] = ()
+    """Of `cloudfs login`."""
 
 
 @dataclass
@@ -163,6 +160,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=f"{__doc__}".partition("\n")[0])
     parser.add_argument("--url", help="a real server's address, or that of any WebDAV folder")
     parser.add_argument("--user", help="with --url: the login name; the password is asked for")
+    parser.add_argument("--ca-file", help="with --url: a certificate authority (PEM) to be trusted, too")
+    parser.add_argument("--allow-http", action="store_true", help="with --url: send the password unencrypted")
     parser.add_argument("--mountpoint", type=Path, help="default: a temporary folder; with --url: ./cloud")
     options = parser.parse_args()
     if bool(options.url) != bool(options.user):
@@ -201,7 +200,11 @@ def login_to(options: argparse.Namespace, folder: Path) -> contextlib.AbstractCo
             "no password came; call it in a terminal, or pass the password on standard input", 2
         ) from None
     say("demo: logging in …")
-    return contextlib.nullcontext(Login(options.url, options.user, password, real=True))
+    passed_on = ["--allow-http"] if options.allow_http else []
+    passed_on += ["--ca-file", options.ca_file] if options.ca_file else []
+    return contextlib.nullcontext(
+        Login(options.url, options.user, password, real=True, options=tuple(passed_on))
+    )
 
 
 @contextlib.contextmanager
@@ -252,7 +255,7 @@ def mounted(demo: Demo, login: Login) -> Iterator[None]:
     """Log in and mount; at the end give changes some time to reach the server, and unmount."""
     with mount_point(demo.mountpoint):
         options = ["--user", login.user, "--password-stdin", "--account", ACCOUNT]
-        options += ["--secret-store", "file"]  # it goes with the folder
+        options += ["--secret-store", "file", *login.options]  # the password goes with the folder
         code = demo.cloudfs("login", login.url, *options, given=login.password + "\n", timeout_s=LOGIN_S)
         if code:
             raise Failed("there is no login, so nothing is mounted", code)
@@ -266,25 +269,13 @@ def mounted(demo: Demo, login: Login) -> Iterator[None]:
             ignore_signals()
             unmount(demo)
             if login.real and not demo.keep:
-                revoke(demo, login)
+                revoke(demo)
 
 
-def revoke(demo: Demo, login: Login) -> None:
+def revoke(demo: Demo) -> None:
     """Take back the app password that the login has made: nothing here needs it any more."""
-    os.environ["CLOUDFS_HOME"] = str(demo.home)
-    secret_file = Folders.from_environment().secret_file(ACCOUNT)
-
-    async def take_back(secret: str) -> None:
-        with trio.fail_after(REVOKE_S):
-            await connect.revoke(await connect.discover(login.url, login.user, secret), secret)
-
-    try:
-        secret = secret_file.read_text().strip()
-        if secret != login.password:
-            trio.run(take_back, secret)
-    except (OSError, CloudfsError, trio.TooSlowError) as error:
-        say(f"demo: the app password of this login could not be taken back: {error}")
-        say("demo: remove it in the settings of the server, under Security.")
+    if demo.cloudfs("logout", ACCOUNT, "--discard-changes", timeout_s=REVOKE_S):
+        say("demo: remove the app password of this login in the settings of the server, under Security.")
 
 
 @contextlib.contextmanager

@@ -187,13 +187,15 @@ class Outgoing:
             yield await self._files.read_version(base, at, min(at + _CHUNK, stop))
 
     async def checksum(self, layer: Layer) -> str:
-        """Return SHA1:hex of a whole layer, computed once, and remember it: the proof that an upload was ours."""
+        """Return SHA1:hex of a whole sealed layer, computed once and remembered: the proof that an upload was ours."""
+        _require_sealed(layer)
         if layer.checksum is None or is_tail_proof(layer.checksum):
             self._remember(layer, await self._hash(layer))
         return layer.checksum or ""
 
     async def tail_proof(self, layer: Layer, start: int, mtime_s: int) -> str:
-        """Return, and remember, the proof of an upload of which only the bytes from `start` on are sent."""
+        """Return, and remember, the proof of an upload that sends only the bytes of a sealed layer from `start` on."""
+        _require_sealed(layer)
         proof = str(TailProof(start, mtime_s, await self._hash(layer, start)))
         self._remember(layer, proof)
         return proof
@@ -218,13 +220,14 @@ class Outgoing:
             raise Changed("it was removed here before it was sent", subject=f"inode {layer.ino}")
 
     async def chunks(self, layer: Layer | None, start: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield a layer's bytes from `start` on, in order; none of an empty content, which has no layer.
+        """Yield a sealed layer's bytes from `start` on, in order; none of an empty content, which has no layer.
 
         They are all here: the layer was made whole, or it has from `start` on nothing of the server's.
         """
         if layer is None:
             return
         for at in range(start, layer.size, _CHUNK):
+            _require_sealed(layer)
             yield await self._files.read_version(layer, at, min(at + _CHUNK, layer.size))
 
     async def settle(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
@@ -344,3 +347,12 @@ class Outgoing:
             if isinstance(error, LocalDamage) and not self._is_known(layer):
                 raise Changed("it was sent meanwhile", subject=node.name) from error
             raise
+
+
+def _require_sealed(layer: Layer) -> None:
+    """Stop whoever would hash or send what is being written: the sum would be remembered for other bytes.
+
+    Those would be taken for sent, and given up. Raises ValueError: it is a mistake of the caller's.
+    """
+    if not layer.sealed:
+        raise ValueError(f"inode {layer.ino}: what may be written is neither hashed nor sent")

@@ -23,6 +23,12 @@ __all__ = ["Boundary", "Requests", "answered", "unanswered"]
 
 log = logging.getLogger(__name__)
 
+_CROWD = 1000
+_CROWDED_S = 1.0
+"""Where more than so many requests are at work, further ones that may wait for the server do so no longer: what needs
+no network would find no free task in the end (`mount._MOST_REQUESTS`)."""
+_MAY_WAIT = frozenset({"lookup", "open", "opendir", "read"})
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -64,8 +70,7 @@ class Boundary:
         """Await the handler; raises FUSEError, or trio.Cancelled when the mount itself ends."""
         self._by_name[name] += 1
         self._in_flight += 1
-        # A failed read-ahead is asked for once more by the kernel before the program gets its answer.
-        deadline_s = self.deadline_s / 2 if name == "read" else self.deadline_s
+        deadline_s = self._deadline_of(name)
         try:
             with trio.move_on_after(deadline_s):
                 return await handler
@@ -86,6 +91,12 @@ class Boundary:
         self._by_errno[errno.ETIMEDOUT] += 1
         log.warning("%s was not answered within %g s: ETIMEDOUT", name, deadline_s)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
+
+    def _deadline_of(self, name: str) -> float:
+        if self._in_flight > _CROWD and name in _MAY_WAIT:
+            return min(_CROWDED_S, self.deadline_s)
+        # A failed read-ahead is asked for once more by the kernel before the program gets its answer.
+        return self.deadline_s / 2 if name == "read" else self.deadline_s
 
     def _fuse_error(self, name: str, error: Exception) -> pyfuse3.FUSEError:
         code = _expected_errno(error)

@@ -24,6 +24,9 @@ __all__ = ["Session"]
 
 log = logging.getLogger(__name__)
 
+_MOST_REQUESTS = 2000
+"""So many are at work at once. By itself pyfuse3 would leave the 100th in the kernel's queue, and with it those that
+need no network. Long before there are so many, the boundary lets no further one wait for long."""
 _GLANCE_S = 1.0
 """So long a program may be in a mount that is to be unmounted."""
 
@@ -148,7 +151,7 @@ class Session:
     async def _serve(self) -> None:
         try:
             with self._serving:
-                await pyfuse3.main()
+                await pyfuse3.main(max_tasks=_MOST_REQUESTS)
         finally:
             self._ended.set()
 

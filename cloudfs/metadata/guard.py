@@ -34,6 +34,7 @@ _AT_ONCE = 256
 """Absences looked at between two checkpoints: 5 ms."""
 _MANY = 10_000
 """Changes of which only the absences are picked out between two: 1 ms."""
+_ALL = 1 << 60
 _KEY = "vanished"
 
 
@@ -135,10 +136,17 @@ class VanishGuard:
                 self._held[ino] = msgspec.structs.replace(self._held[ino], accepted=True)
         self._save()
 
-    def release(self, inos: Iterable[Ino]) -> None:
-        """These are new for the server from now on."""
-        for ino in inos:
-            self._held.pop(ino, None)
+    def release(self, inos: Iterable[Ino], *, left: Iterable[Node] = ()) -> None:
+        """These are new for the server from now on; what is `left` in them waits on by itself, unanswered.
+
+        It was one event with them, whatever the next listing makes of its number.
+        """
+        gone = [holding for ino in inos if (holding := self._held.pop(ino, None)) is not None]
+        since = min((holding.since for holding in gone), default=time.time())
+        for node in left:
+            if node.linked and node.s_parent is not None:
+                count = self._nodes.count_synced_from(node.ino, _ALL)
+                self._held.setdefault(node.ino, Holding(node.ino, node.s_parent, count, since))
         self._save()
         self._released()
 

@@ -138,9 +138,10 @@ class Tree:
         return node
 
     def remove_exactly(self, node: Node) -> None:
-        """Remove a file's name, but only while it means this very content. NO CHECKPOINT.
+        """Remove a file's name, but only while it means this very version. NO CHECKPOINT.
 
-        Raises PosixError: ENOENT when it does not, EACCES when the server does not allow it.
+        That is the very content where it was sealed all the while. Raises PosixError: ENOENT when it is another one,
+        EACCES when the server does not allow it.
         """
         current = self.node(node.ino)
         if current.parent is None or (current.parent, current.name, current.version) != (

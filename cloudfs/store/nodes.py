@@ -11,7 +11,7 @@ import msgspec
 
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.db import Database
-from cloudfs.store.outstanding import Outstanding
+from cloudfs.store.outstanding import LEAVING, Outstanding
 from cloudfs.store.records import Node
 from cloudfs.types import ROOT, ContentVersion, Ino, RemotePath
 
@@ -22,7 +22,7 @@ _SETTABLE = frozenset(Node.__struct_fields__) - {"ino", "folder", "dirty"}
 _UNSYNCED = dict.fromkeys(
     "s_parent s_name s_version s_mtime_ns s_etag s_size s_modified_s s_checksum s_file_id permissions"
     " listed_etag s_spelling".split()
-) | {"mount_root": 0}
+) | {"mount_root": 0, "meant": 0}
 _ANY_TRIED = "SELECT 1 FROM nodes INDEXED BY nodes_tried WHERE t_parent IS NOT NULL LIMIT 1"
 
 
@@ -380,10 +380,12 @@ class Nodes(Outstanding):
         return ino
 
     def update(self, ino: Ino, **columns: Any) -> None:  # noqa: ANN401  # column values
-        """Set columns of one node."""
+        """Set columns of one node; another place in the mount takes back an answer about its deletion."""
         if not columns.keys() <= _SETTABLE:
             msg = f"no such columns: {columns.keys() - _SETTABLE}"
             raise ValueError(msg)
+        if "parent" in columns:
+            columns["meant"] = 0
         assignments = ", ".join(f"{name} = :{name}" for name in columns)
         self._db.execute(f"UPDATE nodes SET {assignments} WHERE ino = :ino", {**columns, "ino": ino})
         self._tell([ino])
@@ -425,12 +427,20 @@ class Nodes(Outstanding):
         self.update(ino, **_UNSYNCED)
 
     def set_local_only(self, inos: Iterable[Ino], value: bool) -> None:  # noqa: FBT001  # a column's value
-        """Set whether nodes never go up."""
+        """Set whether nodes never go up; of those that change, it takes back an answer about their deletion."""
         marked = list(inos)
         self._db.executemany(
-            "UPDATE nodes SET local_only = ? WHERE ino = ?", [(int(value), ino) for ino in marked]
+            "UPDATE nodes SET meant = meant AND local_only = ?1, local_only = ?1 WHERE ino = ?2",
+            [(int(value), ino) for ino in marked],
         )
         self._tell(marked)
+
+    def mean_leaving(self) -> list[Ino]:
+        """Mark that all of `leaving` is to go from the server, too, and return it; 2 µs each."""
+        sql = f"UPDATE nodes SET meant = 1 WHERE ino IN ({LEAVING}) RETURNING ino"
+        marked = [Ino(ino) for (ino,) in self._db.execute(sql).fetchall()]
+        self._tell(marked)
+        return marked
 
     def delete(self, ino: Ino) -> None:
         """Remove a row. The caller made sure that no byte depends on it."""

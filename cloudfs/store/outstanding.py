@@ -11,13 +11,13 @@ from cloudfs.store.db import Database
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
 
-__all__ = ["Outstanding"]
+__all__ = ["LEAVING", "Outstanding"]
 
 _COLUMNS = ", ".join(Node.__struct_fields__)
-_REMOVED = "nodes INDEXED BY nodes_removed WHERE parent IS NULL AND s_parent IS NOT NULL AND ctime_ns > ?"
-_TAKEN_OFF = (
-    "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND ctime_ns > ?"
-)
+_REMOVED = "nodes INDEXED BY nodes_removed WHERE parent IS NULL AND s_parent IS NOT NULL AND NOT meant"
+_TAKEN_OFF = "nodes INDEXED BY nodes_leaving WHERE moved AND parent IS NOT NULL AND local_only AND NOT meant"
+LEAVING = f"SELECT ino FROM {_REMOVED} UNION ALL SELECT ino FROM {_TAKEN_OFF}"
+"""Finds the nodes whose deletion here was not answered for."""
 
 
 class Outstanding:
@@ -54,38 +54,37 @@ class Outstanding:
         ).fetchone()
         return int(total)
 
-    def count_removed(self, after_ns: int, most: int = -1) -> int:
-        """Count the nodes that were removed after a time and that the server still has, up to so many (-1: all)."""
+    def count_removed(self, most: int = -1) -> int:
+        """Count what was removed, was not answered for, and the server still has, up to so many nodes (-1: all)."""
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {_REMOVED} LIMIT ?)"
-        (count,) = self._db.execute(sql, (after_ns, most)).fetchone()
+        (count,) = self._db.execute(sql, (most,)).fetchone()
         return int(count)
 
-    def taken_off(self, after_ns: int) -> list[Node]:
-        """Return the nodes that were moved to a local-only place after a time and that the server still has.
+    def taken_off(self) -> list[Node]:
+        """Return the nodes that were moved to a local-only place, not answered for, and that the server still has.
 
         Only the topmost: those below stand where they stood.
         """
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM {_TAKEN_OFF}", (after_ns,))
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM {_TAKEN_OFF}")
         return [Node(*row) for row in rows]
 
-    def leaving(self, after_ns: int, most: int) -> list[Node]:
+    def leaving(self, most: int) -> list[Node]:
         """Return up to so many of both, in the order of their inodes."""
-        either = f"SELECT ino FROM {_REMOVED} UNION ALL SELECT ino FROM {_TAKEN_OFF}"
-        return self._many(f"ino IN ({either}) ORDER BY ino LIMIT ?", (after_ns, after_ns, most))
+        return self._many(f"ino IN ({LEAVING}) ORDER BY ino LIMIT ?", (most,))
 
-    def is_leaving(self, after_ns: int) -> bool:
+    def is_leaving(self) -> bool:
         """Tell whether there are any."""
         sql = f"SELECT 1 FROM {_REMOVED} UNION ALL SELECT 1 FROM {_TAKEN_OFF} LIMIT 1"
-        return self._db.execute(sql, (after_ns, after_ns)).fetchone() is not None
+        return self._db.execute(sql).fetchone() is not None
 
-    def are_leaving(self, inos: Iterable[Ino], after_ns: int) -> set[Ino]:
+    def are_leaving(self, inos: Iterable[Ino]) -> set[Ino]:
         """Return those of some nodes that are among them; 2 µs each."""
         text = msgspec.json.encode(list(inos)).decode()
         gone = "(parent IS NULL OR (local_only AND moved))"
         rows = self._db.execute(
             "SELECT ino FROM nodes WHERE ino IN (SELECT value FROM json_each(?))"
-            f" AND dirty AND s_parent IS NOT NULL AND ctime_ns > ? AND {gone}",
-            (text, after_ns),
+            f" AND dirty AND s_parent IS NOT NULL AND NOT meant AND {gone}",
+            (text,),
         )
         return {Ino(ino) for (ino,) in rows}
 

@@ -46,6 +46,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     s_spelling: str | None = None
     listed_there: float | None = None
     """Unix s by the server's clock."""
+    meant: int = 0
 
     @property
     def kind(self) -> Kind:

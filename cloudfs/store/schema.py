@@ -83,6 +83,12 @@ _STEPS: list[str] = [
     ALTER TABLE nodes ADD COLUMN listed_there REAL;
     ALTER TABLE staged ADD COLUMN base_seen REAL;
     """,
+    # 10: which deletions were answered for (meant), by no clock.
+    """
+    ALTER TABLE nodes ADD COLUMN meant INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX nodes_removed;
+    CREATE INDEX nodes_removed ON nodes(ino) WHERE parent IS NULL AND s_parent IS NOT NULL AND NOT meant;
+    """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
 an older database has the very columns that `_TABLES` gives a new one (a column goes last in its table)."""
@@ -181,7 +187,10 @@ CREATE TABLE nodes (
     s_spelling  TEXT,
     -- Folders: what the server's clock said (Unix s) when the last whole listing was asked for; NULL = not known. To be
     -- compared with the server's own times, whatever becomes of our clock.
-    listed_there REAL
+    listed_there REAL,
+    -- 1 once somebody has said that its deletion here is meant for the server, too; 0 again with the next place that
+    -- the mount gives it: that is deleted anew.
+    meant       INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX nodes_by_name ON nodes(parent, name) WHERE parent IS NOT NULL;
 CREATE UNIQUE INDEX nodes_moved ON nodes(s_parent, s_name) WHERE moved;
@@ -195,13 +204,13 @@ CREATE INDEX nodes_stale ON nodes(ino) WHERE folder AND parent IS NOT NULL AND s
         AND listed_at IS NOT NULL AND s_etag IS NOT listed_etag;
 CREATE INDEX nodes_spelled ON nodes(ino) WHERE s_spelling IS NOT NULL;
 -- Of a hundred thousand dirty nodes: how many bytes are to be sent, which folders they lie in, here and on the server,
--- what is shown elsewhere than the server has it, when what is gone was removed.
+-- what is shown elsewhere than the server has it, what was removed and not answered for.
 CREATE INDEX nodes_to_send ON nodes(size)
         WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version;
 CREATE INDEX nodes_busy ON nodes(parent) WHERE dirty AND parent IS NOT NULL;
 CREATE INDEX nodes_busy_there ON nodes(s_parent) WHERE dirty AND s_parent IS NOT NULL;
 CREATE INDEX nodes_leaving ON nodes(s_parent, local_only, parent) WHERE moved AND parent IS NOT NULL;
-CREATE INDEX nodes_removed ON nodes(ctime_ns) WHERE parent IS NULL AND s_parent IS NOT NULL;
+CREATE INDEX nodes_removed ON nodes(ino) WHERE parent IS NULL AND s_parent IS NOT NULL AND NOT meant;
 -- Folders of the server that were never seen into, or not since they were made here.
 CREATE INDEX nodes_unlisted ON nodes(ino)
         WHERE folder AND s_parent IS NOT NULL AND parent IS NOT NULL AND NOT ifnull(listed_at, 0);

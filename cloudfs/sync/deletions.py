@@ -190,26 +190,35 @@ class Deletions:
         return kept
 
     def _renew(self, kept: list[Node]) -> int:
-        """Make nodes new for the server; return how many. NO CHECKPOINT."""
+        """Make nodes new for the server; return how many. What else is in folders made new waits on. NO CHECKPOINT."""
         renewed: list[Ino] = []
+        folders: list[Ino] = []
         with self._store.transaction():
             for ino in (node.ino for node in reversed(kept)):
                 current = self._nodes.get(ino)
-                if current is None or not current.linked or current.s_version is None:
+                if current is None or not self._can_be_new(current):
                     continue
-                if not current.folder and lacks_bytes(self._store, current):
-                    continue  # it went up meanwhile, and what was kept of it was given up
-                if current.local_only and current.folder and self._nodes.has_synced_members(ino):
-                    continue  # nothing makes it anew there, whose listing would tell of the others: they wait with it
                 self._nodes.forget_synced(ino)
                 self._store.clear_observed(ino)
                 if current.folder:
                     self._nodes.update(ino, listed_at=time.time())
+                    folders.append(ino)
                 renewed.append(ino)
-            self._guard.release(renewed)
+            left = [node for folder in folders for node in self._nodes.synced_children(folder)]
+            self._guard.release(renewed, left=left)
         for ino in renewed:
             self._changed(ino)
         return len(renewed)
+
+    def _can_be_new(self, node: Node) -> bool:
+        if not node.linked or node.s_version is None:
+            return False
+        if node.folder:
+            # Nothing makes a local one anew there, whose listing would tell of the others: they wait with it.
+            return not (node.local_only and self._nodes.has_synced_members(node.ino))
+        return not lacks_bytes(
+            self._store, node
+        )  # else it went up meanwhile, and what was kept of it was given up
 
     async def _look(self, more: Iterable[Ino] = ()) -> None:
         """List again where something is held, and the folders of these files."""
@@ -259,9 +268,7 @@ class Deletions:
     def accept_removed(self) -> Outcome:
         """Delete it on the server, too."""
         count = self._restraint.count()
-        inos = [node.ino for node in self._restraint.leaving()]
-        self._restraint.allow()
-        for ino in inos:
+        for ino in self._restraint.allow():
             self._changed(ino)
         return Outcome(count)
 

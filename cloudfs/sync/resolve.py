@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 import trio
@@ -21,7 +22,16 @@ from cloudfs.content.files import Files
 from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.source import Source
-from cloudfs.errors import AlreadyExists, Changed, CloudfsError, ExitCode, NotFound, RemoteError, UserError
+from cloudfs.errors import (
+    AlreadyExists,
+    Changed,
+    CloudfsError,
+    ExitCode,
+    LocalDamage,
+    NotFound,
+    RemoteError,
+    UserError,
+)
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.metadata.columns import NS
 from cloudfs.metadata.listing import Lister
@@ -119,9 +129,14 @@ class Resolver:
 
     async def keep_theirs(self, path: str) -> None:
         """Remove our copy (each, where `path` is the server's version and there are several)."""
-        for pair in self.at(path):
-            await self._confirm(pair)
-            self._give_up_copy(pair.ours)
+        pairs = self.at(path)
+        async with AsyncExitStack() as frozen:
+            for pair in pairs:
+                with suppress(LocalDamage):  # nobody can write what cannot be read either
+                    await frozen.enter_async_context(self._frozen(pair.ours))
+            for pair in pairs:
+                await self._confirm(pair)
+                self._give_up_copy(pair.ours)
 
     async def keep_mine(self, path: str) -> None:
         """Put our content onto the server's file, then remove our copy.
@@ -135,17 +150,31 @@ class Resolver:
                 f"{path} has several conflicted copies.", hint=f"Name one: {names}", code=ExitCode.NOT_DONE
             )
         await self._settled(pair)
-        async with self._worker.reserved(pair.ours.ino, pair.theirs.ino):
-            content = await self._files.acquire(pair.ours)
+        async with (
+            self._worker.reserved(pair.ours.ino, pair.theirs.ino),
+            self._frozen(pair.ours) as (content, source),
+        ):
             try:
-                await self._put_onto(pair, content)
+                await self._put_onto(pair, content, source)
             except RemoteError as error:
                 raise _not_done(
                     f"{pair.ours.name} could not be sent as {pair.theirs.name} ({error.message})",
                     "Both files stay. Decide again when the cause is gone.",
                 ) from error
+
+    @asynccontextmanager
+    async def _frozen(self, ours: Node) -> AsyncIterator[tuple[FileContent, Layer | Source | None]]:
+        """Hold what our copy is now: what is written from now on is another version. Raises LocalDamage, PosixError."""
+        content = await self._files.acquire(ours)
+        try:
+            layer = await self._outgoing.seal(content)
+            try:
+                yield content, content.top if layer is None else layer
             finally:
-                self._files.release(content)
+                if layer is not None:
+                    self._outgoing.unseal(layer)
+        finally:
+            self._files.release(content)
 
     async def _settled(self, pair: Pair) -> None:
         """Let what was written to the server's version here go up first: it is not to be forgotten."""
@@ -189,38 +218,35 @@ class Resolver:
             self._lister.refresh_later(pair.theirs.parent)
             raise _changed(pair)
 
-    async def _put_onto(self, pair: Pair, content: FileContent) -> None:
-        layer = await self._outgoing.seal(content)
+    async def _put_onto(self, pair: Pair, content: FileContent, source: Layer | Source | None) -> None:
+        """Send what is frozen of our copy, and nothing that is written to it meanwhile."""
+        if isinstance(source, Layer):
+            await self._outgoing.make_whole(source)
+        size, checksum = 0 if source is None else source.size, await self._checksum(source)
         try:
-            if layer is not None:
-                await self._outgoing.make_whole(layer)
-            source, checksum = content.top, await self._checksum(pair.ours, content)
-            try:
-                await self._confirm(pair)
-            except _ChangedThereError:
-                # An earlier try may have brought it there, its reply lost: then that is the change.
-                if not await self._is_there(pair, content.size, checksum):
-                    raise
-            else:
-                await self._send(pair, source, content.size, checksum)
-            if content.top is not source or content.unflushed:
-                raise _not_done(
-                    f"{pair.ours.name} was written meanwhile; what it held before is on the server as"
-                    f" {pair.theirs.name}, what was written since is still in it alone",
-                    "Decide again when it is closed.",
-                )
-            self._give_up_copy(pair.ours)
-        finally:
-            if layer is not None:
-                self._outgoing.unseal(layer)
+            await self._confirm(pair)
+        except _ChangedThereError:
+            # An earlier try may have brought it there, its reply lost: then that is the change.
+            if not await self._is_there(pair, size, checksum):
+                raise
+        else:
+            await self._send(pair, source, size, checksum)
+        if content.top is not source or content.unflushed:
+            raise _not_done(
+                f"{pair.ours.name} was written meanwhile; what it held before is on the server as"
+                f" {pair.theirs.name}, what was written since is still in it alone",
+                "Decide again when it is closed.",
+            )
+        self._give_up_copy(pair.ours)
 
-    async def _checksum(self, ours: Node, content: FileContent) -> str:
-        if isinstance(content.top, Layer):
-            return await self._outgoing.checksum(content.top)
-        if (ours.s_checksum or "").upper().startswith("SHA1:"):
-            return ours.s_checksum or ""
+    async def _checksum(self, source: Layer | Source | None) -> str:
+        if isinstance(source, Layer):
+            return await self._outgoing.checksum(source)
+        known = "" if source is None or not source.size else source.remote.checksum or ""
+        if known.upper().startswith("SHA1:"):
+            return known
         digest = hashlib.sha1(usedforsecurity=False)
-        async for chunk in self._chunks(content.top, content.size):
+        async for chunk in self._chunks(source, 0 if source is None else source.size):
             await trio.to_thread.run_sync(digest.update, chunk)
         return f"SHA1:{digest.hexdigest()}"
 

@@ -58,8 +58,6 @@ _TROUBLE = Trouble(
 class _Word(msgspec.Struct, frozen=True):
     """What has to survive a restart."""
 
-    allowed_ns: int = 0
-    """Wall clock: what was deleted until then is meant."""
     held_since: float | None = None
     """Unix s; None: nothing is held."""
 
@@ -82,17 +80,14 @@ class Restraint:
 
     def review(self) -> None:
         """Look at what is planned; to be called before deletions are started."""
-        if self._word.allowed_ns > (now_ns := time.time_ns()):
-            # The wall clock was set back: an answer must not stand for what is deleted from now on.
-            self._remember(msgspec.structs.replace(self._word, allowed_ns=now_ns))
         if self._word.held_since is not None:
-            if not self._nodes.is_leaving(self._word.allowed_ns):
-                self._remember(msgspec.structs.replace(self._word, held_since=None))
+            if not self._nodes.is_leaving():
+                self._remember(_Word())
             return
         sent, planned = self._lately_sent(), self._count(self._enough)
         if sent + planned > min(_FEW, self._limit):
             # What has to be tried again is planned, too.
-            again = self._nodes.are_leaving(self._sent, self._word.allowed_ns)
+            again = self._nodes.are_leaving(self._sent)
             sent -= sum(self._sent[ino][1] for ino in again)
         count = sent + planned
         few = not self.distrusted and count <= min(_FEW, self._limit)
@@ -101,7 +96,7 @@ class Restraint:
             known = self._nodes.count_synced(2 * count) + sent
         if removes_too_much(count, known, limit=self._limit, distrusted=self.distrusted):
             _log.info("%d deletions, or more, wait to be confirmed", count)
-            self._remember(msgspec.structs.replace(self._word, held_since=time.time()))
+            self._remember(_Word(time.time()))
             reached("deletions held")
 
     @property
@@ -111,11 +106,11 @@ class Restraint:
 
     def holds(self, node: Node) -> bool:
         """Tell whether a node's removal from the server has to wait."""
-        return self._word.held_since is not None and node.ctime_ns > self._word.allowed_ns
+        return self._word.held_since is not None and not node.meant
 
     def sending(self, node: Node) -> None:
         """A node's removal is started."""
-        if node.ctime_ns > self._word.allowed_ns:
+        if not node.meant:
             self._sent.pop(node.ino, None)
             count = self._nodes.count_synced_from(node.ino, self._enough)
             self._sent[node.ino] = trio.current_time(), count
@@ -162,9 +157,8 @@ class Restraint:
 
     def _count(self, most: int) -> int:
         """The same, but counted up to so many only."""
-        after_ns = self._word.allowed_ns
-        count = self._nodes.count_removed(after_ns, most)
-        for node in self._nodes.taken_off(after_ns):
+        count = self._nodes.count_removed(most)
+        for node in self._nodes.taken_off():
             # What went to a local-only place (a trash) takes along what is in it.
             if count < most:
                 count += self._nodes.count_synced_from(node.ino, most - count)
@@ -172,13 +166,16 @@ class Restraint:
 
     def leaving(self, most: int = _ALL) -> list[Node]:
         """Return the nodes whose removal was not answered for; what goes along with a folder taken away is left out."""
-        return self._nodes.leaving(self._word.allowed_ns, most)
+        return self._nodes.leaving(most)
 
-    def allow(self) -> None:
-        """All that was deleted until now is meant."""
-        self._remember(_Word(allowed_ns=time.time_ns()))
+    def allow(self) -> list[Ino]:
+        """All that was deleted until now is meant: return what can go."""
+        with self._store.transaction():
+            inos = self._nodes.mean_leaving()
+            self._remember(_Word())
         reached("deletions accepted")
         self._sent.clear()
+        return inos
 
     def _remember(self, word: _Word) -> None:
         self._word = word

@@ -87,6 +87,38 @@ def test_files_come_down(stage: MountStage, site: RealSite) -> None:
         assert digest((folder / f"{size}").read_bytes()) == digest(content(size))
 
 
+def pieces(number: int) -> Iterator[bytes]:
+    """Yield `number` MiB, none of them like another."""
+    yield from (random.Random(index).randbytes(MIB) for index in range(number))
+
+
+def test_a_gibibyte_goes_up_and_comes_down(stage: MountStage, site: RealSite) -> None:
+    path, sent, found, read = (
+        stage.mount_point / "gibibyte",
+        hashlib.sha256(),
+        hashlib.sha256(),
+        hashlib.sha256(),
+    )
+    with path.open("wb") as file:
+        for piece in pieces(1024):
+            sent.update(piece)
+            file.write(piece)
+    stage.sync()
+    with site.dav.client.stream("GET", site.dav.url("gibibyte")) as reply:
+        for chunk in reply.raise_for_status().iter_raw():
+            found.update(chunk)
+    assert found.hexdigest() == sent.hexdigest()
+    stage.cloudfs("unmount", "a")
+    shutil.rmtree(stage.home / "cache")
+    stage.mount()
+    with path.open("rb") as file:
+        while data := file.read(MIB):
+            read.update(data)
+    assert read.hexdigest() == sent.hexdigest()
+    path.unlink()
+    stage.sync()
+
+
 def test_renamed_and_deleted_and_mounted_with_an_empty_cache(stage: MountStage, site: RealSite) -> None:
     root = stage.mount_point / "names"
     (root / "folder/deep").mkdir(parents=True)

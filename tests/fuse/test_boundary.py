@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -12,10 +13,13 @@ from typing import NoReturn
 import pyfuse3
 import pytest
 import trio
+import trio.testing
 
 from cloudfs.errors import LocalDamage, NotFound, PosixError, Unreachable
 from cloudfs.fuse.boundary import Boundary, answered, unanswered
+from cloudfs.types import ROOT
 from tests.fuse.conftest import Serve, Server
+from tests.fuse.memory_filesystem import NEVER
 from tests.fuse.test_operations import errno_of, wait_for
 
 
@@ -176,3 +180,58 @@ def test_the_log_is_quiet_about_everyday_answers(caplog: pytest.LogCaptureFixtur
 
     trio.run(main)
     assert caplog.text == ""
+
+
+@pytest.mark.mount
+def test_however_many_wait_for_the_server_what_needs_none_is_answered(serve: Serve) -> None:
+    """Each program waits for bytes that never come; there are more of them than pyfuse3 has tasks for by itself."""
+    served = serve("--deadline", "40")
+    for number in range(150):
+        served.command("add", ROOT, f"never-{number}", NEVER.decode())
+    waiting = [
+        subprocess.Popen(
+            ["cat", str(served.mount_point / f"never-{number}")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(150)
+    ]
+    try:
+        wait_for(lambda: served.state()["requests"]["in_flight"] >= len(waiting))
+        assert (served.mount_point / "hello.txt").read_bytes() == b"hello world\n"
+        assert os.statvfs(served.mount_point).f_bsize
+        assert all(program.poll() is None for program in waiting)
+    finally:
+        for program in waiting:
+            program.kill()
+        served.close()  # they wait in the kernel, where a kill is not heard
+        for program in waiting:
+            program.wait()
+
+
+async def test_in_a_crowd_nobody_waits_long_for_the_server(
+    autojump_clock: trio.testing.MockClock, expect_log: Callable[..., None]
+) -> None:
+    del autojump_clock
+    expect_log("was not answered within")
+    boundary = Boundary(15)
+
+    async def ask(name: str) -> float:
+        began_s = trio.current_time()
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await boundary.run(name, forever())
+        assert caught.value.errno == errno.ETIMEDOUT
+        return trio.current_time() - began_s
+
+    took: dict[str, float] = {}
+
+    async def note(name: str) -> None:
+        took[name] = await ask(name)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(ask, "lookup")
+        await trio.testing.wait_all_tasks_blocked()
+        for name in ("lookup", "read", "fsync"):
+            nursery.start_soon(note, name)
+    assert took == {"lookup": pytest.approx(1), "read": pytest.approx(1), "fsync": pytest.approx(15)}

@@ -220,14 +220,13 @@ def test_an_index_is_really_used(store: Store, index: str, query: str) -> None:
     [
         (lambda nodes: nodes.count_dirty(), 3001),
         (lambda nodes: nodes.bytes_to_send(), 9000),
-        (lambda nodes: nodes.count_removed(5), 1000),
+        (lambda nodes: nodes.count_removed(), 1000),
         (lambda nodes: nodes.busy_folders(), {1, 2, 3}),
         (lambda nodes: nodes.left_folders(), {1, 3}),
         (lambda nodes: nodes.is_all_listed(), True),
-        (lambda nodes: nodes.is_leaving(5), True),
-        (lambda nodes: nodes.is_leaving(6), False),
+        (lambda nodes: nodes.is_leaving(), True),
     ],
-    ids="dirty to-send removed busy left listed leaving left-before".split(),
+    ids="dirty to-send removed busy left listed leaving".split(),
 )
 def test_what_is_added_up_among_many_takes_no_look_at_each_row(
     store: Store, add_up: Callable[[Nodes], object], result: object
@@ -291,11 +290,11 @@ def test_no_query_of_the_tree_reads_every_node(store: Store, monkeypatch: pytest
     nodes.busy_folders()
     nodes.left_folders()
     nodes.is_all_listed()
-    nodes.count_removed(0)
-    nodes.taken_off(0)
-    nodes.leaving(0, 5)
-    nodes.is_leaving(0)
-    nodes.are_leaving([Ino(7)], 0)
+    nodes.count_removed()
+    nodes.taken_off()
+    nodes.leaving(5)
+    nodes.is_leaving()
+    nodes.are_leaving([Ino(7)])
     nodes.knows_below(ROOT, more_than=3)
     nodes.count_synced_from(ROOT, 3)
     whole = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cloudfs.paths import ROOT_PATH
 from cloudfs.store.records import Attempt, StagedRow
 from cloudfs.store.store import Store
@@ -226,3 +228,37 @@ def test_what_was_written_before_a_moment_is_sent_once_no_staging_file_of_then_i
     store.delete_staged(node, earlier)
     assert is_sent(version=now)
     assert not is_sent(s_version=earlier)
+
+
+def test_an_answer_about_a_deletion_ends_with_what_is_done_to_the_node_next(store: Store) -> None:
+    ino = synced(store, ROOT, "a")
+    changes: list[Callable[[], None]] = [
+        lambda: store.nodes.update(ino, parent=None),
+        lambda: store.nodes.update(ino, parent=ROOT, name="b"),
+        lambda: store.nodes.forget_synced(ino),
+    ]
+    for change in changes:
+        store.nodes.update(ino, parent=None)
+        assert store.nodes.mean_leaving() == [ino]
+        store.nodes.update(ino, mode=0o600)
+        store.nodes.set_local_only([ino], value=False)
+        assert is_meant(store, ino)
+        change()
+        assert not is_meant(store, ino)
+
+
+def test_so_does_one_about_what_is_shown_where_it_never_goes_up(store: Store) -> None:
+    ino = synced(store, ROOT, "a")
+    store.nodes.update(ino, parent=ROOT, name="a~", local_only=1)
+    assert store.nodes.mean_leaving() == [ino]
+    assert not store.nodes.is_leaving()
+    store.nodes.set_local_only([ino], value=True)
+    assert is_meant(store, ino)
+    store.nodes.set_local_only([ino], value=False)
+    assert not is_meant(store, ino)
+
+
+def is_meant(store: Store, ino: Ino) -> bool:
+    node = store.nodes.get(ino)
+    assert node is not None
+    return bool(node.meant)

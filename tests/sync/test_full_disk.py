@@ -1,4 +1,4 @@
-"""The disk is full while others' changes are taken in: told in a sentence and waited out; nothing is lost."""
+"""A full local disk while what others changed is taken in: an expected answer, not a surprise, and nothing ends."""
 
 from __future__ import annotations
 

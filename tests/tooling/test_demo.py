@@ -195,6 +195,16 @@ def test_a_server_that_does_not_answer_ends_it_with_the_command_s_code(tmp_path:
     assert demo.leftovers() == []
 
 
+def test_what_a_refused_login_asks_for_can_be_given(tmp_path: Path) -> None:
+    demo = Demo(
+        tmp_path, "--url", "https://127.0.0.1:9", "--user", "zoe", "--ca-file", "no.pem", password=PASSWORD
+    )
+    assert demo.wait() != 0
+    assert "no.pem" in demo.output
+    assert "Traceback" not in demo.output
+    assert demo.leftovers() == []
+
+
 def test_a_kill_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
     demo.wait_until_said("making an account")
