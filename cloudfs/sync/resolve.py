@@ -24,6 +24,7 @@ from cloudfs.content.outgoing import Outgoing
 from cloudfs.content.source import Source
 from cloudfs.errors import (
     AlreadyExists,
+    BaseLost,
     Changed,
     CloudfsError,
     ExitCode,
@@ -160,6 +161,11 @@ class Resolver:
                 raise _not_done(
                     f"{pair.ours.name} could not be sent as {pair.theirs.name} ({error.message})",
                     "Both files stay. Decide again when the cause is gone.",
+                ) from error
+            except BaseLost as error:
+                raise _not_done(
+                    f"{pair.ours.name} cannot be read in full any more ({error})",
+                    "Both files stay. Save the whole copy once more from the program that edited it, and decide again.",
                 ) from error
 
     @asynccontextmanager

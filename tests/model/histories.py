@@ -16,6 +16,7 @@ from tests.model.operations import (
     Chmod,
     Close,
     Create,
+    Decide,
     Drain,
     EmptyFor,
     Exchange,
@@ -67,6 +68,7 @@ __all__ = [
     "Choose",
     "an_operation",
     "answering",
+    "deciding",
     "doubtful",
     "growing",
     "growing_beside",
@@ -194,6 +196,26 @@ _ANSWERING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     (6, lambda choose: OtherDelete(choose(_SHARED))),
     (2, lambda choose: OtherSetBack(choose(_SHARED), choose(_SIZES))),
 )
+_DECISIONS = ("keep-mine", "keep-mine", "keep-theirs", "keep-theirs", "keep-both")
+_DECIDING: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    (12, lambda choose: OtherWrite(choose(("a", "d/b")), choose(_SIZES))),
+    (12, lambda choose: Save(choose(("a", "d/b")), choose(_SIZES))),
+    (12, lambda choose: Decide(choose((0, 1)), choose(_DECISIONS), choose((0.0, 0.05, 0.3, 1.0)))),
+    (5, lambda choose: Wait(choose(_SECONDS))),
+    (4, lambda _choose: Drain()),
+    (2, lambda _choose: Refresh()),
+    (2, lambda choose: Open(choose(("a", "d/b")), choose(SLOTS))),
+    (2, lambda choose: Write(choose(SLOTS), choose(_OFFSETS), choose(_SIZES))),
+    (1, lambda choose: Close(choose(SLOTS))),
+    (2, lambda choose: SaveByRename(choose(("a", "d/b")), choose(_SIZES), choose(("new", "d/new")))),
+    (2, lambda choose: Rename(choose(("a", "d/b")), choose(("d/b", "b")))),
+    (1, lambda choose: Unlink(choose(("a", "d/b")))),
+    (1, lambda choose: OtherDelete(choose(("a", "d/b")))),
+    (1, lambda choose: OtherMove(choose(("a", "d/b")), choose(("d/b", "b")))),
+    (1, lambda choose: Unplug(choose((2.0, 30.0)))),
+    (3, lambda choose: KillSoon(choose(_STEPS))),
+)
+"""Few names, of which both clients make conflicts."""
 _SAME_SECOND: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     *_WIDER,
     (8, lambda choose: OtherRewrite(choose(_SHARED), choose(_SIZES))),
@@ -295,7 +317,7 @@ _WIDER_WEIGHTED, _ROUGH_WEIGHTED, _OFFLINE_WEIGHTED = map(_weighted, (_WIDER, _R
 _SAME_SECOND_WEIGHTED, _DYING_WEIGHTED = _weighted(_SAME_SECOND), _weighted(_DYING)
 _DOUBTFUL_WEIGHTED, _UNPACKING_WEIGHTED = _weighted(_DOUBTFUL), _weighted(_UNPACKING)
 _UNPACKING_BESIDE_WEIGHTED = _weighted(_UNPACKING_BESIDE)
-_ANSWERING_WEIGHTED = _weighted(_ANSWERING)
+_ANSWERING_WEIGHTED, _DECIDING_WEIGHTED = _weighted(_ANSWERING), _weighted(_DECIDING)
 _GROWING_WEIGHTED, _GROWING_BESIDE_WEIGHTED = _weighted(_GROWING), _weighted(_GROWING_BESIDE)
 
 
@@ -340,6 +362,11 @@ def same_second(choose: Choose) -> Operation:
 def answering(choose: Choose) -> Operation:
     """Draw as `wider`, with a server that is set back, and answers about deletions that wait."""
     return choose(_ANSWERING_WEIGHTED)(choose)
+
+
+def deciding(choose: Choose) -> Operation:
+    """Draw mostly what makes conflicts, and decisions about them while our copy is being written."""
+    return choose(_DECIDING_WEIGHTED)(choose)
 
 
 def doubtful(choose: Choose) -> Operation:

@@ -15,6 +15,7 @@ __all__ = [
     "Chmod",
     "Close",
     "Create",
+    "Decide",
     "Drain",
     "EmptyFor",
     "Exchange",
@@ -327,6 +328,18 @@ class Regret:
 
 
 @dataclass(frozen=True)
+class Decide:
+    """Write to the end of a conflicted copy, decide about it, and write on so long after that began.
+
+    `how`: as in `cloudfs conflicts`.
+    """
+
+    which: int
+    how: str
+    after_s: float
+
+
+@dataclass(frozen=True)
 class OtherRetype:
     """Another client puts a folder where a file was, or a file where a folder was."""
 
@@ -419,6 +432,7 @@ Operation = (
     | OtherSetBack
     | Answer
     | Regret
+    | Decide
     | OtherReplace
     | OtherRewrite
     | Maintenance

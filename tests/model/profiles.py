@@ -20,6 +20,7 @@ from tests.model.faults import DOUBTFUL, WITH_LATE, WITHOUT_LATE, FaultKind, Fau
 from tests.model.histories import (
     Choose,
     answering,
+    deciding,
     doubtful,
     dying,
     growing,
@@ -205,6 +206,11 @@ def _answers(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(stage, history, server, stage.rules(strict=False, held_from=held_from))
 
 
+def _decisions(stage: _Stage, history: list[Operation]) -> None:
+    # A decision that is broken off half-way, or what the server does of it late, may leave a copy of what it has.
+    _with_ledger(stage, history, stage.server((0.0, 0.1), WITH_LATE, lingers=True), stage.rules(strict=False))
+
+
 def _two_faults(stage: _Stage, history: list[Operation]) -> None:
     server = stage.server((0.0, 0.05, 0.1, 0.3), WITH_LATE, lingers=True)
     # What a server does late may be in the way of what was done here meanwhile: a conflict with oneself.
@@ -249,6 +255,7 @@ PROFILES: dict[str, Profile] = {
         Profile("two-faults", rough, _two_faults),
         Profile("offline", offline, _offline),
         Profile("answers", answering, _answers),
+        Profile("decisions", deciding, _decisions),
         Profile("two-bulk", unpacking_beside, _two_bulk),
         Profile("tails", growing, _tails),
         Profile("tails-two", growing_beside, _tails_two),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pytest
 import trio
 
 from cloudfs.content.files import Files
-from cloudfs.content.layers import FileContent
+from cloudfs.content.layers import FileContent, Layer
 from cloudfs.store.nodes import Nodes
+from cloudfs.store.records import Node
 from cloudfs.sync.delivery import Delivery
+from cloudfs.sync.resolve import Resolver
 from cloudfs.vfs.filesystem import FileSystem
 from tests.model.fake_remote import FakeRemote, FaultKind
-from tests.model.operations import Operation, Save, Wait
+from tests.model.operations import Decide, Drain, Operation, OtherWrite, Refresh, Save, Wait
 from tests.model.player import play
 from tests.model.profiles import PROFILES
 from tests.model.simulate import attempt
+from tests.model.two_clients import play_two
 
 _SEEDS = 300
 
@@ -49,6 +53,36 @@ def test_a_flush_that_keeps_nothing_loses_what_was_acknowledged(monkeypatch: pyt
 
     monkeypatch.setattr(Files, "flush", forgetful)
     assert "AssertionError" in found("two", monkeypatch)
+
+
+def test_what_a_decision_about_a_conflict_drops_beyond_what_it_was_about_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to the copy while the server is asked, where it is not sealed for that time."""
+    freeze = Resolver._frozen
+    history: list[Operation] = [
+        OtherWrite("a", 5),
+        Save("a", 5),
+        Drain(),
+        Refresh(),
+        Decide(0, "keep-theirs", 0.1),
+    ]
+
+    @asynccontextmanager
+    async def unsealed(resolver: Resolver, ours: Node) -> AsyncIterator[tuple[FileContent, Layer]]:
+        async with freeze(resolver, ours) as (content, layer):
+            assert isinstance(layer, Layer)
+            layer.seals -= 1
+            yield content, layer
+            layer.seals += 1
+
+    def server() -> FakeRemote:
+        return FakeRemote(latency_s=1.0)
+
+    play_two(tmp_path / "sealed", history, remote=server())
+    monkeypatch.setattr(Resolver, "_frozen", unsealed)
+    with pytest.raises(AssertionError, match="lost: "):
+        play_two(tmp_path / "unsealed", history, remote=server())
 
 
 def test_bytes_of_a_file_that_nobody_wrote_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

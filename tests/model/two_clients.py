@@ -31,6 +31,7 @@ from cloudfs.store.records import Node
 from cloudfs.types import Ino
 from cloudfs.vfs.records import HandleId
 from tests.model.account import content_key
+from tests.model.deciding import Deciding
 from tests.model.fake_remote import FakeRemote
 from tests.model.faults import Span
 from tests.model.ledger import Contested, Ledger
@@ -38,6 +39,7 @@ from tests.model.operations import (
     Answer,
     Append,
     Close,
+    Decide,
     Drain,
     EmptyFor,
     Extend,
@@ -73,7 +75,7 @@ from tests.model.other_client import OTHERS, OtherClient
 from tests.model.player import insist
 from tests.model.rules import Rules
 from tests.model.schedule import Death
-from tests.model.shown import shown_by_node, shown_by_open_file
+from tests.model.shown import shown_by_open_file
 from tests.model.virtual import run_virtually
 from tests.model.world import World, expect_same
 
@@ -106,6 +108,7 @@ class TwoClients:
         self.ledger = Ledger()
         self.contested = Contested()
         self._other = OtherClient(world, self.ledger, self.contested, lambda size: self._data(size, "O"))
+        self._deciding = Deciding(world, self.ledger, lambda path: self._here(Extend(path, 5)))
         self._death = death or Death()
         self._strict = strict
         self._open: dict[int, _Open] = {}
@@ -297,6 +300,8 @@ class TwoClients:
                 await world.unlink(path)
                 await trio.sleep(seconds)
                 await self._answer(accept=False, made_here=True)
+            case Decide():
+                await self._deciding.play(operation)
             case Forget():
                 await world.forget()
             case Wait(seconds):
@@ -431,7 +436,7 @@ class TwoClients:
         def watched(node: Node, now: int) -> None:
             if not self.world.is_dead():
                 self._removed.add(node.ino)
-                self.ledger.spent(None if node.folder else shown_by_node(self.world, node))
+                self.ledger.spent(self._deciding.goes_with(node))
             unlink(node, now)
 
         assert isinstance(tree, Tree)

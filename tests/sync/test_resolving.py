@@ -182,3 +182,23 @@ def test_keep_theirs_removes_a_copy_whose_bytes_are_lost(tmp_path: Path) -> None
         assert await world.tree() == world.remote.other.tree() == {"/a": b"theirs"}
 
     tell(tmp_path, story, quiet_s=3600.0)
+
+
+def test_keep_mine_says_of_a_copy_that_cannot_be_read_in_full_what_can_be_done(tmp_path: Path) -> None:
+    """The command failed as for a bug."""
+
+    async def story(world: World) -> None:
+        other = world.remote.other
+        other.write("/a", b"never read here", mtime_s=OLD)
+        await world.refresh_all()
+        async with opened(world, "a") as handle:
+            other.write("/a", b"theirs", mtime_s=OLD + 100)
+            await world.refresh_all()
+            await world.write(handle, 0, b"ours")
+        with pytest.raises(UserError, match="were downloaded") as caught:
+            await world.engine.resolver.keep_mine("/a")
+        assert caught.value.code == ExitCode.NOT_DONE
+        assert "save the whole copy" in caught.value.hint.lower()
+        assert other.tree()["/a"] == b"theirs"
+
+    tell(tmp_path, story, quiet_s=3600.0)
