@@ -63,7 +63,7 @@ class Mover:
         """
         if not await self._evidence.is_moved(node, self._nodes.synced_path(node.ino), entry):
             return False
-        self._commit(node.ino, place, Stored(etag=entry.version.etag, file_id=entry.file_id))
+        self._commit(node.ino, place, _as_found(node, entry))
         return True
 
     def _path(self, node: Node, place: tuple[Ino, str]) -> RemotePath:
@@ -97,7 +97,7 @@ class Mover:
         self._doubts.settle(node.ino)
         known = [] if entry.file_id is None else self._nodes.by_file_id(entry.file_id)
         if len(known) == 1 and known[0].kind is entry.kind and await self._has_left(known[0], entry):
-            self._commit(known[0].ino, place, Stored(etag=entry.version.etag, file_id=entry.file_id))
+            self._commit(known[0].ino, place, _as_found(known[0], entry))
             raise Changed("an earlier move brought something else of ours there", subject=target)
         if (node.parent, node.name) != place:
             # On its way aside: that name is not one that anybody sees here.
@@ -141,3 +141,13 @@ class Mover:
         if stored.file_id:
             columns["s_file_id"] = stored.file_id
         self._nodes.update(ino, **columns)
+
+
+def _as_found(node: Node, entry: RemoteEntry) -> Stored:
+    """Return what to note of a node that was found in its new place.
+
+    Not the ETag of another version: the other client that wrote it may have moved it there as well, and what we send
+    next would go over bytes that nobody here has seen.
+    """
+    known = entry.version.same_content(node.remote_version)
+    return Stored(etag=entry.version.etag if known else "", file_id=entry.file_id)
