@@ -78,7 +78,7 @@ def test_300_new_small_files_take_at_most_12_requests(stage: MountStage, site: R
     while stage.cloudfs("sync", "--wait", "--timeout", "60", check=False).returncode:
         pass  # until this test's own time is over
     took = requests(port) - before
-    assert took["POST"] == 6
+    assert took["POST"] <= 7  # of fifty files; the first may begin with what is known by then
     assert took["MKCOL"] == 1
     assert took.total() <= 12, took
     assert len(site.tree("new")) == 300
