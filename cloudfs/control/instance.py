@@ -42,8 +42,9 @@ class Hold:
 
     def note(self, holder: Holder) -> None:
         """Tell others who holds it."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, msgspec.json.encode(holder), 0)
+        # In one write, over all of the former note: who reads it meanwhile would take an empty one for nobody's.
+        former = os.fstat(self._descriptor).st_size
+        os.pwrite(self._descriptor, msgspec.json.encode(holder).ljust(former), 0)
 
 
 @contextmanager
