@@ -15,11 +15,11 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["is_scattered", "scatter"]
+__all__ = ["scatter"]
 
 _LONG = struct.Struct("l")
-_GET = 2 << 30 | _LONG.size << 16 | ord("f") << 8 | 1
-_SET = 1 << 30 | _LONG.size << 16 | ord("f") << 8 | 2
+_GET_FLAGS = 2 << 30 | _LONG.size << 16 | ord("f") << 8 | 1
+_SET_FLAGS = 1 << 30 | _LONG.size << 16 | ord("f") << 8 | 2
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS (linux/fs.h). Some rare machines number them differently, and say ENOTTY."""
 
 _TOP_OF_HIERARCHY = 0x00020000
@@ -29,24 +29,14 @@ _TOP_OF_HIERARCHY = 0x00020000
 def scatter(folder: Path) -> None:
     """Have the subfolders that will be made in it lie far apart, where the file system knows how; no OSError."""
     with suppress(OSError):
-        _change(folder, _TOP_OF_HIERARCHY)
+        _set(folder, _TOP_OF_HIERARCHY)
 
 
-def is_scattered(folder: Path) -> bool:
-    """Tell whether the file system took the hint."""
-    with suppress(OSError):
-        return bool(_change(folder, 0) & _TOP_OF_HIERARCHY)
-    return False
-
-
-def _change(folder: Path, added: int) -> int:
+def _set(folder: Path, flag: int) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # The kernel reads and writes an int, whatever the request's number says.
-        flags = int(struct.unpack_from("i", fcntl.ioctl(fd, _GET, bytes(_LONG.size)))[0])
-        if added & ~flags:
-            flags |= added
-            fcntl.ioctl(fd, _SET, struct.pack("i", flags).ljust(_LONG.size, b"\0"))
-        return flags
+        flags = int(struct.unpack_from("i", fcntl.ioctl(fd, _GET_FLAGS, bytes(_LONG.size)))[0])
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("i", flags | flag).ljust(_LONG.size, b"\0"))
     finally:
         os.close(fd)

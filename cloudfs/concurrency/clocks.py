@@ -95,9 +95,8 @@ class Continuity:
         now = self._clocks.read()
         jump = jump_between(self._before, now)
         if jump is not None:
-            self._since = math.nextafter(
-                trio.current_time(), math.inf
-            )  # what was known at this moment is older
+            # What was known at this very moment is older.
+            self._since = math.nextafter(trio.current_time(), math.inf)
         # Nobody sleeps less than nothing: then it was the earlier reading that was held up between two calls.
         if jump is not None or now.asleep_s < self._before.asleep_s:
             self._before = now

@@ -121,9 +121,8 @@ class Renewer:
                 await self._merge((top, path), tree, wanted, touched, asked_at, renewed)
         except RemoteError as error:
             if isinstance(error, Unsupported) and error.status is None:
-                renewed.bare.update(
-                    wanted
-                )  # one level came: nothing is further down, or nothing of that is told
+                # One level came: nothing is further down, or nothing of that is told.
+                renewed.bare.update(wanted)
                 return
             _log.debug("folders are listed one by one: %s", error)
             self._failed.note(top)

@@ -216,9 +216,8 @@ class Deletions:
         if node.folder:
             # Nothing makes a local one anew there, whose listing would tell of the others: they wait with it.
             return not (node.local_only and self._nodes.has_synced_members(node.ino))
-        return not lacks_bytes(
-            self._store, node
-        )  # else it went up meanwhile, and what was kept of it was given up
+        # Or it went up meanwhile, and what was kept of it was given up.
+        return not lacks_bytes(self._store, node)
 
     async def _look(self, more: Iterable[Ino] = ()) -> None:
         """List again where something is held, and the folders of these files."""

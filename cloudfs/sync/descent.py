@@ -123,9 +123,8 @@ class Descent:
                 continue
             try:
                 await self._list(ino)
-            except (
-                CloudfsError
-            ) as error:  # a full disk, too: what leaves a nursery is a group, which nobody expects
+            except CloudfsError as error:
+                # A full disk, too: what leaves a nursery is a group, which nobody expects.
                 if isinstance(error, RemoteError) and not is_outage(error):
                     _log.debug("a changed folder could not be listed: %s", error)
                 else:

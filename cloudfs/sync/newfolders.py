@@ -122,9 +122,8 @@ class FolderLooks:
             await self._lister.refresh(ino)
             if not self._lister.was_asked_since(ino, then):
                 await self._lister.refresh(ino)  # what was under way had been asked for before
-        except (
-            CloudfsError
-        ) as error:  # a full disk, too: what leaves a nursery is a group, which nobody expects
+        except CloudfsError as error:
+            # A full disk, too: what leaves a nursery is a group, which nobody expects.
             if isinstance(error, RemoteError) and not is_outage(error):
                 self.folders.forget(ino)
             else:
