@@ -29,6 +29,7 @@ from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.metadata.tree import Tree
 from cloudfs.remote.protocol import Features, Piecemeal, Remote, Spelling
+from cloudfs.remote.silence import Silence
 from cloudfs.store.store import Store
 from cloudfs.sync.appending import FROM_BYTES
 from cloudfs.sync.bulk import BulkUploader
@@ -147,6 +148,7 @@ def reading(
     sink: ChangeSink,
     nursery: trio.Nursery,
     pause: Pause,
+    silence: Silence,
 ) -> tuple[Fetcher, Prefetcher]:
     """Make those who bring what is read, and what will be."""
     fetcher = Fetcher(
@@ -155,6 +157,7 @@ def reading(
         locator(store),
         MemoryBudget(config.memory_bytes),
         nursery,
+        silence=silence,
         dropped=lambda ino: sink.node_changed(ino, content=True),
     )
     prefetcher = Prefetcher(

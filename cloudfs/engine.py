@@ -205,7 +205,7 @@ async def _compose(  # noqa: PLR0913, PLR0917  # all that an engine is made of c
     pause = Pause(store, resumed)
     remote, quota = gate(remote, store, connectivity, pause, inbox, nursery)
     displaced = Displaced(store, residents, sink)
-    fetcher, prefetcher = reading(config, store, remote, blocks, sink, nursery, pause)
+    fetcher, prefetcher = reading(config, store, remote, blocks, sink, nursery, pause, connectivity.silence)
     files = Files(
         store,
         staging,
@@ -248,6 +248,7 @@ async def _compose(  # noqa: PLR0913, PLR0917  # all that an engine is made of c
         ttl_s=config.listing_ttl_s,
         told_fingerprint=setback.seen,
         undisturbed_since=continuity.since,
+        silence=connectivity.silence,
     )
     watcher, pusher = watching(config, store, remote, connectivity, lister, touches, echoes, told)
     lister.ahead = Trees(store, remote, touches, lister, nursery)

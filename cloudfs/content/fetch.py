@@ -34,13 +34,14 @@ from cloudfs.content.line import Line
 from cloudfs.content.memory import BlockKey, MemoryBudget, Pages, trim_heap
 from cloudfs.content.presence import Presence
 from cloudfs.content.readahead import Habit, ReadPattern
-from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source
+from cloudfs.content.source import BlockCache, FetchConfig, Locate, Source, named
 from cloudfs.content.sweeping import Sweeper, Turn
 from cloudfs.content.verifying import Verifier, checks_first
 from cloudfs.errors import PosixError
 from cloudfs.octets import joined
 from cloudfs.ranges import block_span, blocks_of
 from cloudfs.remote.protocol import Remote
+from cloudfs.remote.silence import Silence
 from cloudfs.types import BLOCK_SIZE, Ino, Octets
 
 __all__ = ["FetchConfig", "FetchStatistics", "Fetcher", "MemoryBudget", "ReadPattern", "Received", "Source"]
@@ -87,7 +88,7 @@ class Received(msgspec.Struct, frozen=True):
 class Fetcher:
     """Reads versions of files for one account. Made and used on the loop's thread only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last three are the account's, each with a default
         self,
         blocks: BlockCache,
         remote: Remote,
@@ -97,9 +98,10 @@ class Fetcher:
         config: FetchConfig | None = None,
         *,
         chance: random.Random | None = None,
+        silence: Silence | None = None,
         dropped: Callable[[Ino], None] = lambda _: None,
     ) -> None:
-        """Prepare, without any work. `chance` spreads repeated requests; tests seed it.
+        """Prepare, without any work. `chance` spreads repeated requests; tests seed it. `silence`: the account's.
 
         `dropped` is told of each inode of which bytes were given to programs that did not fit its checksum.
         """
@@ -108,7 +110,9 @@ class Fetcher:
         self._nursery = nursery
         self._config = config or FetchConfig()
         chance = chance or random.Random()  # noqa: S311  # spreads retries, guards nothing
-        self._line = Line(remote, locate, self._config, chance)
+        self._locate = locate
+        self._silence = silence or Silence()
+        self._line = Line(remote, locate, self._config, chance, self._silence)
         self._pages = Pages(budget, self._config.recent_bytes)
         self._loads: SingleFlight[BlockKey, bytes | None] = SingleFlight(nursery)
         self._presence = Presence(blocks, self._pages, self._line, self._config.lookahead_bytes)
@@ -153,7 +157,8 @@ class Fetcher:
         pattern.observe(start, stop, source.size)
         if pattern.is_guess(start, stop):
             await self._unless_closed(source, start, stop, pattern)
-        self._launcher.read_ahead(source, start, stop, pattern)
+        if not self._silence.presumed:
+            self._launcher.read_ahead(source, start, stop, pattern)
         parts: list[Octets] = []
         for index in blocks_of(start, stop):
             low, high = block_span(index, source.size)
@@ -322,12 +327,20 @@ class Fetcher:
                 # A block that is listed and cannot be read is fetched; asking the disk again would not end.
                 look_on_disk = data is not None
             elif data is None:
-                data = await self._launcher.transfer_for(source, start, pattern).wait_bytes(start, stop)
-                self._waited_at = trio.current_time()
+                data = await self._from_server(source, start, stop, pattern)
             if data is not None:
                 parts.append(data)
                 start += len(data)
         return parts
+
+    async def _from_server(
+        self, source: Source, start: int, stop: int, pattern: ReadPattern
+    ) -> Octets | None:
+        coming = self._presence.comes(source, start)
+        async with self._silence.borne(partial(named, source, self._locate), joining=coming):
+            data = await self._launcher.transfer_for(source, start, pattern).wait_bytes(start, stop)
+        self._waited_at = trio.current_time()
+        return data
 
     def _from_memory(self, key: BlockKey, start: int, stop: int, pattern: ReadPattern) -> Octets | None:
         page = self._pages.get(key)

@@ -30,6 +30,7 @@ from cloudfs.errors import (
 )
 from cloudfs.remote.limiting import Rank, asking, asking_as
 from cloudfs.remote.protocol import Remote
+from cloudfs.remote.silence import Silence
 from cloudfs.types import BLOCK_SIZE, Ino, RemotePath
 
 __all__ = ["Line"]
@@ -54,6 +55,7 @@ class Line:
         locate: Locate,
         config: FetchConfig,
         chance: random.Random,
+        silence: Silence,
     ) -> None:
         self.slots = Slots(config.transfers, config.background_transfers)
         self.requests = 0
@@ -66,6 +68,7 @@ class Line:
         self._gates: dict[Ino, _Gate] = {}
         self._together: list[_Together] = []
         self._chance = chance
+        self._silence = silence
 
     def active(self, source: Source) -> list[Transfer]:
         """Return the transfers of this version that have not ended, the oldest first."""
@@ -236,6 +239,7 @@ class Line:
         async with body as chunks:
             async for chunk in chunks:
                 transfer.answered()
+                self._silence.heard()
                 self.received_bytes += len(chunk)
                 if transfer.position + len(chunk) > transfer.stop:
                     raise ProtocolViolation("more bytes than asked for", subject=path)

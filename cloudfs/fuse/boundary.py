@@ -27,7 +27,7 @@ _CROWD = 1000
 _CROWDED_S = 1.0
 """Where more than so many requests are at work, further ones that may wait for the server do so no longer: what needs
 no network would find no free task in the end (`mount._MOST_REQUESTS`)."""
-_MAY_WAIT = frozenset({"lookup", "open", "opendir", "read"})
+_MAY_WAIT = frozenset({"create", "lookup", "open", "opendir", "read", "setattr"})
 
 P = ParamSpec("P")
 R = TypeVar("R")

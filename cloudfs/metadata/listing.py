@@ -26,6 +26,7 @@ from cloudfs.metadata.permissions import is_mounted
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.metadata.touched import TouchLog
 from cloudfs.remote.protocol import Remote
+from cloudfs.remote.silence import Silence
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino, RemoteEntry, RemotePath
@@ -70,7 +71,7 @@ class SoleUse(Protocol):
 class Lister:
     """Keeps folders' members current. `ttl_s`: age in seconds from which a used folder is asked for again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last three are the account's, each with a default
         self,
         store: Store,
         remote: Remote,
@@ -81,6 +82,7 @@ class Lister:
         ttl_s: float,
         told_fingerprint: Callable[[str | None], None] = lambda _: None,
         undisturbed_since: Callable[[], float] = lambda: -math.inf,
+        silence: Silence | None = None,
     ) -> None:
         """`undisturbed_since`: since when (trio) the machine has neither slept nor had its clock set."""
         self._store = store
@@ -90,6 +92,7 @@ class Lister:
         self._ttl_s = ttl_s
         self._told_fingerprint = told_fingerprint
         self.undisturbed_since = undisturbed_since
+        self._silence = silence or Silence()
         self.watch: Watch = Unwatched()
         """Whoever watches the account needs us first, and comes here afterwards."""
         self.ahead: Ahead | None = None
@@ -120,7 +123,8 @@ class Lister:
         if node is None or not node.synced or not node.folder:
             return
         if node.listed_at is None:
-            await self._bring(ino, reading=reading)
+            async with self._silence.borne(partial(self._path, ino), joining=self._flight.running(ino)):
+                await self._bring(ino, reading=reading)
         elif not node.listed_at:
             # Made here and met there: what is in it here is shown, whether or not the server tells what else there is.
             await self.confirm_absence(ino)
@@ -131,6 +135,9 @@ class Lister:
                 self.refresh_later(ino)
         if reading and self.ahead is not None:
             self.ahead.was_read(ino, first=node.listed_at is None)
+
+    def _path(self, ino: Ino) -> str:
+        return self._store.nodes.synced_path(ino) or ""
 
     async def _bring(self, ino: Ino, *, reading: bool) -> None:
         if self.ahead is not None:

@@ -22,6 +22,7 @@ from cloudfs.errors import (
     Unavailable,
     Unreachable,
 )
+from cloudfs.remote.silence import Silence
 from cloudfs.sync.standstill import Standstill
 
 __all__ = ["Connectivity", "State", "is_outage"]
@@ -78,6 +79,7 @@ class Connectivity:
         self.next_try = 0.0
         """trio time before which background work leaves the server alone."""
         self.standstill = Standstill()
+        self.silence = Silence()
         self.login_refused, self.login_is_good = trio.Event(), trio.Event()
         """Set while that is so; each replaced when it no longer is."""
         self._failures = 0
@@ -115,6 +117,7 @@ class Connectivity:
 
     def succeeded(self) -> None:
         """A request was answered by the server, be it with a refusal."""
+        self.silence.heard()
         self.standstill.answered()
         self._login_is(good=True)
         self._proven_at = trio.current_time()
@@ -135,6 +138,8 @@ class Connectivity:
     def failed(self, error: RemoteError) -> None:
         """A request failed; only failures of the server as a whole make an outage."""
         state = _state_after(error)
+        if not isinstance(error, Unreachable):
+            self.silence.heard()
         if self.state is State.NEEDS_LOGIN and state is not self.state:
             return  # only another try, or another login, ends this
         if state is None:
@@ -210,6 +215,7 @@ class Connectivity:
 
     def try_now(self) -> None:
         """Somebody waits, or the network changed: let the next request find out, where the server allows it."""
+        self.silence.forget()
         self.standstill.reopen()
         if self._withheld:
             return

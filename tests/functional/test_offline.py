@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +65,12 @@ def fails_in_time(here: OsDriver, path: str) -> int | None:
         read(here, path)
     assert time.monotonic() - began < DEADLINE_S + SLACK_S
     return caught.value.errno
+
+
+def is_readable(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.read_bytes() == bytes(200_000)
+    return False
 
 
 def change_in_every_way(here: OsDriver) -> None:
@@ -138,6 +146,37 @@ def test_without_a_server_all_works_but_reading_what_is_not_here(stage: MountSta
     assert read(here, "folder/uncached") == UNCACHED
     stage.wait(lambda: tree(here) == server.account(USER).tree())
     check_changes(server, server.account(USER).tree())
+
+
+@pytest.mark.expect_log("was not answered within", optional=True)
+def test_many_programs_before_a_silent_server_wait_no_longer_than_a_few(
+    tmp_path: Path, server: StandIn
+) -> None:
+    """The kernel has no more than a dozen requests for read-ahead under way, two for each file here."""
+    there = server.account(USER)
+    for number in range(60):
+        there.write(f"/many/{number}", bytes(200_000))
+    stage = MountStage(tmp_path / "home", server, settings=f"request_deadline_s = {DEADLINE_S + 1}\n")
+    try:
+        folder = stage.mount_point / "many"
+        assert len(os.listdir(folder)) == 60
+        server.faults.add(BlackHole(), times=None)
+        began = time.monotonic()
+        readers = [
+            subprocess.Popen(
+                ["cat", "--", folder / str(number)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            for number in range(60)
+        ]
+        said = [reader.communicate()[1].decode() for reader in readers]
+        assert all(reader.returncode for reader in readers)
+        # One dozen after the other would take ten times as long.
+        assert time.monotonic() - began < 3 * DEADLINE_S + SLACK_S
+        assert sum(os.strerror(errno.EHOSTUNREACH) in line for line in said) >= 30
+        server.faults.clear()
+        stage.wait(lambda: is_readable(folder / "59"))
+    finally:
+        stage.close()
 
 
 @pytest.mark.shared_engine

@@ -440,3 +440,24 @@ async def test_others_run_while_it_is_looked_up_where_many_new_members_came_from
         await room.lister.refresh(ROOT)
         nursery.cancel_scope.cancel()
         assert looked_up_at[1999] - looked_up_at[0] >= 5
+
+
+async def test_programs_that_the_kernel_lets_in_one_by_one_do_not_all_wait_for_a_silent_server(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    async with open_metadata(tmp_path) as room:
+        room.remote.set("/", file("/a"))
+        room.remote.latency_s, room.remote.error = 20.0, Unreachable("no answer")
+        refused = 0
+        for _ in range(200):
+            with trio.move_on_after(15):
+                try:
+                    await room.lister.ensure_listed(ROOT)
+                except Unreachable:
+                    refused += 1
+        assert (refused, trio.current_time() <= 60) == (199, True)
+        await trio.sleep(10)
+        room.remote.latency_s, room.remote.error = 0.1, None
+        await room.lister.ensure_listed(ROOT)
+        assert set(room.shown()) == {"a"}
