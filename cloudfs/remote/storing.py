@@ -14,6 +14,7 @@ from cloudfs.errors import (
     ProtocolViolation,
     RemoteError,
     TooLarge,
+    Unreachable,
     Unsupported,
 )
 from cloudfs.paths import parent_of
@@ -21,6 +22,7 @@ from cloudfs.remote import chunked, conditions, dialect, etags
 from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, WholeReply
+from cloudfs.remote.onego import OneGo, TooSlow
 from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
@@ -43,6 +45,7 @@ class Storing:
         self._session = session
         self._site = site
         self._stat = stat
+        self._one_go = OneGo(session.transport.limits.hopeful_bytes)
         self._keeps_checksums = False
         """Of what is sent in pieces, as was seen once: all are put together in the account's own storage."""
 
@@ -71,7 +74,7 @@ class Storing:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
         if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
             try:
-                return await self._put_in_pieces(parcel)
+                return await self._try_whole(parcel) or await self._put_in_pieces(parcel)
             except Forbidden as error:
                 await self._require_only_changes(parcel, error)
                 parcel = None
@@ -82,6 +85,28 @@ class Storing:
             if parcel is None or size <= chunked.SMALLEST_PIECE_BYTES:
                 raise
             return await self._put_in_pieces(parcel)
+
+    async def _try_whole(self, parcel: chunked.Parcel) -> Stored | None:
+        """Send a new file in one request, where that is quick; None: it goes in pieces."""
+        size = parcel.size
+        sent_in_time = self._session.transport.sent_within(self._one_go.most_s, size)
+        if (
+            not parcel.condition.absent
+            or size > (self._session.features.piece_bytes or size)
+            or not self._one_go.is_worth_a_try(size, sent_in_time)
+        ):
+            return None
+        body = self._one_go.paced(parcel.body, size)
+        try:
+            return await self._put_whole(
+                parcel.path, body, size, parcel.condition, parcel.mtime_s, parcel.checksum
+            )
+        except (TooSlow, TooLarge):
+            self._one_go.was_in_vain()
+            return None
+        except Unreachable:
+            self._one_go.was_in_vain()
+            raise
 
     async def _require_only_changes(self, parcel: chunked.Parcel, error: Forbidden) -> None:
         """Raise unless pieces were refused because files may be changed there, but none created.

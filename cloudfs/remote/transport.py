@@ -75,6 +75,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Largest reply that is read whole."""
     whole_bytes: int = 64 * 1024 * 1024
     """New files up to this size go in one request: in pieces 50 MiB take twice as long (protocol.md §7)."""
+    hopeful_bytes: int = 256 * 1024 * 1024
+    """New files up to this size are begun so, and go in pieces where that takes too long (`onego`)."""
     piece_bytes: int = 16 * 1024 * 1024
     """First piece of a large upload; later ones adapt to how long they take."""
     metadata_lane: int = 6

@@ -80,7 +80,7 @@ async def test_the_version_replaced_is_the_one_that_was_meant(remote: WebdavRemo
 
 
 async def test_a_new_file_in_pieces(login: Login, site: Site, top: RemotePath) -> None:
-    limits = Limits(whole_bytes=MIB, piece_bytes=PIECE)
+    limits = Limits(whole_bytes=MIB, hopeful_bytes=0, piece_bytes=PIECE)
     async with tidied(WebdavRemote(site, login.password, limits=limits)) as remote:
         stored = await send(remote, join(top, "f"), Condition(absent=True))
         entry = await remote.stat(join(top, "f"))
@@ -115,7 +115,9 @@ async def account(server: StandIn) -> AsyncIterator[Account]:
 async def pieces(server: StandIn, account: Account) -> AsyncIterator[WebdavRemote]:
     site = await discover(server.url, "alice", account.password)
     remote = WebdavRemote(
-        site, account.app_password(), limits=Limits(read_s=0.5, piece_bytes=PIECE, whole_bytes=PIECE)
+        site,
+        account.app_password(),
+        limits=Limits(read_s=0.5, piece_bytes=PIECE, whole_bytes=PIECE, hopeful_bytes=0),
     )
     yield remote
     await remote.aclose()
