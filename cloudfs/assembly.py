@@ -251,7 +251,7 @@ def watching(
     descent = Descent(store, remote, lister, Renewer(store, remote, touches, lister))
     watcher = Watcher(
         descent.run,
-        Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s),
+        Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s, used_s=3 * config.listing_ttl_s),
         possible=lambda: remote.features.deep_etags,
         not_before=lambda: connectivity.next_try,
         told=told,

@@ -43,7 +43,9 @@ class Pace(msgspec.Struct, frozen=True):
     poll_s: float = 30.0
     """While the account is in use; 0: never, each folder is asked for when it is used."""
     fresh_s: float = 5.0
-    """A look as old as this is repeated when a program asks for something."""
+    """A look as old as this is repeated before a name is said not to exist."""
+    used_s: float = 15.0
+    """One as old as this when a program asks for anything else: nobody waits for it, and the next is never far."""
     beside_push_s: float = 300.0
     """The server's messages leave out some kinds of changes (protocol.md §12), and may be lost."""
     longest_s: float = 300.0
@@ -110,20 +112,23 @@ class Watcher:
     def used(self) -> None:
         """A program asked for something: look soon, unless that was done just now or the server tells by itself."""
         self._active_at = trio.current_time()
-        if not self._pushed and self._is_due():
+        if not self._pushed and self._is_due(self._pace.used_s):
             self._bell.set()
 
     async def look(self) -> None:
         """Have changes up to a moment ago taken in, and wait for that for a moment at most."""
-        if self._pushed or not (self._is_due() or (self._looking and not self._slow)):
+        due = self._is_due(self._pace.fresh_s)
+        if self._pushed or not (due or (self._looking and not self._slow)):
             return
-        self.used()
+        self._active_at = trio.current_time()
+        if due:
+            self._bell.set()
         with trio.move_on_after(_PATIENCE_S) as patience:
             await self._looked.wait()
         self._slow = patience.cancelled_caught
 
-    def _is_due(self) -> bool:
-        return not self._looking and trio.current_time() - self._began_at >= self._pace.fresh_s
+    def _is_due(self, age_s: float) -> bool:
+        return not self._looking and trio.current_time() - self._began_at >= age_s
 
     async def until(self, *, covered: bool) -> None:
         """Wait until changes are found out for the account as a whole, or are no longer."""

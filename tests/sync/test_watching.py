@@ -206,9 +206,38 @@ def test_a_folder_that_is_used_is_not_asked_for_by_itself(tmp_path: Path) -> Non
             await world.walk()
             await trio.sleep(SECOND)
         assert set(world.remote.methods()) == {"stat /"}
-        assert len(world.remote.log) <= 5, "one look in five seconds is enough for whoever asks"
+        assert len(world.remote.log) <= 2, "one look in fifteen seconds is enough for whoever asks"
 
     watched(tmp_path, story)
+
+
+async def test_what_is_used_is_looked_for_after_a_while_and_what_is_denied_sooner(
+    autojump_clock: MockClock,
+) -> None:
+    """So that a walk through what was seen ten seconds ago asks for nothing."""
+    del autojump_clock
+    looked_s: list[float] = []
+
+    async def look() -> bool:
+        looked_s.append(trio.current_time())
+        return False
+
+    watcher = Watcher(look, Pace(), possible=lambda: True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watcher.run)
+        await trio.sleep(POLL_S + SECOND)
+        began_s, looked_s[:] = looked_s[-1], []
+        await trio.sleep_until(began_s + 10)
+        watcher.used()
+        await trio.sleep(SECOND)
+        assert looked_s == []
+        await watcher.look()
+        assert looked_s == [trio.current_time()]
+        await trio.sleep(15.5)
+        watcher.used()
+        await trio.sleep(SECOND)
+        assert len(looked_s) == 2
+        nursery.cancel_scope.cancel()
 
 
 def test_a_name_is_looked_for_before_it_is_denied(tmp_path: Path) -> None:
