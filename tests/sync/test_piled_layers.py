@@ -1,4 +1,4 @@
-"""Layers that lie on each other in any number, as an earlier cloudfs left them of logs: read, kept and sent all the same."""
+"""Layers that lie on each other in any number, as an earlier cloudfs left them of logs: read, kept and sent."""
 
 from __future__ import annotations
 
