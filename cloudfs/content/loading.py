@@ -41,7 +41,7 @@ class Loader:
             rows.append(row)
             version = row.base
         # There may be any number of them: from the lowest up, and not each within the one on top of it.
-        found = self._ground(node, rows[-1]) if rows else self._clean(node)
+        found: Layer | Source | None = self._ground(node, rows[-1]) if rows else self._clean(node)
         for row in reversed(rows):
             found = await self._layer(node, row, found)
         return found

@@ -239,6 +239,7 @@ class Takeover:
             return []
         if content:
             self._store.clear_observed(node.ino)
+            self._store.end_retimings(node.ino)
         if content and self._residents.is_open(node.ino):
             return self._replace_open(node, entry)
         columns = synced_columns(node.s_parent or node.ino, entry)

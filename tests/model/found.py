@@ -408,4 +408,18 @@ FOUND: dict[str, Found] = {
             Rename("e", "d/a"),
         ],
     ),
+    "save-over-a-file-whose-time-had-just-been-set-became-a-conflict": Found(
+        "faults",
+        911371,
+        [
+            SaveByRename("d/a", 1, "new~"),
+            Wait(6.0),
+            SaveByRename("d/a", 2, "d/new"),
+            Wait(6.0),
+            SetTime("a", 1_700_000_000),
+            SaveByRename("a", 2, "new~"),
+            Kill(),
+            Wait(6.0),
+        ],
+    ),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import StagedRow
-from cloudfs.types import ROOT
+from cloudfs.types import ROOT, RemoteVersion
 from tests.sync.mount import World, tell
 
 _MANY = 500
@@ -20,7 +20,8 @@ async def pile_up(world: World) -> bytes:
     store, staging = world.engine.store, world.engine.filesystem._files._staging
     node = store.nodes.child(ROOT, "log")
     assert node is not None
-    below, size, remote = node.version, node.size, node.remote_version
+    below, size = node.version, node.size
+    remote: RemoteVersion | None = node.remote_version
     for number in range(_MANY):
         version = store.nodes.next_version()
         file = await staging.create(node.ino, version)
