@@ -444,6 +444,8 @@ class Worker:
         self._patience.forget(step)
         self.troubles.forget(step.node.ino)
         self._storages.answered(step.node)
+        if isinstance(step, Remove):
+            self._restraint.sent(step.node)
         self.succeeded(step)
 
     def _tell_progress(self) -> None:
