@@ -1,4 +1,4 @@
-"""What vanished there in bulk and comes back in part: the rest waits on for the answer, however little it is by itself."""
+"""What vanished there in bulk and comes back in part: the rest waits on for the answer, however little it is."""
 
 from __future__ import annotations
 
