@@ -179,7 +179,7 @@ async def test_an_answer_that_went_by_the_clock_is_asked_for_again(tmp_path: Pat
 
 
 def remove_in_two_lives(tmp_path: Path, pause_s: float, *, kill: bool) -> bool:
-    """Remove four of twenty files in one life, and three in the next; tell whether they wait, where six are too many."""
+    """Remove four of twenty files in one life, three in the next; tell whether they wait."""
     remote, held = FakeRemote(), list[bool]()
     for number in range(20):
         remote.other.write(f"/{number}", b"x")
