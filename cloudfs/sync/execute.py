@@ -86,6 +86,10 @@ class Executor:
         if not as_planned:
             await self._look_again(step)
 
+    def break_off_unwanted(self) -> None:
+        """End the large uploads of files that were removed or replaced here since they began."""
+        self._hands.uploader.breaks.review()
+
     def takes_together(self, step: Step) -> bool:
         """Tell whether a step can be carried out together with others of which this is said."""
         return self._hands.bulk.takes(step)
