@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from cloudfs.concurrency.backoff import Backoff
-from cloudfs.errors import RemoteError
+from cloudfs.errors import PosixError, RemoteError
 
 __all__ = ["HEALTHY_S", "attempt", "supervise"]
 
@@ -33,9 +33,9 @@ async def supervise(
 ) -> None:
     """Run `worker` until it returns by itself; start it again after every crash, without end.
 
-    A crash is any Exception: it is logged with its traceback and never raised. Cancellation passes
-    through at once, also when it arrives in one group with a crash. Giving up is no choice: a mount
-    whose upload worker has died would look healthy and lose what the user believes is safe.
+    A crash is any Exception: it is logged and never raised, with its traceback unless it is an answer of the local
+    disk. Cancellation passes through at once, also when it arrives in one group with a crash. Giving up is no
+    choice: a mount whose upload worker has died would look healthy and lose what the user believes is safe.
     """
     failures = 0
     while True:
@@ -47,7 +47,10 @@ async def supervise(
             failures = 0
         delay_s = backoff.delay_s(failures, chance, _asked_to_wait_s(crash))
         failures += 1
-        _log.error("worker %s crashed; it starts again in %.1f s", name, delay_s, exc_info=crash)
+        if isinstance(crash, PosixError):  # a full disk: the sentence says it all
+            _log.warning("worker %s stopped (%s); it starts again in %.1f s", name, crash, delay_s)
+        else:
+            _log.error("worker %s crashed; it starts again in %.1f s", name, delay_s, exc_info=crash)
         await trio.sleep(delay_s)
 
 

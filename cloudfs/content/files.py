@@ -22,7 +22,7 @@ from cloudfs.content.disposal import Disposal
 from cloudfs.content.fetch import Fetcher
 from cloudfs.content.hardening import Hardening
 from cloudfs.content.labels import label
-from cloudfs.content.layers import FileContent, Layer, Whose, made_of
+from cloudfs.content.layers import FileContent, Layer, Whose, lowest, made_of
 from cloudfs.content.loading import Loader
 from cloudfs.content.prefetch import Prefetcher
 from cloudfs.content.readahead import ReadPattern
@@ -161,20 +161,16 @@ class Files:
         self, source: Layer | Source, start: int, stop: int, pattern: ReadPattern | None = None
     ) -> bytes:
         """Return exactly [start, stop) of one content version."""
-        if isinstance(source, Source):
-            return bytes(await self._fetcher.read(source, start, stop, pattern))
         parts: list[bytes] = []
         while start < stop:
-            # Looked at anew each time: what it lacks may be copied up meanwhile, and its base given up.
-            last, whose = source.piece(start, stop)
-            if whose is Whose.OWN:
-                parts.append(await source.file.pread(start, last - start))
-            elif whose is Whose.ZERO:
+            # Looked at anew each time: what a layer lacks may be copied up meanwhile, and its base given up.
+            found, last, whose = lowest(source, start, stop)
+            if isinstance(found, Source):
+                parts.append(bytes(await self._fetcher.read(found, start, last, pattern)))
+            elif whose is Whose.OWN:
+                parts.append(await found.file.pread(start, last - start))
+            else:
                 parts.append(bytes(last - start))
-            elif (below := source.below) is not None:
-                parts.append(await self.read_version(below, start, last, pattern))
-            else:  # rather than zeros
-                raise LocalDamage(f"inode {source.ino}: what it was edited from is missing")
             start = last
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -20,11 +20,12 @@ import trio
 
 from cloudfs.blocks.staging import StagedFile
 from cloudfs.content.source import Source
+from cloudfs.errors import LocalDamage
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import SafeState, StagedRow
 from cloudfs.types import ContentVersion, Ino, RemoteVersion
 
-__all__ = ["FileContent", "Layer", "Whose", "made_of"]
+__all__ = ["FileContent", "Layer", "Whose", "lowest", "made_of"]
 
 
 class Whose(Enum):
@@ -127,11 +128,14 @@ class Layer:
 
     def held_below(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of [start, stop) that this layer lacks, and staging files of layers below it hold."""
-        below = self.below
-        if isinstance(below, Layer):
-            for first, last in self.pieces(Whose.BASE, start, stop):
-                yield from below.pieces(Whose.OWN, first, last)
-                yield from below.held_below(first, last)
+        left: list[tuple[Layer, int, int]] = [(self, start, stop)]
+        while left:
+            layer, start, stop = left.pop()
+            below = layer.below
+            if isinstance(below, Layer):
+                for first, last in layer.pieces(Whose.BASE, start, stop):
+                    yield from below.pieces(Whose.OWN, first, last)
+                    left.append((below, first, last))
 
     @property
     def state(self) -> SafeState:
@@ -173,6 +177,23 @@ class Layer:
             safe_limit=None if self.safe is None else self.safe.base_limit,
             base_seen=self.base_seen if base is not None else None,
         )
+
+
+def lowest(top: Layer | Source, start: int, stop: int) -> tuple[Layer | Source, int, Whose]:
+    """Return where the bytes from `start` on are, where that ceases to be so, and whose they are there.
+
+    Until the next checkpoint. Raises LocalDamage rather than zeros where that is not known.
+    """
+    found, whose = top, Whose.OWN
+    while isinstance(found, Layer):
+        stop, whose = found.piece(start, stop)
+        if whose is not Whose.BASE:
+            break
+        below = found.below
+        if below is None:
+            raise LocalDamage(f"inode {found.ino}: what it was edited from is missing")
+        found, whose = below, Whose.OWN
+    return found, stop, whose
 
 
 def made_of(top: Layer | Source | None) -> list[tuple[Layer | Source, int]]:

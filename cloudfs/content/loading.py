@@ -34,25 +34,39 @@ class Loader:
         return top
 
     async def _load(self, node: Node, version: ContentVersion) -> Layer | Source | None:
-        row = self._store.staged(node.ino, version)
-        if row is not None:
-            base = await self._load_base(node, row)
-            file = await self._open_staged(row)
-            layer = Layer(
-                node.ino,
-                version,
-                file,
-                size=row.size,
-                base=base,
-                base_limit=row.base_limit,
-                present=RangeSet.unpack(row.present),
-                row=row,
-            )
-            if version == node.s_version:
-                # The server has it already (we died before the staging file was given up): a write must
-                # begin a new version, or nobody would know that there is something to send.
-                layer.seals, layer.remote = 1, node.remote_version
-            return layer
+        rows: list[StagedRow] = []
+        while (row := self._store.staged(node.ino, version)) is not None:
+            if any(version == above.version for above in rows):
+                raise LocalDamage(f"{node.name}: its changes stand on each other")
+            rows.append(row)
+            version = row.base
+        # There may be any number of them: from the lowest up, and not each within the one on top of it.
+        found: Layer | Source | None = self._ground(node, rows[-1]) if rows else self._clean(node)
+        for row in reversed(rows):
+            found = await self._layer(node, row, found)
+        return found
+
+    async def _layer(self, node: Node, row: StagedRow, base: Layer | Source | None) -> Layer:
+        layer = Layer(
+            node.ino,
+            row.version,
+            await self._open_staged(row),
+            size=row.size,
+            base=base,
+            base_limit=row.base_limit,
+            present=RangeSet.unpack(row.present),
+            row=row,
+        )
+        if row.version == node.s_version:
+            # The server has it already (we died before the staging file was given up): a write must
+            # begin a new version, or nobody would know that there is something to send.
+            layer.seals, layer.remote = 1, node.remote_version
+        return layer
+
+    @staticmethod
+    def _clean(node: Node) -> Source | None:
+        """Return the content of a node of which nothing is staged."""
+        version = node.version
         if version == 0:
             return None
         if node.size == 0:
@@ -65,10 +79,9 @@ class Loader:
             raise LocalDamage(msg)
         return Source(node.ino, version, node.remote_version)
 
-    async def _load_base(self, node: Node, row: StagedRow) -> Layer | Source | None:
-        """Return what a layer stands on; LocalDamage rather than zeros where that is not known any more."""
-        if self._store.staged(node.ino, row.base) is not None:
-            return await self._load(node, row.base)
+    @staticmethod
+    def _ground(node: Node, row: StagedRow) -> Source | None:
+        """Return what the lowest layer stands on; LocalDamage rather than zeros where that is not known any more."""
         if row.base_remote is not None:
             return Source(node.ino, row.base, row.base_remote)
         if RangeSet.unpack(row.present).covers(0, min(row.base_limit, row.size)):

@@ -86,20 +86,25 @@ def _take_back(store: Store, staging: Staging, recovered: Path, node: Node) -> l
 
 def _sound(store: Store, staging: Staging, node: Node, row: StagedRow) -> StagedRow | None:
     """Return the row as far as its bytes are on the disk, None where nothing of it is known to be."""
+    found = at = _as_on_disk(staging, row)
+    while at is not None and not RangeSet.unpack(at.present).covers(0, min(at.base_limit, at.size)):
+        base = store.staged(at.ino, at.base)
+        if base is None:
+            return found if at.base_remote is not None or at.base == node.s_version else None
+        # What it stands on counts only as it is: there may be any number of such below each other.
+        at = _as_on_disk(staging, base) if base.is_safe else None
+    return None if at is None else found
+
+
+def _as_on_disk(staging: Staging, row: StagedRow) -> StagedRow | None:
     if not row.is_safe:
         if row.safe is None:
             return None
         size, present, limit = row.safe.size, row.safe.present, row.safe.base_limit
         row = msgspec.structs.replace(row, size=size, present=present, base_limit=limit, checksum=None)
     ranges = RangeSet.unpack(row.present)
-    if ranges and staging.length(row.ino, row.version) < list(ranges)[-1][1]:
-        return None
-    if ranges.covers(0, min(row.base_limit, row.size)):
-        return row
-    base = store.staged(row.ino, row.base)
-    if base is not None:
-        return row if base.is_safe and _sound(store, staging, node, base) else None
-    return row if row.base_remote is not None or row.base == node.s_version else None
+    short = bool(ranges) and staging.length(row.ino, row.version) < list(ranges)[-1][1]
+    return None if short else row
 
 
 def _without_content(store: Store, node: Node) -> None:

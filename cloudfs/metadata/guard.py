@@ -15,7 +15,7 @@ import trio
 
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.concurrency.slices import slices, turns
-from cloudfs.metadata.merge import Change, Drop
+from cloudfs.metadata.merge import Change, Drop, Refresh
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, Ino
@@ -35,7 +35,7 @@ _AT_ONCE = 256
 _MANY = 10_000
 """Changes of which only the absences are picked out between two: 1 ms."""
 _ALL = 1 << 60
-_KEY = "vanished"
+_KEY, _RETURNED = "vanished", "returned"
 
 
 def vanishes_too_much(
@@ -80,6 +80,9 @@ class VanishGuard:
         self._limit = limit
         self._released = released
         self._held = {holding.ino: holding for holding in self._load()}
+        text = store.note(_RETURNED)
+        self._returned = set[Ino]() if text is None else msgspec.json.decode(text, type=set[Ino])
+        """Folders that are back, unanswered for, and changed: what they lack is still the same event."""
         self._recent: dict[Ino, tuple[float, int]] = {}
         """When (trio time) something was dropped or held, and how many nodes it was."""
         self.distrusted = False
@@ -179,6 +182,7 @@ class VanishGuard:
             left = [it.ino for it in doubted if it.ino not in changed or self._is_as_it_was(it)]
         gone, before = {drop.node.ino for drop in drops}, set(self._held)
         back = [ino for ino, held in self._held.items() if held.folder == folder and ino not in gone]
+        returned = {ino for ino in back if not self._held[ino].accepted}
         if left or back:
             for ino in back:
                 del self._held[ino]
@@ -188,7 +192,19 @@ class VanishGuard:
         if not before <= self._held.keys():
             self._released()
         kept = {drop.node.ino for drop in drops if drop.node.linked and drop.node.ino in self._held}
+        await self._expect(folder, changes, returned)
         return changes if not kept else await self._without(changes, kept)
+
+    async def _expect(self, folder: Ino, changes: Sequence[Change], returned: Collection[Ino]) -> None:
+        """Note the folders whose own listings have to tell how much of them came back: those that are not as before."""
+        everything = folder in self._returned
+        if not (everything or returned):
+            return
+        async for some in turns(changes, _MANY):
+            other = (it.node for it in some if isinstance(it, Refresh) and it.node.folder)
+            self._returned |= {it.ino for it in other if everything or it.ino in returned}
+        self._returned.discard(folder)
+        self._save()
 
     @staticmethod
     async def _without(changes: Sequence[Change], kept: Collection[Ino]) -> list[Change]:
@@ -225,7 +241,7 @@ class VanishGuard:
         for ino in new:
             self._recent.pop(ino, None)  # counted once, however often it is found to be gone before it goes
         count = sum(new.values())
-        if self._is_too_much(folder, gone, count, known):
+        if (count and folder in self._returned) or self._is_too_much(folder, gone, count, known):
             _log.info(
                 "%d nodes that the server does not show any more are kept until somebody answers", count
             )
@@ -284,7 +300,14 @@ class VanishGuard:
         return [] if text is None else msgspec.json.decode(text, type=list[Holding])
 
     def _save(self) -> None:
-        text = msgspec.json.encode(list(self._held.values())).decode() if self._held else None
-        if text != self._store.note(_KEY):
-            self._store.put_note(_KEY, text)
+        self._note_down(_RETURNED, sorted(self._returned))
+        if self._note_down(_KEY, list(self._held.values())):
             reached("absence held")
+
+    def _note_down(self, key: str, items: Sequence[object]) -> bool:
+        """Keep items across restarts; tell whether they are other ones than before."""
+        text = msgspec.json.encode(items).decode() if items else None
+        if text == self._store.note(key):
+            return False
+        self._store.put_note(key, text)
+        return True

@@ -133,7 +133,7 @@ class Takeover:
         node = self._nodes.get(asked.ino)
         if node is None:
             return
-        doubted = node.listed_etag is None and asked.listed_etag is not None
+        whole = whole and (node.listed_etag is not None or asked.listed_etag is None)
         times: dict[str, object] = {}
         if self._takes_mtime(node, entry, content=False):
             times = dict.fromkeys(("mtime_ns", "s_mtime_ns"), entry.version.modified_s * NS)
@@ -148,11 +148,12 @@ class Takeover:
             node.ino,
             **times,
             **version,
-            listed_etag=entry.version.etag if whole and not doubted else None,
+            listed_etag=entry.version.etag if whole else None,
             s_file_id=entry.file_id,
             permissions=letters,
             listed_at=listed_at,
-            listed_there=listed_there,
+            # Of what was left out nothing was seen then.
+            listed_there=listed_there if whole else node.listed_there,
         )
         if times or allows(node.permissions, "CK") != allows(letters, "CK"):
             self._sink.node_changed(node.ino, content=False)
@@ -238,6 +239,7 @@ class Takeover:
             return []
         if content:
             self._store.clear_observed(node.ino)
+            self._store.end_retimings(node.ino)
         if content and self._residents.is_open(node.ino):
             return self._replace_open(node, entry)
         columns = synced_columns(node.s_parent or node.ino, entry)

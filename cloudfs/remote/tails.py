@@ -15,15 +15,12 @@ SOURCE: apps/dav/lib/Upload/ChunkingV2Plugin.php and UploadFolder.php of nextclo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
-import trio
-
 from cloudfs.concurrency.killpoints import reached
+from cloudfs.concurrency.together import together
 from cloudfs.errors import (
     AlreadyExists,
-    CloudfsError,
     Forbidden,
     NotFound,
     ParentMissing,
@@ -51,7 +48,7 @@ class Tail(Pieces):
         number, position = await self._begin()
         left = self._parcel.size - position
         if left <= _SMALL_BYTES:
-            await _both(self._copy_base, partial(self._send_piece, number, position, self._parcel.size))
+            await together((self._copy_base, partial(self._send_piece, number, position, self._parcel.size)))
             self._pieces[piece_name(number)] = left
         else:
             await self._copy_base()
@@ -114,20 +111,3 @@ class Tail(Pieces):
     def _headers(self) -> dict[str, str]:
         """Announce nothing: version 2 must not begin."""
         return {}
-
-
-async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Awaitable[None]]) -> None:
-    """Do two things at once, both to their ends. Raises the error of the first rather than that of the second."""
-    failed: dict[int, CloudfsError] = {}
-
-    async def follow(place: int, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except CloudfsError as error:
-            failed[place] = error
-
-    async with trio.open_nursery() as nursery:
-        for place, work in enumerate((first, second)):
-            nursery.start_soon(follow, place, work)
-    if failed:
-        raise failed[min(failed)]

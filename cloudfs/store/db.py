@@ -55,6 +55,9 @@ class DatabaseDamaged(LocalDamage):
 
 def set_aside(path: Path) -> Path:
     """Give a damaged database another name, with its log, and return that."""
+    # Killed before the end, the next start must not take what is left for a whole one: without its log it is an old
+    # state, that knows nothing of the staging files since.
+    _mark_of(path).touch()
     stamp = dt.datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
     target = path.with_name(f"{path.name}-damaged-{stamp}")
     for suffix in ("-wal", "-shm", ""):

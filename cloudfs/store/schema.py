@@ -252,7 +252,8 @@ CREATE TABLE attempts (
     -- An upload whose outcome is not known yet, written before it is sent. If the server is then found to have
     -- exactly this, it was ours and no conflict, even if the file was written again since. A version that was sent in
     -- vain is written further, and sent again with another content: all of them are kept until the outcome is known.
-    -- `checksum` is SHA1:hex of the whole content, or the proof of a tail (content/tails.py), as in `staged`.
+    -- `checksum` is SHA1:hex of the whole content, or the proof of a tail (content/tails.py), as in `staged`; or that
+    -- of a time that was set alone (sync/evidence.py).
     ino         INTEGER NOT NULL,
     version     INTEGER NOT NULL,
     checksum    TEXT NOT NULL,

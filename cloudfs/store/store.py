@@ -268,6 +268,10 @@ class Store:
         """The outcome is known."""
         self.db.execute("DELETE FROM attempts WHERE ino = ?", (ino,))
 
+    def end_retimings(self, ino: Ino) -> None:
+        """The outcome of those that were to set the time alone is known."""
+        self.db.execute("DELETE FROM attempts WHERE ino = ? AND checksum GLOB 'TIME-*'", (ino,))
+
     def hand_on_attempts(self, ino: Ino, successor: Ino) -> None:
         """Another node stands for the place that they were sent to."""
         self.db.execute("UPDATE OR REPLACE attempts SET ino = ? WHERE ino = ?", (successor, ino))

@@ -202,8 +202,10 @@ class BulkUploader:
             return False
         try:
             members = await self._looks.members(folder, path)
-        except RemoteError:
-            return False  # next time, then: each file's sum was checked by the server
+        except CloudfsError:
+            # Next time, then: each file's sum was checked by the server. On a full disk, too: what the look shows
+            # cannot be noted, but all of it is stored.
+            return False
         found = {(it.path, it.version.etag, it.version.size, it.version.modified_s) for it in members}
         told = {
             (it.parcel.path, made.etag, it.parcel.size, made.modified_s)

@@ -316,6 +316,7 @@ class Deletions:
         """For ever: see by itself when what vanished is back."""
         while True:
             await trio.sleep(_LOOK_AGAIN_S)
+            self._restraint.expire()
             await self._look()
             if self._scanned != self._setback.since:
                 await self._scan()

@@ -20,6 +20,7 @@ from cloudfs.remote.protocol import Body, Condition, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
+from cloudfs.sync.breaking import FROM_BYTES, Breaks, may_be_cut
 from cloudfs.sync.committing import Committer, stored_as, told_time_ns
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
@@ -57,6 +58,7 @@ class Delivery:
         self._committer = committer
         self._evidence = Evidence(remote)
         self._blind_spots = BlindSpots(store, remote)
+        self.breaks = Breaks(store.nodes)
 
     async def deliver(self, parcel: Parcel, layer: Layer | None) -> RemoteVersion | None:
         """Send; return the server's version of exactly this content, None when it became a conflict.
@@ -205,20 +207,28 @@ class Delivery:
 
         # A GET of ours that is still open would lock the file against our own upload (protocol.md §14).
         async with self._fetcher.paused(parcel.node.ino):
-            if parcel.base_bytes:
-                return await self._put_tail(parcel, body, condition, name)
-            stored = await self._remote.put(
-                parcel.path,
-                body,
-                parcel.size,
-                condition,
-                mtime_s=parcel.mtime_s,
-                checksum=parcel.checksum,
-                name=name,
-            )
+            with self._breakable(parcel, body, condition) as handed:
+                if parcel.base_bytes:
+                    return await self._put_tail(parcel, handed, condition, name)
+                stored = await self._remote.put(
+                    parcel.path,
+                    handed,
+                    parcel.size,
+                    condition,
+                    mtime_s=parcel.mtime_s,
+                    checksum=parcel.checksum,
+                    name=name,
+                )
         if not self._remote.features.checksums:
             return stored, None
         return stored, parcel.checksum if stored.checksum_kept else stored.checksum
+
+    def _breakable(
+        self, parcel: Parcel, body: Body, condition: Condition
+    ) -> contextlib.AbstractContextManager[Body]:
+        if parcel.size - parcel.base_bytes < FROM_BYTES or not may_be_cut(self._remote.features, condition):
+            return contextlib.nullcontext(body)
+        return self.breaks.breakable(parcel.node.ino, parcel.path, body, parcel.size)
 
     async def _put_tail(
         self, parcel: Parcel, body: Body, condition: Condition, name: str

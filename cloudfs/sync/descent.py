@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Collection, Iterator
+from functools import partial
+from itertools import repeat
 
 import trio
 
+from cloudfs.concurrency.together import together
 from cloudfs.errors import CloudfsError, RemoteError, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.renewing import Renewer
@@ -97,17 +101,12 @@ class Descent:
         return {ino for ino, node in nodes.items() if node is not None and node.s_etag}
 
     async def _list_all(self, folders: Collection[Ino]) -> None:
-        failures = list[CloudfsError]()
         began_at = trio.current_time()
         renewed = await self._renewer.renew(folders, few=_FEW)
         left = [ino for ino in sorted(folders) if ino not in renewed.taken | renewed.bare]
         left += sorted(renewed.bare)[: self._patience()]
         waiting = iter(left)
-        async with trio.open_nursery() as nursery:
-            for _ in range(1 if len(left) <= _FEW else _AT_ONCE):
-                nursery.start_soon(self._work, waiting, began_at, failures)
-        if failures:
-            raise failures[0]
+        await together(repeat(partial(self._work, waiting, began_at), 1 if len(left) <= _FEW else _AT_ONCE))
 
     def _patience(self) -> int | None:
         """Return how many folders are asked for that seem to be empty: all, unless files of ours may be to come.
@@ -116,19 +115,19 @@ class Descent:
         """
         return _FEW if self._nodes.dirty_after(Ino(0), 1) else None
 
-    async def _work(self, waiting: Iterator[Ino], began_at: float, failures: list[CloudfsError]) -> None:
+    async def _work(self, waiting: Iterator[Ino], began_at: float) -> None:
         for ino in waiting:
             # A folder that something has come from may have been listed for that since.
-            if failures or self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
+            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
                 continue
             try:
                 await self._list(ino)
             except CloudfsError as error:
-                # A full disk, too: what leaves a nursery is a group, which nobody expects.
                 if isinstance(error, RemoteError) and not is_outage(error):
                     _log.debug("a changed folder could not be listed: %s", error)
-                else:
-                    failures.append(error)
+                    continue
+                deque(waiting, maxlen=0)  # the others of them would fare no better
+                raise
 
     async def _list(self, ino: Ino) -> None:
         """List a folder by a question that is asked from now on."""

@@ -31,7 +31,7 @@ from cloudfs.errors import (
 from cloudfs.store.nodes import Nodes
 from cloudfs.types import Ino
 
-__all__ = ["Doubts"]
+__all__ = ["Doubts", "may_have_arrived"]
 
 _LOST = (Unreachable, ServerFault, ProtocolViolation)
 """What is heard when a reply is lost, on the way or by a proxy that gave up."""
@@ -104,6 +104,11 @@ class Doubts:
         """Another node stands for the place that was tried."""
         if ino in self._until:
             self._until[successor] = self._until[ino]
+
+
+def may_have_arrived(error: RemoteError) -> bool:
+    """Tell whether a request that failed so may have been carried out all the same, its reply being lost."""
+    return isinstance(error, _LOST) and error.temporary and not error.unsent
 
 
 def _end_of(asked_at: float, size: int) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
+import msgspec
 import trio
 
 from cloudfs.content.tails import TailProof
@@ -13,7 +15,33 @@ from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 
-__all__ = ["Evidence", "base_content", "condition_refused"]
+__all__ = ["Evidence", "TimeProof", "base_content", "condition_refused"]
+
+_TIME = re.compile(r"TIME-(-?\d+)-(.*)")
+
+
+class TimeProof(msgspec.Struct, frozen=True):
+    """What a file is that only its time was set of, where no checksum tells: as strong as Nextcloud's ETag, no more.
+
+    Kept as an attempt where the checksum of a content is kept otherwise.
+    """
+
+    mtime_s: int
+    file_id: str
+
+    def __str__(self) -> str:
+        return f"TIME-{self.mtime_s}-{self.file_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> TimeProof | None:
+        """Return the proof that `text` is, None for anything else."""
+        found = _TIME.fullmatch(text)
+        return None if found is None else cls(int(found[1]), found[2])
+
+    def fits(self, entry: RemoteEntry) -> bool:
+        """Tell whether a file is the same one, with the time that it was to get."""
+        told = entry.version.modified_s == self.mtime_s
+        return told and entry.version.checksum is None and (entry.file_id or "") == self.file_id
 
 
 def base_content(node: Node) -> list[Attempt]:
@@ -67,6 +95,9 @@ class Evidence:
         """
         if entry.kind is not Kind.FILE or entry.version.size != size:
             return False
+        retimed = TimeProof.parse(checksum)
+        if retimed is not None:
+            return retimed.fits(entry)
         tail = TailProof.parse(checksum)
         if tail is not None:
             told = entry.version.modified_s == tail.mtime_s

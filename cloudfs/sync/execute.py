@@ -14,19 +14,20 @@ from cloudfs.errors import BaseLost, Changed, CloudfsError, ConditionRefused, No
 from cloudfs.metadata.columns import NS, version_columns
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.touched import TouchLog
+from cloudfs.remote.dialect import clamp_mtime
 from cloudfs.remote.protocol import Remote
-from cloudfs.store.records import Node
+from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
 from cloudfs.sync.bulk import BulkUploader
 from cloudfs.sync.echoes import Echoes
-from cloudfs.sync.evidence import condition_refused
+from cloudfs.sync.evidence import TimeProof, base_content, condition_refused
 from cloudfs.sync.finding import Finder
 from cloudfs.sync.folders import FolderMaker
 from cloudfs.sync.moving import Mover
 from cloudfs.sync.removal import Remover
 from cloudfs.sync.steps import FindOut, MakeFolder, Move, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.upload import Uploader
-from cloudfs.types import Ino, RemoteVersion
+from cloudfs.types import Ino, RemotePath, RemoteVersion
 
 __all__ = ["Executor", "Hands"]
 
@@ -84,6 +85,10 @@ class Executor:
             raise
         if not as_planned:
             await self._look_again(step)
+
+    def break_off_unwanted(self) -> None:
+        """End the large uploads of files that were removed or replaced here since they began."""
+        self._hands.uploader.breaks.review()
 
     def takes_together(self, step: Step) -> bool:
         """Tell whether a step can be carried out together with others of which this is said."""
@@ -166,8 +171,8 @@ class Executor:
         if path is None:
             raise NotFound("it is not on the server any more", subject=node.name)
         base = None if node.folder else node.remote_version
-        if base is not None and not base.same_content((await self._remote.stat(path)).version):
-            raise Changed("it was changed on the server", subject=path)
+        if base is not None:
+            await self._require_base(node, path, base)
         try:
             taken_s = await self._remote.set_mtime(path, mtime_s, expect=base)
         except Changed:
@@ -177,7 +182,17 @@ class Executor:
         columns: dict[str, object] = {"s_mtime_ns": node.mtime_ns}
         if taken_s is not None:
             columns |= self._retimed(node, taken_s, (await self._remote.stat(path)).version)
-        self._nodes.update(node.ino, **columns)
+        with self._store.transaction():
+            self._nodes.update(node.ino, **columns)
+            self._store.end_retimings(node.ino)
+
+    async def _require_base(self, node: Node, path: RemotePath, base: RemoteVersion) -> None:
+        """Raise Changed where the server has another version; note what our request is about to make of this one."""
+        if not base.same_content((await self._remote.stat(path)).version):
+            raise Changed("it was changed on the server", subject=path)
+        if not base_content(node) and node.s_version is not None:
+            proof = TimeProof(clamp_mtime(node.mtime_ns // NS), node.s_file_id or "")
+            self._store.begin_attempt(Attempt(node.ino, node.s_version, base.size, str(proof)))
 
     @staticmethod
     def _retimed(node: Node, mtime_s: int, version: RemoteVersion) -> dict[str, object]:

@@ -91,10 +91,14 @@ class FolderMaker:
 
     async def _adopt(self, node: Node, place: tuple[Ino, str], path: RemotePath) -> None:
         entry = await self._remote.stat(path)
-        self._doubts.settle(node.ino)
         current = self._nodes.get(node.ino)
         if current is None or (current.parent, current.name) != place:
-            return  # it went on while we asked: the one on the server is another client's
+            # It went on while we asked. The one on the server is another client's, or was made late by an earlier
+            # request of ours: then that is to be found out.
+            if node.tried is None:
+                self._doubts.settle(node.ino)
+            return
+        self._doubts.settle(node.ino)
         if entry.kind is not Kind.FOLDER:
             self._conflicts.step_aside(node)
             return

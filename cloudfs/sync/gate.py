@@ -15,6 +15,7 @@ from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import Changed, RemoteError, Unavailable, Unreachable
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
+from cloudfs.sync.breaking import may_be_cut
 from cloudfs.sync.connectivity import Connectivity
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.sending import Uploads
@@ -148,10 +149,9 @@ class GatedRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file, or its tail."""
-        # Elsewhere a part of an overwrite may become the file (protocol.md §6), for as long as the pause lasts.
-        may_be_cut = self.features.nextcloud and (condition.absent or self.features.chunking)
+        once_begun = may_be_cut(self.features, condition)
         breakable = (
-            nullcontext() if self.pause is None else self.pause.sending.breakable(path, once_begun=may_be_cut)
+            nullcontext() if self.pause is None else self.pause.sending.breakable(path, once_begun=once_begun)
         )
         with breakable, self.uploads.counted(path, body, size, base_bytes) as counted:
             await self._prove_login(size - base_bytes)

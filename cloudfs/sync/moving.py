@@ -7,6 +7,7 @@ from cloudfs.paths import join
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
+from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, condition_refused
@@ -22,8 +23,10 @@ class Mover:
     def __init__(
         self, store: Store, remote: Remote, uploader: Uploader, conflicts: Conflicts, doubts: Doubts
     ) -> None:
+        self._store = store
         self._nodes = store.nodes
         self._remote = remote
+        self._blind_spots = BlindSpots(store, remote)
         self._evidence = Evidence(remote)
         self._uploader = uploader
         self._conflicts = conflicts
@@ -140,7 +143,11 @@ class Mover:
             columns["s_etag"] = stored.etag
         if stored.file_id:
             columns["s_file_id"] = stored.file_id
-        self._nodes.update(ino, **columns)
+        with self._store.transaction():
+            if not node.folder and node.s_parent != place[0] and self._blind_spots.hide(node):
+                # The folder that it came into may have been listed since its second: but without it.
+                self._nodes.update(place[0], listed_there=None)
+            self._nodes.update(ino, **columns)
 
 
 def _as_found(node: Node, entry: RemoteEntry) -> Stored:

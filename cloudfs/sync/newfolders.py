@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import trio
 
-from cloudfs.errors import CloudfsError, RemoteError
+from cloudfs.concurrency.together import together
+from cloudfs.errors import RemoteError
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.renewing import Renewer
 from cloudfs.metadata.touched import TouchLog
@@ -95,13 +97,8 @@ class FolderLooks:
         bare: set[Ino] = set()
         if sum(waiting[ino] for ino in old) >= _WORTH_A_LOOK:
             bare = (await self._renewer.renew(old, few=1, nodes_each=_NODES_EACH)).bare
-        failures: list[CloudfsError] = []
-        async with trio.open_nursery() as nursery:
-            for ino in old:
-                if waiting[ino] >= _WORTH_A_LOOK and not self._is_known(ino, then):
-                    nursery.start_soon(self._look_into, ino, then, failures)
-        if failures:
-            raise failures[0]
+        left = [ino for ino in old if waiting[ino] >= _WORTH_A_LOOK and not self._is_known(ino, then)]
+        await together(partial(self._look_into, ino, then) for ino in left)
         ours = {ino for ino in waiting if self._is_known(ino, then)}
         return Looked(ours, bare - ours, began_at)
 
@@ -117,17 +114,15 @@ class FolderLooks:
         made = self.folders.was_made_since(ino, max(then, self._lister.undisturbed_since()))
         return made or self._lister.was_asked_since(ino, then)
 
-    async def _look_into(self, ino: Ino, then: float, failures: list[CloudfsError]) -> None:
+    async def _look_into(self, ino: Ino, then: float) -> None:
         try:
             await self._lister.refresh(ino)
             if not self._lister.was_asked_since(ino, then):
                 await self._lister.refresh(ino)  # what was under way had been asked for before
-        except CloudfsError as error:
-            # A full disk, too: what leaves a nursery is a group, which nobody expects.
-            if isinstance(error, RemoteError) and not is_outage(error):
-                self.folders.forget(ino)
-            else:
-                failures.append(error)
+        except RemoteError as error:
+            if is_outage(error):
+                raise
+            self.folders.forget(ino)
 
     async def members(self, ino: Ino, path: RemotePath) -> Sequence[RemoteEntry]:
         """List a folder by a request of its own, which serves as a look, too. Raises RemoteError."""

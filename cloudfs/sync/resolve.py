@@ -30,6 +30,7 @@ from cloudfs.errors import (
     ExitCode,
     LocalDamage,
     NotFound,
+    PosixError,
     RemoteError,
     UserError,
 )
@@ -41,6 +42,7 @@ from cloudfs.paths import is_copy_of, original_name
 from cloudfs.remote.protocol import Condition, Remote
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
+from cloudfs.sync.doubts import may_have_arrived
 from cloudfs.sync.worker import Worker
 from cloudfs.types import Ino, RemoteEntry, RemotePath
 
@@ -280,7 +282,15 @@ class Resolver:
         except (Changed, AlreadyExists, NotFound) as error:
             self._lister.refresh_later(pair.theirs.parent or pair.theirs.ino)
             raise _changed(pair) from error
-        if not await self._is_there(pair, size, checksum):
+        except RemoteError as error:
+            if may_have_arrived(error):
+                raise _not_known(pair, error) from error
+            raise
+        try:
+            there = await self._is_there(pair, size, checksum)
+        except (RemoteError, PosixError) as error:
+            raise _not_known(pair, error) from error
+        if not there:
             raise _not_done(
                 f"The server does not show what it was sent as {pair.theirs.name}",
                 "Both files stay. Look at them, and decide again.",
@@ -337,6 +347,14 @@ def _changed(pair: Pair) -> UserError:
         f"{pair.theirs.name} has just been changed on the server.",
         hint="Nothing was done. Look at it, and decide again.",
         code=ExitCode.NOT_DONE,
+    )
+
+
+def _not_known(pair: Pair, error: CloudfsError) -> UserError:
+    message = error.message if isinstance(error, RemoteError) else str(error)
+    return _not_done(
+        f"{pair.ours.name} was sent as {pair.theirs.name}, but what the server has now is not known ({message})",
+        f"{pair.ours.name} stays. Decide again when the server answers: if it has this content, only the copy goes.",
     )
 
 

@@ -7,6 +7,7 @@ long `rm -r` arrives in pieces.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -14,6 +15,7 @@ import msgspec
 import trio
 
 from cloudfs.concurrency.killpoints import reached
+from cloudfs.errors import PosixError
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.troubles import Trouble
@@ -27,6 +29,8 @@ _WINDOW_S = 600.0
 _FEW = 100
 _KEY = "removals"
 _ALL = 1 << 60
+_BEFORE = Ino(0)
+"""Stands for what an earlier life sent."""
 
 
 def removes_too_much(count: int, known: int | None, *, limit: int, distrusted: bool = False) -> bool:
@@ -60,6 +64,8 @@ class _Word(msgspec.Struct, frozen=True):
 
     held_since: float | None = None
     """Unix s; None: nothing is held."""
+    sent: int = 0
+    """How much was removed on the server in the last minutes of a life, whose clock the next one does not know."""
 
 
 class Restraint:
@@ -73,6 +79,12 @@ class Restraint:
         self._word = _Word() if text is None else msgspec.json.decode(text, type=_Word)
         self._sent: dict[Ino, tuple[float, int]] = {}
         """When the removal of a node was last started, the latest last, and of how much."""
+        self._done = set[Ino]()
+        """Those of them that succeeded; `_Word.sent` adds them up."""
+        if self._word.sent:
+            # However long ago that was, it counts as of now: to ask once too often does no harm.
+            self._sent[_BEFORE] = trio.current_time(), self._word.sent
+            self._done.add(_BEFORE)
         self.distrusted = False
         """Nothing is deleted at all. For whoever finds out that the server was set back."""
 
@@ -82,7 +94,7 @@ class Restraint:
         """Look at what is planned; to be called before deletions are started."""
         if self._word.held_since is not None:
             if not self._nodes.is_leaving():
-                self._remember(_Word())
+                self._remember(msgspec.structs.replace(self._word, held_since=None))
             return
         sent, planned = self._lately_sent(), self._count(self._enough)
         if sent + planned > min(_FEW, self._limit):
@@ -96,7 +108,7 @@ class Restraint:
             known = self._nodes.count_synced(2 * count) + sent
         if removes_too_much(count, known, limit=self._limit, distrusted=self.distrusted):
             _log.info("%d deletions, or more, wait to be confirmed", count)
-            self._remember(_Word(time.time()))
+            self._remember(msgspec.structs.replace(self._word, held_since=time.time()))
             reached("deletions held")
 
     @property
@@ -111,15 +123,35 @@ class Restraint:
     def sending(self, node: Node) -> None:
         """A node's removal is started."""
         if not node.meant:
-            self._sent.pop(node.ino, None)
+            self._forget(node.ino)
             count = self._nodes.count_synced_from(node.ino, self._enough)
             self._sent[node.ino] = trio.current_time(), count
+
+    def sent(self, node: Node) -> None:
+        """A node's removal has succeeded. What cannot be noted on a full disk counts in this life alone."""
+        if node.ino in self._sent and node.ino not in self._done:
+            self._done.add(node.ino)
+            with contextlib.suppress(PosixError):
+                self._note_sent(self._word.sent + self._sent[node.ino][1])
+
+    def expire(self) -> None:
+        """Forget what was sent longer ago; to be called now and then, or the next life counts it. Raises PosixError."""
+        self._lately_sent()
+        self._note_sent(sum(self._sent[ino][1] for ino in self._done))
+
+    def _note_sent(self, count: int) -> None:
+        if count != self._word.sent:
+            self._remember(msgspec.structs.replace(self._word, sent=count))
 
     def _lately_sent(self) -> int:
         before = trio.current_time() - _WINDOW_S
         while self._sent and (oldest := next(iter(self._sent.items())))[1][0] < before:
-            del self._sent[oldest[0]]
+            self._forget(oldest[0])
         return sum(count for _, count in self._sent.values())
+
+    def _forget(self, ino: Ino) -> None:
+        self._sent.pop(ino, None)
+        self._done.discard(ino)
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return why a node waits: its removal is held, or that of what has its name; None where it does not.
@@ -175,6 +207,7 @@ class Restraint:
             self._remember(_Word())
         reached("deletions accepted")
         self._sent.clear()
+        self._done.clear()
         return inos
 
     def _remember(self, word: _Word) -> None:

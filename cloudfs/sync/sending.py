@@ -1,4 +1,4 @@
-"""How far the uploads are that are under way: for people only, nothing is decided by it."""
+"""How far the uploads are that are under way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 from cloudfs.remote.protocol import Body
 
-__all__ = ["Sent", "Uploads"]
+__all__ = ["CountedBody", "Sent", "Uploads"]
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Uploads:
-    """Those of one account. NO CHECKPOINT in here."""
+    """Those of one account, for people only: nothing is decided by it. NO CHECKPOINT in here."""
 
     def __init__(self) -> None:
         self._running: list[_Upload] = []
@@ -48,28 +48,37 @@ class Uploads:
 class _Upload:
     def __init__(self, path: str, body: Body, size: int, base_bytes: int) -> None:
         self._path = path
-        self._body = body
         self._size = size
         self._base_bytes = base_bytes
         self._began_s = trio.current_time()
-        self.position = 0
-        self.sent_bytes = 0
+        self.body = CountedBody(body)
 
     def sent(self) -> Sent:
         took_s = max(trio.current_time() - self._began_s, 0.001)
-        done = min(self._base_bytes + self.position, self._size)
-        return Sent(self._path, done, self._size, self.sent_bytes / took_s)
+        done = min(self._base_bytes + self.body.position, self._size)
+        return Sent(self._path, done, self._size, self.body.taken_bytes / took_s)
 
-    def body(self, start: int = 0) -> AsyncIterator[bytes]:
+
+class CountedBody:
+    """A body of which is known how much was taken."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self.position = 0
+        """Up to where, in bytes."""
+        self.taken_bytes = 0
+
+    def __call__(self, start: int = 0) -> AsyncIterator[bytes]:
+        """Return the chunks from `start` on."""
         self.position = start
-        return _Counted(self, self._body(start))
+        return _Chunks(self, self._body(start))
 
 
-class _Counted:
+class _Chunks:
     """A body's chunks. No generator: nobody would close it where a body is left early."""
 
-    def __init__(self, upload: _Upload, chunks: AsyncIterator[bytes]) -> None:
-        self._upload = upload
+    def __init__(self, counted: CountedBody, chunks: AsyncIterator[bytes]) -> None:
+        self._counted = counted
         self._chunks = chunks
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -77,8 +86,8 @@ class _Counted:
 
     async def __anext__(self) -> bytes:
         chunk = await anext(self._chunks)
-        self._upload.position += len(chunk)
-        self._upload.sent_bytes += len(chunk)
+        self._counted.position += len(chunk)
+        self._counted.taken_bytes += len(chunk)
         return chunk
 
     async def aclose(self) -> None:

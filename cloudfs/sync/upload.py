@@ -61,6 +61,7 @@ class Uploader:
         self._packer = packer
         self._committer = committer
         self._delivery = Delivery(store, remote, contents, conflicts, doubts, committer)
+        self.breaks = self._delivery.breaks
 
     async def upload(self, step: Upload) -> None:
         """Send the node's present content and commit what the server made of it.

@@ -244,6 +244,7 @@ class Worker:
         """
         now = trio.current_time()
         self._underway.look_again()
+        self._executor.break_off_unwanted()
         if self._connectivity.state is State.NEEDS_LOGIN or self._obstacles.is_paused():
             return _IDLE_S
         if now < self._connectivity.next_try:
@@ -444,6 +445,8 @@ class Worker:
         self._patience.forget(step)
         self.troubles.forget(step.node.ino)
         self._storages.answered(step.node)
+        if isinstance(step, Remove):
+            self._restraint.sent(step.node)
         self.succeeded(step)
 
     def _tell_progress(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from trio.testing import MockClock
 
 from cloudfs.concurrency.backoff import Backoff
 from cloudfs.concurrency.supervise import HEALTHY_S, attempt, supervise
-from cloudfs.errors import Unavailable
+from cloudfs.errors import PosixError, Unavailable
 
 ExpectLog = Callable[..., None]
 
@@ -146,3 +147,12 @@ async def test_what_is_done_once_can_be_cancelled(_autojump: MockClock) -> None:
     with trio.move_on_after(5) as scope:
         await attempt("a look", trio.sleep_forever)
     assert scope.cancelled_caught
+
+
+async def test_a_full_disk_is_told_of_in_a_sentence(_autojump: MockClock, expect_log: ExpectLog) -> None:
+    expect_log(
+        "worker hydration stopped .No space left on device: the state database.; it starts again in 1.0 s$"
+    )
+    worker = Crashing([0.0], PosixError(errno.ENOSPC, "the state database"))
+    await supervise("hydration", worker, chance=Ceiling(), backoff=Backoff(first_s=1, cap_s=60))
+    assert worker.pauses_s() == [1]

@@ -204,6 +204,14 @@ SCENARIOS: dict[str, Scenario] = {
         [lambda driver: driver.rename("folder", "moved")],
         [_without("folder") | {"moved": None, "moved/in": b"inside"}],
     ),
+    "set_mtime answered": Scenario(
+        [
+            lambda driver: driver.utime("other", 1_600_000_000 * 10**9),
+            lambda driver: write(driver, "new", b"content"),
+        ],
+        [SERVER, _NEW],
+        [_MADE],
+    ),
     "delete answered": Scenario([lambda driver: driver.unlink("other")], [_without("other")]),
     "batch forgotten": Scenario(
         [lambda driver: driver.unlink("folder/in"), lambda driver: driver.rmdir("folder")],

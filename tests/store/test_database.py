@@ -410,3 +410,28 @@ def test_the_range_of_versions_is_on_the_disk_before_the_first_draw(
 def test_a_disk_error_is_never_a_signal(store: Store) -> None:
     """What is mapped cannot fail in any other way."""
     assert store.db.execute("PRAGMA mmap_size").fetchone() == (0,)
+
+
+def test_killed_while_a_damaged_one_is_set_aside_it_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log had another name by then: without it it was an old state, to which newer staging files are nobody's."""
+    path = tmp_path / "db"
+    database.Database(path).close()
+    rename, renamed = Path.rename, list[Path]()
+
+    def dies(self: Path, target: Path) -> Path:
+        renamed.append(self)
+        rename(self, target)
+        raise KeyboardInterrupt
+
+    path.with_name("db-wal").touch()
+    monkeypatch.setattr(Path, "rename", dies)
+    with pytest.raises(KeyboardInterrupt):
+        database.set_aside(path)
+    monkeypatch.setattr(Path, "rename", rename)
+    assert [it.name for it in renamed] == ["db-wal"]
+    with pytest.raises(database.DatabaseDamaged):
+        database.Database(path)
+    database.set_aside(path)
+    database.Database(path).close()

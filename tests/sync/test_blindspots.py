@@ -161,3 +161,45 @@ def test_what_is_listed_is_seen_by_the_server_s_clock(tmp_path: Path) -> None:
         assert root.listed_there == pytest.approx(root.listed_at - 7200, abs=1)
 
     tell(tmp_path, story, server(), poll_s=0)
+
+
+def test_a_listing_that_leaves_a_name_out_says_nothing_of_its_version(tmp_path: Path) -> None:
+    """It was asked for after the version's second, but what it showed of the file was not looked at."""
+
+    async def story(world: World) -> None:
+        await seen_in_its_second(world)
+        await trio.sleep(10)
+        executor = world.engine.worker._executor
+        with executor._touches.step([(ROOT, "a")]):
+            await world.engine.lister.refresh(ROOT)
+        world.remote.log.clear()
+        await world.save("a", b"ours")
+        await world.drain()
+        assert next(line for line in world.remote.methods() if line.endswith(" /a")) == "stat /a"
+        assert b"theirs, and longer" in world.remote.other.tree().values()
+
+    tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)), poll_s=0, ttl_s=1e6)
+
+
+def test_a_file_that_was_moved_is_not_taken_for_seen_with_the_folder_that_it_came_into(
+    tmp_path: Path,
+) -> None:
+    """That was listed after the version's second was over, but without the file."""
+
+    async def story(world: World) -> None:
+        world.remote.other.mkdir("/d")
+        await seen_in_its_second(world)
+        await trio.sleep(10)
+        folder = world.engine.store.nodes.child(ROOT, "d")
+        assert folder is not None
+        await world.engine.lister.refresh(folder.ino)
+        await world.rename("a", "d/a")
+        await world.drain()
+        assert "/d/a" in world.remote.other.tree()
+        world.remote.log.clear()
+        await world.save("d/a", b"ours")
+        await world.drain()
+        assert next(line for line in world.remote.methods() if line.endswith(" /d/a")) == "stat /d/a"
+        assert b"theirs, and longer" in world.remote.other.tree().values()
+
+    tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)), poll_s=0, ttl_s=1e6)

@@ -15,7 +15,7 @@ from cloudfs.errors import PosixError
 from cloudfs.metadata.takeover import Takeover
 from cloudfs.types import ROOT
 from tests.model.fake_remote import FakeRemote
-from tests.sync.bulk import ONE_BY_ONE, QUIET_S, Watched, fill_older_folders, kinds
+from tests.sync.bulk import ONE_BY_ONE, QUIET_S, WITH_BULK, Watched, fill_older_folders, kinds
 from tests.sync.mount import World, tell
 from tests.sync.test_pushing import PUSHING
 
@@ -52,6 +52,22 @@ def test_a_look_before_a_bulk_upload(tmp_path: Path) -> None:
 
     remote = tell(tmp_path, story, Watched(features=ONE_BY_ONE), poll_s=0, quiet_s=QUIET_S)
     assert kinds(remote)["make_folder"] == 2
+
+
+def test_a_look_whether_a_bulk_upload_arrived(tmp_path: Path) -> None:
+    """All of it did: nothing is sent or looked for again."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("n")
+        for number in range(8):
+            await world.save(f"n/{number}", b"ours")
+        with full_disk() as tried:
+            await world.drain()
+            assert tried
+        assert not [line for line in world.remote.methods() if line.startswith(("stat /n/", "put /"))]
+
+    remote = tell(tmp_path, story, Watched(features=WITH_BULK), poll_s=0)
+    assert kinds(remote) == {"make_folder": 1, "put": 0, "put_bulk": 1}
 
 
 @told_of_it

@@ -12,6 +12,7 @@ from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.sync.troubles import Trouble
 from cloudfs.types import Ino
+from tests.model.faults import FaultKind
 from tests.sync.mount import World, opened, tell
 
 _MIB = 1024 * 1024
@@ -202,3 +203,40 @@ def test_keep_mine_says_of_a_copy_that_cannot_be_read_in_full_what_can_be_done(t
         assert other.tree()["/a"] == b"theirs"
 
     tell(tmp_path, story, quiet_s=3600.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("put", FaultKind.LOSE_REPLY), ("stat", FaultKind.REFUSE)],
+    ids=["the reply is lost", "the look after it fails"],
+)
+def test_keep_mine_says_where_it_is_not_known_whether_the_server_has_it(
+    tmp_path: Path, method: str, kind: FaultKind
+) -> None:
+    """The server had our content by then, and was said to have theirs still."""
+
+    async def story(world: World) -> None:
+        copy = await conflict(world, b"ours")
+        faults = world.remote.faults
+        # One look goes before the request.
+        faults.next(method, [kind] if method == "put" else [None, kind])
+        with pytest.raises(UserError, match="what the server has now is not known") as caught:
+            await world.engine.resolver.keep_mine("/a")
+        assert caught.value.code == ExitCode.NOT_DONE
+        assert world.remote.other.tree() == {"/a": b"ours", f"/{copy}": b"ours"}
+        await world.engine.resolver.keep_mine("/a")
+        await world.drain()
+        assert world.remote.other.tree() == await world.tree() == {"/a": b"ours"}
+
+    tell(tmp_path, story)
+
+
+def test_keep_mine_says_that_a_refused_copy_was_not_sent(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        copy = await conflict(world, b"ours")
+        world.remote.faults.next("put", [FaultKind.FULL])
+        with pytest.raises(UserError, match="could not be sent"):
+            await world.engine.resolver.keep_mine("/a")
+        assert world.remote.other.tree() == {"/a": b"theirs", f"/{copy}": b"ours"}
+
+    tell(tmp_path, story)

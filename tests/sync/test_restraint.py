@@ -176,3 +176,37 @@ async def test_an_answer_that_went_by_the_clock_is_asked_for_again(tmp_path: Pat
         restraint.review()
         assert restraint.held_since is not None
         assert restraint.count() == 6
+
+
+def remove_in_two_lives(tmp_path: Path, pause_s: float, *, kill: bool) -> bool:
+    """Remove four of twenty files in one life, three in the next; tell whether they wait."""
+    remote, held = FakeRemote(), list[bool]()
+    for number in range(20):
+        remote.other.write(f"/{number}", b"x")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        for number in range(4):
+            await world.unlink(str(number))
+        await world.drain()
+        assert len(remote.other.tree()) == 16
+        await trio.sleep(pause_s)
+        await (world.kill() if kill else world.restart())
+        for number in range(4, 7):
+            await world.unlink(str(number))
+        await world.drain()
+        held.append(world.engine.deletions.removed() is not None)
+        assert len(world.remote.other.tree()) == (16 if held[0] else 13)
+
+    tell(tmp_path, story, remote, delete_guard_server=5)
+    return held[0]
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["restart", "kill"])
+def test_what_an_earlier_life_sent_a_moment_ago_counts(tmp_path: Path, kill: bool) -> None:
+    """A large removal could go past the guard in parts, each in a life of its own."""
+    assert remove_in_two_lives(tmp_path, 30, kill=kill)
+
+
+def test_what_an_earlier_life_sent_long_before_its_end_does_not_count(tmp_path: Path) -> None:
+    assert not remove_in_two_lives(tmp_path, 700, kill=True)

@@ -177,3 +177,50 @@ def test_a_listing_that_breaks_in_an_unexpected_way_ends_nothing(
 
     with caplog.at_level(logging.CRITICAL, "cloudfs"):
         run_virtually(story, 1)
+
+
+@pytest.mark.parametrize("by_rename", [False, True], ids=["over it", "renamed over it"])
+@pytest.mark.parametrize("killed", [False, True], ids=["lost reply", "killed"])
+def test_an_edit_after_a_time_whose_answer_was_lost_is_no_conflict(
+    tmp_path: Path, by_rename: bool, killed: bool
+) -> None:
+    """The server has no checksum of the file: its size, and the very time that was asked for, tell whose it is."""
+    remote = FakeRemote()
+    remote.other.write("/a", b"one")
+    remote.faults.next("set_mtime", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.refresh_all()
+        await touch(world, "a", 1_500_000_000)
+        with trio.move_on_after(60):
+            while not remote.faults.happened:
+                await trio.sleep(0.05)
+        if killed:
+            await world.kill()
+        await world.save("new" if by_rename else "a", b"three")
+        if by_rename:
+            await world.rename("new", "a")
+        await check(world, {"/a": b"three"})
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)
+
+
+def test_another_client_s_edit_after_a_time_whose_answer_was_lost_is_one(tmp_path: Path) -> None:
+    remote = FakeRemote()
+    remote.other.write("/a", b"one")
+    remote.faults.next("set_mtime", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.refresh_all()
+        await touch(world, "a", 1_500_000_000)
+        while not remote.faults.happened:
+            await trio.sleep(0.05)
+        remote.other.write("/a", b"two")
+        await world.save("a", b"three")
+        await world.drain()
+        await world.refresh_all()
+        assert sorted(content or b"" for content in (await world.tree()).values()) == [b"three", b"two"]
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)

@@ -1,0 +1,153 @@
+"""A large upload of a file that is removed, or replaced, meanwhile ends at once; what is only changed ends none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from cloudfs.remote.protocol import Body, Condition, Features
+from cloudfs.sync.breaking import FROM_BYTES
+from cloudfs.types import RemotePath, Stored
+from tests.model.fake_remote import NEXTCLOUD, FakeRemote
+from tests.sync.mount import World, opened, tell
+from tests.sync.plain_remote import PlainRemote
+
+LARGE = bytes(FROM_BYTES)
+AN_HOUR_S = 3600.0
+
+
+@dataclass
+class Slow(FakeRemote):
+    """The first upload takes an hour: after its first megabyte, or after the server has stored it."""
+
+    answers_late: bool = False
+    begun: trio.Event = field(default_factory=trio.Event)
+    ended: bool = False
+
+    async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        if self.begun.is_set():
+            return await super().put(path, body, size, condition, **more)
+
+        async def slowly(start: int = 0) -> AsyncIterator[bytes]:
+            async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
+                async for chunk in chunks:
+                    yield chunk
+                    if not (self.answers_late or self.begun.is_set()):
+                        self.begun.set()
+                        await trio.sleep(AN_HOUR_S)
+
+        stored = await super().put(path, slowly, size, condition, **more)
+        if self.answers_late:
+            self.begun.set()
+            await trio.sleep(AN_HOUR_S)
+        self.ended = True
+        return stored
+
+
+async def under_way(world: World, content: bytes = LARGE) -> None:
+    await world.save("a", content)
+    assert isinstance(world.remote, Slow)
+    await world.remote.begun.wait()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "over another version"])
+def test_a_removed_file_is_sent_no_further(tmp_path: Path, known: bool) -> None:
+    remote = Slow()
+    if known:
+        remote.other.write("/a", b"before")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await under_way(world)
+        began = trio.current_time()
+        await world.unlink("a")
+        assert not await world.drain()
+        assert trio.current_time() - began < 10, "nothing of it is looked for either"
+        assert not remote.ended
+        assert remote.other.tree() == {}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_file_that_another_one_replaces_is_sent_no_further(tmp_path: Path) -> None:
+    remote = Slow()
+
+    async def story(world: World) -> None:
+        await under_way(world)
+        began = trio.current_time()
+        await world.save("new", b"another")
+        await world.rename("new", "a")
+        assert not await world.drain()
+        assert trio.current_time() - began < 10
+        assert remote.other.tree() == {"/a": b"another"}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_may_have_arrived_by_then_is_found_and_removed(tmp_path: Path) -> None:
+    remote = Slow(answers_late=True)
+
+    async def story(world: World) -> None:
+        await under_way(world)
+        assert remote.other.tree() == {"/a": LARGE}
+        began = trio.current_time()
+        await world.unlink("a")
+        assert not await world.drain()
+        assert trio.current_time() - began < AN_HOUR_S
+        assert remote.other.tree() == {}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+async def written(world: World) -> dict[str, bytes]:
+    async with opened(world, "a") as handle:
+        await world.write(handle, 0, b"changed")
+    return {"/a": b"changed" + LARGE[7:]}
+
+
+async def renamed(world: World) -> dict[str, bytes]:
+    await world.rename("a", "b")
+    return {"/b": LARGE}
+
+
+@pytest.mark.parametrize("change", [written, renamed])
+def test_what_is_only_changed_is_sent_to_its_end(tmp_path: Path, change: Any) -> None:
+    remote = Slow()
+
+    async def story(world: World) -> None:
+        await under_way(world)
+        expected = await change(world)
+        await world.drain()
+        assert remote.ended
+        assert remote.other.tree() == expected
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["no Nextcloud", "small"])
+def test_what_would_take_longer_to_find_out_about_is_sent_to_its_end(tmp_path: Path, small: bool) -> None:
+    """Elsewhere a part of it would become the file."""
+
+    class Plain(Slow, PlainRemote):
+        pass
+
+    features: Features = NEXTCLOUD if small else PlainRemote.features
+    remote = Slow(features=features) if small else Plain(features=features)
+
+    async def story(world: World) -> None:
+        await under_way(world, LARGE[1:] if small else LARGE)
+        await world.unlink("a")
+        await world.drain()
+        assert remote.ended
+        assert remote.other.tree() == {}
+
+    tell(tmp_path, story, remote)
