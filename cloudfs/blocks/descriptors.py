@@ -67,6 +67,10 @@ class Descriptors:
             self._fsync(file)
         finally:
             self._give_back(file)
+        self.require_kept(name)
+
+    def require_kept(self, name: str) -> None:
+        """Raise OSError where some write-back of a file has failed at any earlier time, as far as it was heard of."""
         if (code := self._lost.get(name)) is not None:
             raise OSError(code, os.strerror(code), name)
 

@@ -88,14 +88,19 @@ class DirtyFolder:
         return data
 
     def pwrite(self, name: str, offset: int, data: bytes, to_the_last: bool = False) -> None:  # noqa: FBT001, FBT002  # handed through a thread
-        """Write all of `data`; what is kept free of the disk is used `to_the_last` only. Raises PosixError."""
+        """Write all of `data`; what is kept free of the disk is used `to_the_last` only. Raises PosixError.
+
+        What makes the file longer goes first: where there is no room for that, what is there already stays as it is.
+        """
         rest = memoryview(data)
         with writing(name), self._files.borrow(name, to_write=True) as fd:
             if self._keep_free_bytes and not to_the_last:
                 self._require_free(len(data))
-            while rest:
-                written = os.pwrite(fd, rest, offset)
-                rest, offset = rest[written:], offset + written
+            over = os.fstat(fd).st_size - offset  # 1 µs
+            if 0 < over < len(rest):
+                _write(fd, rest[over:], offset + over)
+                rest = rest[:over]
+            _write(fd, rest, offset)
 
     def _require_free(self, size: int) -> None:
         disk = os.fstatvfs(self._fd)  # 1 µs
@@ -118,13 +123,25 @@ class DirtyFolder:
         """Make files and their names durable; those that are gone do not matter. Raises PosixError."""
         if len(names) > _SYNC_SINGLY:
             with writing("folder"):
-                sync_file_system(self._fd)
+                self._sync_all(names)
             return
         for name in names:
             with writing(name), suppress(FileNotFoundError):
                 self._files.fsync(name)
         with writing("folder"):
             os.fsync(self._fd)
+
+    def _sync_all(self, names: list[str]) -> None:
+        try:
+            sync_file_system(self._fd)
+        except OSError:
+            # It tells once, and not of which file: these tell of their own, and will again.
+            for name in names:
+                with suppress(OSError):
+                    self._files.fsync(name)
+            raise
+        for name in names:
+            self._files.require_kept(name)
 
     def length(self, name: str) -> int:
         """Return the file's length. Raises LocalDamage."""
@@ -216,6 +233,12 @@ class DirtyFolder:
                 yield entries
         finally:
             os.close(fd)
+
+
+def _write(fd: int, rest: memoryview, offset: int) -> None:
+    while rest:
+        written = os.pwrite(fd, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def data_ranges(fd: int) -> list[tuple[int, int]]:

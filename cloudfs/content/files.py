@@ -11,6 +11,7 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -135,6 +136,12 @@ class Files:
 
         Raises Changed (ESTALE) when bytes of an older version are neither here nor on the server any more.
         """
+        look = partial(self._read, content, offset, size, pattern)
+        return await content.crossing.read(offset, offset + size, look)
+
+    async def _read(
+        self, content: FileContent, offset: int, size: int, pattern: ReadPattern | None
+    ) -> Octets:
         while True:
             top, stop = content.top, min(offset + size, content.size)
             if offset >= stop or top is None:
@@ -178,14 +185,15 @@ class Files:
 
     async def write(self, content: FileContent, offset: int, data: bytes) -> int:
         """Take all of `data` at `offset`, or fail with ENOSPC or EFBIG and keep what was there."""
-        async with content.lock:
-            layer = await self._writable(content)
-            await self.write_into(layer, offset, data)
-            reached("bytes written")
-            # NO CHECKPOINT: the bytes count from here on, all of them.
-            layer.present.add(offset, offset + len(data))
-            layer.size = max(layer.size, offset + len(data))
-            self._wrote(content, layer)
+        with content.crossing.writing(offset, offset + len(data)):
+            async with content.lock:
+                layer = await self._writable(content)
+                await self.write_into(layer, offset, data)
+                reached("bytes written")
+                # NO CHECKPOINT: the bytes count from here on, all of them.
+                layer.present.add(offset, offset + len(data))
+                layer.size = max(layer.size, offset + len(data))
+                self._wrote(content, layer)
         return len(data)
 
     async def write_into(self, layer: Layer, offset: int, data: bytes) -> None:

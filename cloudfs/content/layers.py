@@ -19,6 +19,7 @@ from enum import Enum, auto
 import trio
 
 from cloudfs.blocks.staging import StagedFile
+from cloudfs.content.crossing import Crossing
 from cloudfs.content.source import Source
 from cloudfs.errors import LocalDamage
 from cloudfs.ranges import RangeSet
@@ -214,7 +215,18 @@ class FileContent:
     `lock` is held by whoever changes `top`, its size or what it holds; readers take no lock.
     """
 
-    __slots__ = ("abandoned", "ino", "lock", "mtime_ns", "top", "unflushed", "users", "writers", "written_at")
+    __slots__ = (
+        "abandoned",
+        "crossing",
+        "ino",
+        "lock",
+        "mtime_ns",
+        "top",
+        "unflushed",
+        "users",
+        "writers",
+        "written_at",
+    )
 
     def __init__(self, ino: Ino, top: Layer | Source | None, mtime_ns: int) -> None:
         self.ino = ino
@@ -227,6 +239,7 @@ class FileContent:
         self.written_at = -math.inf
         """Trio time of the last write."""
         self.lock = trio.Lock()
+        self.crossing = Crossing()
         self.abandoned: ContentVersion | None = None
         """A version that the rows name and that was never begun: a full disk took neither its file nor that back."""
 

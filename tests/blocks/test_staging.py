@@ -12,6 +12,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudfs.blocks import dirtyfolder
 from cloudfs.blocks.sealing import Cipher, Keys
 from cloudfs.blocks.staging import Staging
 from cloudfs.errors import LocalDamage, PosixError
@@ -199,6 +200,33 @@ async def test_a_failed_fsync_is_never_forgotten(staging: Staging, monkeypatch: 
     await staging.delete(INO, VERSION)
 
 
+@pytest.mark.parametrize("while_making_room", [True, False])
+async def test_a_failed_write_back_is_not_forgotten_by_a_sync_of_many(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch, *, while_making_room: bool
+) -> None:
+    """A file system tells of it once, and not whose bytes were lost."""
+    files = [(Ino(ino), VERSION) for ino in range(7, 17)]
+    await (await staging.create(*files[0])).pwrite(0, b"x")
+    fail, fsync = failing_with(errno.EIO), os.fsync
+
+    def fail_of_the_first(fd: int) -> None:
+        (fail if Path(f"/proc/self/fd/{fd}").readlink().name == "7.3" else fsync)(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_of_the_first if while_making_room else fsync)
+        for other in files[1:]:
+            await staging.create(*other)
+        if not while_making_room:
+            patch.setattr(os, "fsync", fail_of_the_first)
+            patch.setattr(dirtyfolder, "sync_file_system", fail)
+            with pytest.raises(PosixError):
+                await staging.sync_many(files)
+    with pytest.raises(PosixError):
+        await staging.sync_many(files)
+    await staging.delete(*files[0])
+    await staging.sync_many(files)
+
+
 async def test_a_write_back_that_fails_while_making_room_is_told_by_sync(
     staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +290,20 @@ async def test_a_full_disk_says_so_and_keeps_earlier_bytes(
     await file.pwrite(0, b"still writable")
     await file.sync()
     assert await file.pread(0, 14) == b"still writable"
+    await staging.aclose()
+
+
+async def test_what_does_not_fit_behind_the_end_changes_nothing_before_it(small_disk: Path) -> None:
+    staging = Staging(small_disk / "staging")
+    file = await staging.create(INO, VERSION)
+    kept = os.urandom(600_000)
+    await file.pwrite(0, kept)
+    with pytest.raises(PosixError):
+        await file.pwrite(300_000, bytes(900_000))
+    assert await file.pread(0, 600_000) == kept
+    await file.truncate(600_000)
+    await file.pwrite(599_990, b"over the end")
+    assert await file.pread(0, 600_002) == kept[:599_990] + b"over the end"
     await staging.aclose()
 
 
