@@ -142,7 +142,7 @@ def test_somebody_who_waits_while_a_backlog_is_gone_through_is_not_left_for_a_mi
 def test_a_folder_with_more_than_one_part_goes_up_once_it_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All waits for the folder, which was not due yet when the last part was planned; and nobody changes anything more."""
+    """All waits for the folder, which was not due yet when the last part was planned; and nobody changes more."""
     monkeypatch.setattr(worker, "_PART", 4)
 
     async def story(world: World) -> None:
