@@ -11,6 +11,7 @@ Whatever goes wrong with such a request concludes nothing: each folder is then l
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -35,7 +36,7 @@ shell reads the one above to complete a path."""
 _ON_S = 1.0
 """It goes on to the next folder beside one that it has read within so long."""
 _PATIENCE_S = 1.5
-"""After so long a reader asks for its own folder."""
+"""After so long a reader asks for its own folder, and after as long once an answer has begun to come."""
 _AT_ONCE = 2
 _MOST_NODES = 50_000
 """35 MB here until they are merged, 200 MB and 10 s at the server (protocol.md §4.1)."""
@@ -73,6 +74,8 @@ class _Request:
         self.asked_at = trio.current_time()
         self.left: dict[RemotePath, Folder] | None = None
         """What came and is not merged yet; None until the answer is here."""
+        self._begun_at = -math.inf
+        """When the answer began to come."""
         self._slow = False
         """Somebody waited for the answer in vain: nobody else does."""
         self.waiting: dict[Ino, trio.Event] = {}
@@ -82,10 +85,18 @@ class _Request:
         if self._slow if self.left is None else path not in self.left:
             return
         served = self.waiting.setdefault(ino, trio.Event())
-        with trio.move_on_after(_PATIENCE_S) as patience:
-            await served.wait()
-        if patience.cancelled_caught:
-            self._slow = True
+        since = trio.current_time()
+        while not served.is_set():
+            until = max(since, self._begun_at) + _PATIENCE_S
+            if until <= trio.current_time():
+                self._slow = True
+                return
+            with trio.move_on_at(until):
+                await served.wait()
+
+    def begun(self) -> None:
+        """The answer begins to come: what is left to be done for it is ours, and worth a wait."""
+        self._begun_at = trio.current_time()
 
     def serve(self, ino: Ino) -> None:
         """A folder was merged, or does not come."""
@@ -190,7 +201,7 @@ class Trees:
             path = self._nodes.synced_path(request.top)
             if path is not None:
                 with self._touches.listing() as touched:
-                    folders = await self._remote.list_tree(path, most=_MOST_NODES)
+                    folders = await self._remote.list_tree(path, most=_MOST_NODES, begun=request.begun)
                     # What it leaves out, it would leave out again.
                     self._resting.note(request.top, trio.current_time() + _AGAIN_S)
                     await self._merge(request, path, folders, touched)

@@ -104,14 +104,18 @@ class Changing:
             return None
         wanted = dialect.clamp_mtime(mtime_s)
         content = queries.proppatch({"d:lastmodified": str(wanted)})
-        request = self._session.request("PROPPATCH", path, {"Content-Type": queries.XML_TYPE}, content)
+        nextcloud = self._session.features.nextcloud
+        headers = {"Content-Type": queries.XML_TYPE} | (dialect.MINIMAL if nextcloud else {})
+        request = self._session.request("PROPPATCH", path, headers, content)
+        statuses = (204, 207) if nextcloud else (207,)
         if expect is None:
-            reply = await conditions.change(self._session, request, 207)
+            reply = await conditions.change(self._session, request, *statuses)
         else:
+            condition = Condition(expect)
             reply = await conditions.conditionally(
-                self._session, request, Condition(expect), 207, trusted=self._session.features.nextcloud
+                self._session, request, condition, *statuses, trusted=nextcloud
             )
-        return wanted if connect.all_kept(reply.body) else None
+        return wanted if reply.status == 204 or connect.all_kept(reply.body) else None
 
     async def _send_to(
         self, method: str, source: RemotePath, target: RemotePath, expect: RemoteVersion | None

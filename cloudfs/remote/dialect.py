@@ -15,6 +15,7 @@ from cloudfs.types import RemoteEntry
 
 __all__ = [
     "EARLIEST_MTIME_S",
+    "MINIMAL",
     "check_entry",
     "clamp_mtime",
     "file_id",
@@ -39,6 +40,8 @@ _NEXTCLOUD = (
     "nc:is-mount-root",
     "oc:data-fingerprint",
 )
+MINIMAL = {"Prefer": "return=minimal"}
+"""Of a PROPFIND an answer without what an object does not have, of a PROPPATCH that was done none (rule 16)."""
 _QUOTA = ("d:quota-available-bytes", "d:quota-used-bytes")
 
 _NAME_BYTES = 250
@@ -67,7 +70,7 @@ def stat_properties(features: Features) -> tuple[str, ...]:
 def query_headers(features: Features, depth: str) -> dict[str, str]:
     """Return the headers of a PROPFIND. `return=minimal` leaves out what an object does not have."""
     headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8", "Accept-Encoding": "gzip"}
-    return headers | {"Prefer": "return=minimal"} if features.nextcloud else headers
+    return headers | MINIMAL if features.nextcloud else headers
 
 
 def check_entry(entry: RemoteEntry, features: Features) -> RemoteEntry:

@@ -176,14 +176,14 @@ class WebdavRemote:
         )
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
         """PROPFIND with depth infinity, once: what fails for a whole tree does not get better by being repeated."""
         if not self.features.depth_infinity:
             raise Unsupported("the server does not list whole trees", subject=path)
         within_s = self._session.transport.limits.tree_s
         with trio.move_on_after(within_s):
-            return await listings.list_tree(self._session, path, most)
+            return await listings.list_tree(self._session, path, most, begun)
         raise Unreachable(f"no whole tree within {within_s:g} seconds", subject=path)
 
     async def annotations(self, path: RemotePath) -> Annotations | None:

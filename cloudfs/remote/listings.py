@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 import msgspec
@@ -61,7 +61,7 @@ async def list_folder(session: Session, path: RemotePath) -> tuple[RemoteEntry, 
 
 
 async def list_tree(
-    session: Session, path: RemotePath, most: int
+    session: Session, path: RemotePath, most: int, begun: Callable[[], None]
 ) -> list[tuple[RemoteEntry, list[RemoteEntry]]]:
     """Ask for everything below a folder at once; return those folders of which all members are known to be there."""
     properties = dialect.listed_properties(session.features)
@@ -70,6 +70,7 @@ async def list_tree(
     listing = Listing(session.place, path, None, most_members=most)
     try:
         async with session.open(request, 207) as reply, aclosing(_entries(reply, listing)) as entries:
+            begun()
             async for entry in entries:
                 branches.add(dialect.check_entry(entry, session.features))
             branches.lack(parent_of(unsized) for unsized in listing.unsized)

@@ -84,16 +84,17 @@ def data_of(body: bytes, kind: type[T], subject: str) -> T:
 
 
 class _Quota(msgspec.Struct, frozen=True):
-    free: float = 0
+    free: float | None = None
     used: float = 0
-    quota: float = -3
-    """Below 0: no limit, or none known."""
+    quota: float | str = -3
+    """Below 0, or a word: no limit, or none known."""
 
 
 class User(msgspec.Struct, frozen=True):
     """What is told of the user, as far as it is of use here."""
 
-    quota: _Quota
+    quota: _Quota | list[Any]
+    """A list, empty, where the server could not look: PHP writes an empty table so."""
 
 
 async def space(transport: Transport, base_url: str) -> Space | None:
@@ -104,7 +105,9 @@ async def space(transport: Transport, base_url: str) -> Space | None:
 def space_of(user: User) -> Space | None:
     """Return the space that a user has; None where there is no limit. Pure."""
     quota = user.quota
-    return Space(_bytes(quota.free), _bytes(quota.used)) if quota.quota >= 0 else None
+    if not isinstance(quota, _Quota) or isinstance(quota.quota, str) or quota.quota < 0 or quota.free is None:
+        return None  # what is not told is not nothing: the account would count as full
+    return Space(_bytes(quota.free), _bytes(quota.used))
 
 
 def _bytes(number: float) -> int:

@@ -231,14 +231,14 @@ class Remote(Protocol):
         ...
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
         """Return a folder and folders below it, each with all its members, from one request (depth infinity).
 
         A folder of which it is not certain that all its members are there is left out, as below another storage's
         mount point. Sent once. Raises Unsupported where the server refuses or silently gives one level only, and
         ProtocolViolation for a reply that is cut, contradicts itself, or lists more than `most` objects: then nothing
-        of it may be used.
+        of it may be used. `begun` is called once the answer begins to come: the server's work for it is done then.
         """
         ...
 

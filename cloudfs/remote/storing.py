@@ -135,6 +135,9 @@ class Storing:
             return stored  # all the same; a listing tells
         if version.etag != stored.etag:
             return stored  # and changed since
+        if version.size != parcel.size:
+            # Version 2 does not look whether it has all pieces. Its answer would have our bytes given up here.
+            raise _too_short(parcel.path, version.size, parcel.size)
         # By version 2 of the protocol it is not kept, and an earlier one stays (29.0.1, by reading).
         self._keeps_checksums = (version.checksum or "").lower() == parcel.checksum.lower()
         return msgspec.structs.replace(stored, checksum_kept=self._keeps_checksums, checksum=version.checksum)
@@ -221,8 +224,12 @@ class Storing:
         # modification time was set (measured on 1.75.2).
         entry = await self._stat(path)
         if entry.kind is not Kind.FILE or entry.version.size != size:
-            raise ProtocolViolation(f"stored with {entry.version.size} of {size} bytes", subject=path)
+            raise _too_short(path, entry.version.size, size)
         version = entry.version
         return Stored(
             version.etag, entry.file_id, version.modified_s, mtime_kept=version.modified_s == mtime_s
         )
+
+
+def _too_short(path: RemotePath, stored: int, sent: int) -> ProtocolViolation:
+    return ProtocolViolation(f"stored with {stored} of {sent} bytes", subject=path)

@@ -85,10 +85,10 @@ class GatedRemote:
         self._root_etag = entry.version.etag
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
         """PROPFIND with depth infinity."""
-        return await self._large(self._remote.list_tree(path, most=most))
+        return await self._large(self._remote.list_tree(path, most=most, begun=begun))
 
     async def _large(self, request: Awaitable[T]) -> T:
         """Ask a large question. That it takes too long, or too much, says nothing about smaller ones."""

@@ -22,6 +22,7 @@ from cloudfs.sync.bulk import MOST_BYTES, MOST_FILES
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.dueness import Dueness
 from cloudfs.sync.execute import Executor
+from cloudfs.sync.gathering import Gathering
 from cloudfs.sync.inbox import Inbox
 from cloudfs.sync.obstacles import Obstacles
 from cloudfs.sync.outcomes import Outcomes
@@ -104,7 +105,9 @@ class Worker:
         """Such that go together with others, in a request more than may be under way now."""
         self._wanted: set[Ino] = set()
         """To be put before all others: somebody waits for them."""
-        self._plan_at = 0.0
+        self._plan_at = self._again_at = 0.0
+        """trio time before which no plan is made; and when one may find something that it did not find before."""
+        self._gathering = Gathering(config.quiet_s)
         self._planned_to = Ino(0)
         """How far the present pass over the backlog has come, 0 before it; and what was found in it:"""
         self._found = False
@@ -257,6 +260,7 @@ class Worker:
         if now < self._plan_at:
             return self._plan_at - now
         later = self._plan()
+        self._again_at = now + later
         self._start(nursery, lambda _: True)
         self._queue = deque(step for step in self._queue if _keeps(step))
         return later
@@ -306,17 +310,23 @@ class Worker:
     def _start_together(self, nursery: trio.Nursery, first: Step, is_right: Callable[[Step], bool]) -> None:
         """Start small uploads in one request, unless it is only a few."""
         now, chosen, left = trio.current_time(), [first], deque[Step]()
-        size = first.node.size
+        size, full = first.node.size, False
         while self._queue and len(chosen) < MOST_FILES:
             step = self._queue.popleft()
-            fits = size + step.node.size <= MOST_BYTES and self._executor.takes_together(step)
-            if not fits:
+            fits = self._executor.takes_together(step)
+            if not fits or size + step.node.size > MOST_BYTES:
+                full = full or fits
                 left.append(step)
             elif self._dueness.of(step) <= now and self._fits(step) and is_right(step):
                 chosen.append(step)
                 size += step.node.size
         self._queue.extendleft(reversed(left))
-        if len(chosen) >= self.config.together:
+        full = full or len(chosen) == MOST_FILES
+        if not full and self._gathering.goes_on(now, self._again_at):
+            for step in chosen:
+                self._put_aside(step)
+        elif len(chosen) >= self.config.together:
+            self._gathering.over()
             self._together += 1
             self._begin(nursery, self._carry_out_together, *chosen)
         elif any(isinstance(step, MakeFolder) for step in self._underway):
@@ -324,6 +334,7 @@ class Worker:
             for step in chosen:
                 self._put_aside(step)
         else:
+            self._gathering.over()
             self._begin(nursery, self._carry_out, first)
             self._queue.extendleft(reversed(chosen[1:]))
 
@@ -391,7 +402,9 @@ class Worker:
         self._everything = alone and self._held and not self._found
         again = self._everything or (alone and self._found) or self._rang
         soonest = self._plan_at if again else self._soonest
-        self._planned_to, self._soonest = Ino(0), float("inf")
+        self._planned_to = Ino(0)
+        # Rings are looked for next, and among them is not what becomes due.
+        self._soonest = self._soonest if self._everything else float("inf")
         self._found = self._held = False
         return max(min(soonest - now, _IDLE_S), 0.0)
 

@@ -175,6 +175,17 @@ async def test_a_slow_tree_delays_one_reader_for_a_moment(tmp_path: Path, autoju
         assert len(await walk(room, "/bench")) == 200
 
 
+async def test_an_answer_that_has_begun_to_come_is_waited_for(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What is left then is our own work: on a busy machine it takes longer than the folders by themselves would."""
+    del autojump_clock
+    async with walked(tmp_path, *BENCH) as room:
+        room.remote.tree_s, room.remote.tree_comes_s = 1.4, 1.0
+        assert len(await walk(room, "/bench")) == 200
+        assert room.remote.asked == ["/bench", "tree /bench"]
+
+
 async def test_an_answer_that_comes_late_does_not_undo_what_was_listed_since(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

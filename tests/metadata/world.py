@@ -75,6 +75,7 @@ class Listings:
     latency_s: float = 0.1
     clock_skew_s: float = 0.0
     tree_s: float = 0.1
+    tree_comes_s: float = 0.0
     """How long a whole tree takes."""
     tree_error: RemoteError | None = None
     leaves_out: set[str] = field(default_factory=set)
@@ -104,7 +105,7 @@ class Listings:
         return answer
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
         self.asked.append(f"tree {path}")
         found = [
@@ -113,6 +114,8 @@ class Listings:
             if is_below(own.path, path) and own.path not in self.leaves_out
         ]
         await trio.sleep(self.tree_s)
+        begun()
+        await trio.sleep(self.tree_comes_s)
         if self.gate is not None:
             self.gate()
         if self.tree_error is not None:

@@ -195,9 +195,10 @@ class FakeRemote:
         return await self._ask("list_folder", path, listing)
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
         def tree() -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
+            begun()
             own = self.account.entry(path)
             if own.kind is Kind.FILE or not self.features.depth_infinity:
                 raise Unsupported("it lists no tree", subject=path)

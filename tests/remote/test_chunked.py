@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
+import msgspec
 import pytest
 import trio
 
@@ -15,6 +16,7 @@ from cloudfs.errors import (
     Changed,
     Forbidden,
     ParentMissing,
+    ProtocolViolation,
     QuotaExceeded,
     RemoteError,
     ServerFault,
@@ -26,7 +28,7 @@ from cloudfs.remote.connect import Site, discover
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Condition
 from cloudfs.remote.transport import Limits
-from cloudfs.types import RemotePath, RemoteVersion, Stored
+from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
 from tests.remote.conftest import Login, body_of, store, tidied
 from tests.servers import Account, Answer, CutUpload, Drop, LoseReply, Record, StandIn
 
@@ -194,6 +196,26 @@ async def test_a_piece_of_a_dead_connection_that_comes_late_is_noticed(
     assert account.read("/file") == OLD
     await send(pieces, FILE, Condition(version))
     assert account.read("/file") == NEW
+
+
+async def test_a_file_that_lacks_a_piece_is_not_taken_for_the_one_that_was_sent(
+    server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    """Version 2 puts together what it has, whatever OC-Total-Length says; its answer is as good as any."""
+    site = await discover(server.url, "alice", account.password)
+    remote = Short(site, account.app_password(), limits=Limits(piece_bytes=PIECE))
+    with pytest.raises(ProtocolViolation, match=f"{PIECE} of {len(NEW)}"):
+        await send(remote, FILE, Condition(version))
+    await remote.aclose()
+
+
+class Short(WebdavRemote):
+    """Its server shows of a file that one piece arrived."""
+
+    async def stat(self, path: RemotePath) -> RemoteEntry:
+        entry = await super().stat(path)
+        short = msgspec.structs.replace(entry.version, size=PIECE, checksum=None)
+        return msgspec.structs.replace(entry, version=short)
 
 
 async def test_pieces_that_expired(

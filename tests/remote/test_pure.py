@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudfs.errors import Changed, ProtocolViolation, UserError
-from cloudfs.remote import etags, queries, values
+from cloudfs.remote import etags, ocs, queries, values
 from cloudfs.remote.address import parse_address
 from cloudfs.remote.dialect import nextcloud_names, upload_headers
 from cloudfs.remote.hrefs import Place, origin_of
-from cloudfs.remote.protocol import Features
+from cloudfs.remote.protocol import Features, Space
 from cloudfs.remote.reading import Plan, plan, range_headers, skip_of
 from cloudfs.types import RemotePath, RemoteVersion
 
@@ -357,3 +357,21 @@ class TestDialect:
 
     def test_values_in_our_xml_are_escaped(self) -> None:
         assert b"<d:x>&lt;&amp;</d:x>" in queries.proppatch({"d:x": "<&"})
+
+
+class TestSpace:
+    """SOURCE: AUserData::fillStorageInfo of Nextcloud 29.0.1, which PHP's JSON writes."""
+
+    @pytest.mark.parametrize(
+        ("quota", "space"),
+        [
+            ('{"free":70,"used":30,"total":100,"relative":30,"quota":100}', Space(70, 30)),
+            ('{"free":70,"used":30,"total":100,"relative":30,"quota":-3}', None),
+            pytest.param('{"quota":"none","used":0}', None, id="nobody has looked into the account yet"),
+            pytest.param('{"quota":100,"used":0}', None, id="what is left is not told"),
+            pytest.param("[]", None, id="a storage of the account cannot be reached"),
+        ],
+    )
+    def test_what_the_server_tells_of_an_account(self, quota: str, space: Space | None) -> None:
+        body = f'{{"ocs":{{"meta":{{"statuscode":200}},"data":{{"quota":{quota}}}}}}}'.encode()
+        assert ocs.space_of(ocs.data_of(body, ocs.User, "/")) == space

@@ -224,7 +224,9 @@ async def test_rule_16_every_request_says_who_asks_and_how(
         assert [chunk async for chunk in chunks] == [b"content"]
     await store(remote, RemotePath("/new"), b"")
     await remote.space()
-    encodings = {"GET": "identity", "PROPFIND": "gzip"}
+    await remote.identify(["1"])
+    assert await remote.set_mtime(FILE, 1_500_000_000) == 1_500_000_000
+    encodings = {"GET": "identity", "PROPFIND": "gzip", "SEARCH": "gzip"}
     for request in server.requests:
         assert request.headers["user-agent"].startswith("cloudfs/")
         assert request.headers["ocs-apirequest"] == "true"
@@ -232,4 +234,5 @@ async def test_rule_16_every_request_says_who_asks_and_how(
             assert request.headers["accept-encoding"] == encodings.get(
                 request.method, request.headers["accept-encoding"]
             )
-        assert request.method != "PROPFIND" or request.headers["prefer"] == "return=minimal"
+        asks_for_properties = request.method in {"PROPFIND", "PROPPATCH"}
+        assert not asks_for_properties or request.headers["prefer"] == "return=minimal"

@@ -60,9 +60,9 @@ class Watched(FakeRemote):
         return seen
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
-        seen = await super().list_tree(path, most=most)
+        seen = await super().list_tree(path, most=most, begun=begun)
         await self.after_look.pop(path, nothing)()
         return seen
 

@@ -64,6 +64,41 @@ def test_looks_cost_less_than_what_they_are_for(tmp_path: Path, latency_s: float
     assert len(remote.log) <= 12, remote.methods()
 
 
+def test_requests_are_filled_while_a_folder_is_copied(tmp_path: Path) -> None:
+    """Its files become due one after the other: the first request would have a few of them, and so would the last."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        for number in range(60):
+            await world.save(f"new/{number}", b"content")
+            await trio.sleep(0.02)
+        await trio.sleep(10)
+        assert not world.unfinished()
+
+    assert kinds(tell(tmp_path, story, server(), poll_s=0)) == {"make_folder": 1, "put": 0, "put_bulk": 2}
+
+
+def test_small_files_wait_for_others_for_a_moment_only(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await save_into(world, 10)
+        await trio.sleep(0.9)  # it is due after one
+        began = trio.current_time()
+        for number in range(100):  # there is always something that is due in a moment
+            await world.save("other", f"{number}".encode())
+            await trio.sleep(0.2)
+            if "put_bulk" in "".join(world.remote.methods()):
+                break
+        assert trio.current_time() - began < 2.5
+
+    tell(tmp_path, story, server(), poll_s=0)
+
+
+async def save_into(world: World, number: int) -> None:
+    for name in range(number):
+        await world.save(f"new/{name}", b"content")
+
+
 def test_times_and_ids_are_those_that_a_listing_shows(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await save_all(world)

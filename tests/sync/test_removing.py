@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,9 +27,9 @@ class Beaten(FakeRemote):
         return await super().list_folder(path)
 
     async def list_tree(
-        self, path: RemotePath, *, most: int
+        self, path: RemotePath, *, most: int, begun: Callable[[], None] = lambda: None
     ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
-        seen = await super().list_tree(path, most=most)
+        seen = await super().list_tree(path, most=most, begun=begun)
         if self.writes:
             self.other.write(self.writes, b"theirs")
             self.writes = ""

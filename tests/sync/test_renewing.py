@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -85,8 +86,8 @@ def test_a_tree_that_lacks_its_own_folder_serves_for_those_in_it(
     """That is left out where it has a file whose size the server does not know yet."""
     list_tree = FakeRemote.list_tree
 
-    async def lacking(remote: FakeRemote, path: RemotePath, most: int) -> Sequence[Folder]:
-        return [it for it in await list_tree(remote, path, most=most) if it[0].path != path]
+    async def lacking(remote: FakeRemote, path: RemotePath, **how: Any) -> Sequence[Folder]:
+        return [it for it in await list_tree(remote, path, **how) if it[0].path != path]
 
     monkeypatch.setattr(FakeRemote, "list_tree", lacking)
     assert looked(tmp_path, write_into_all)["list_folder"] == 1 + 1 + len(FOLDERS)
@@ -121,10 +122,10 @@ def test_what_is_done_here_meanwhile_is_not_undone(tmp_path: Path) -> None:
         tree = remote.list_tree
 
         async def list_late(
-            path: RemotePath, *, most: int
+            path: RemotePath, **how: Any
         ) -> Sequence[tuple[RemoteEntry, Sequence[RemoteEntry]]]:
             nonlocal late
-            seen = await tree(path, most=most)
+            seen = await tree(path, **how)
             late += 1
             await world.rename("top/3", "moved")
             await world.rename("top/4", "top/3")

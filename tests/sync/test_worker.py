@@ -139,6 +139,22 @@ def test_somebody_who_waits_while_a_backlog_is_gone_through_is_not_left_for_a_mi
         assert run_virtually(partial(waited_s, hundredths / 100), 1) < 35
 
 
+def test_a_folder_with_more_than_one_part_goes_up_once_it_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All waits for the folder, which was not due yet when the last part was planned; and nobody changes more."""
+    monkeypatch.setattr(worker, "_PART", 4)
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        for name in range(12):
+            await world.save(f"new/{name}", b"new")
+        await trio.sleep(10)
+        assert not world.unfinished()
+
+    tell(tmp_path, story, poll_s=0)
+
+
 @pytest.mark.parametrize("part", [2, 3, 7])
 def test_a_backlog_planned_in_parts_goes_up_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
