@@ -259,7 +259,9 @@ class _Conversation:
             fault = Fault.of(error)
         except CloudfsError as error:
             fault = Fault(int(ExitCode.INTERNAL), str(error))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ExceptionGroup) and error.split(trio.BrokenResourceError)[1] is None:
+                raise trio.BrokenResourceError from error  # what was told beside the work found nobody who reads
             log.exception("a control request failed unexpectedly")
             fault = Fault(int(ExitCode.INTERNAL), "The daemon failed; its log tells more.")
         return Reply(VERSION, request.id, error=fault)

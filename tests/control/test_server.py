@@ -73,7 +73,17 @@ class Pretender:
                 self.cancelled.set()
         if path == "/bug":
             raise ZeroDivisionError
+        if path == "/much":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell_much, report)
         return SyncOutcome(0, [])
+
+    async def _tell_much(self, report: server.Report) -> None:
+        try:
+            while True:
+                await report(Progress(2, 1))
+        finally:
+            self.cancelled.set()
 
     async def unmount(self, *, lazy: bool) -> Unmounted:
         if not lazy:
@@ -290,6 +300,18 @@ async def test_silent_clients_are_sent_away(tmp_path: Path, monkeypatch: pytest.
     async with serving(tmp_path, Pretender()), raw_client(tmp_path) as client:
         with trio.fail_after(5):
             assert await client.receive_some() == b""
+
+
+async def test_who_never_reads_is_sent_away_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SEND_S", 0.05)
+    handlers = Pretender()
+    async with serving(tmp_path, handlers), raw_client(tmp_path) as stream:
+        await stream.send_all(b'{"v": 1, "id": 1, "method": "sync_wait", "params": {"path": "/much"}}\n')
+        with trio.fail_after(30):
+            await handlers.cancelled.wait()
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_who_asks_nothing_keeps_nobody_from_asking(
