@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib import metadata
 
@@ -51,7 +52,7 @@ from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.killed import end_killed
 from cloudfs.fuse.mount import Session
-from cloudfs.fuse.mount_point import check_fuse, claim, locate
+from cloudfs.fuse.mount_point import check_fuse, claimed, locate
 from cloudfs.fuse.operations import KernelCaching, Operations
 from cloudfs.metrics import exposition
 from cloudfs.publishing import publish
@@ -77,6 +78,9 @@ EXTENSION_S = 60
 CHANGING_S = 150
 """So long it may take from then on: files may be encrypted or decrypted first."""
 
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Of files that belong to somebody else, as after a `sudo cloudfs mount`, or lie on a disk that takes nothing."""
+
 
 class Ready:
     """Tells the starting process, once, how it went."""
@@ -85,9 +89,10 @@ class Ready:
         self._descriptor = descriptor
 
     def succeed(self, mount_point: str) -> None:
-        """The mount answers."""
+        """The mount answers. Raises UserError, and with that it goes, where nobody waits for it any more."""
         manager.notify(f"READY=1\nSTATUS=mounted at {mount_point}")
-        self._tell({"ok": True, "pid": os.getpid(), "mount_point": mount_point})
+        if not self._tell({"ok": True, "pid": os.getpid(), "mount_point": mount_point}):
+            raise UserError("Whoever wanted it mounted has gone before it was.")
 
     def fail(self, error: UserError) -> None:
         """There is no mount; in the foreground a person reads it."""
@@ -96,11 +101,16 @@ class Ready:
                 sys.stderr.write(f"{line}\n")
         self._tell({"ok": False, "code": int(error.code), "message": error.message, "hint": error.hint})
 
-    def _tell(self, message: dict[str, object]) -> None:
+    def _tell(self, message: dict[str, object]) -> bool:
+        """Tell it; False where nobody hears it any more, as after a terminal was closed."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
-            with os.fdopen(descriptor, "wb") as pipe:
-                pipe.write(msgspec.json.encode(message) + b"\n")
+            try:
+                with os.fdopen(descriptor, "wb") as pipe:
+                    pipe.write(msgspec.json.encode(message) + b"\n")
+            except BrokenPipeError:
+                return False
+        return True
 
 
 class _Handlers:
@@ -353,9 +363,9 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
     check_fuse(allow_other=account.settings.allow_other)
     if (holder := find_holder(state)) is not None:
         end_killed(holder.pid, holder.mount_point, holder.connection)
-    with hold(state, name) as held:
+    with hold(state, name) as held, ExitStack() as beginning:
         _note(held, locate(arguments.mount_point), folders)
-        place = claim(arguments.mount_point)
+        place = beginning.enter_context(claimed(arguments.mount_point))
         _note(held, place, folders)
         # Nobody waits for what runs in the foreground, as under systemd.
         waits = partial(_wait_aloud, held, place, folders) if arguments.ready_fd is None else None
@@ -363,7 +373,11 @@ def _run(arguments: argparse.Namespace, ready: Ready, compose: Compose) -> None:
         launch = Launch(name, account, folders, opened)
         os.chdir("/")  # hold no folder of the starting process busy
         gc.freeze()  # modules stay: looking through them for garbage held up the loop for 35 ms each time
-        note = partial(_note, held, place, folders, "")
+
+        def note(connection: str) -> None:
+            _note(held, place, folders, "", connection)
+            beginning.close()  # what is mounted there keeps others away by itself
+
         condemned = trio.run(serve, launch, place, ready, compose, note)
         if condemned.secret is not None:
             wipe(folders, name, config.load_account(folders, name), condemned.secret, opened)
@@ -394,6 +408,13 @@ def _explain(error: BaseException) -> UserError:
         return UserError(
             f"The local disk is full: {first}.",
             hint="Free some space and mount again; what is not on the server yet is kept.",
+            code=ExitCode.NOT_DONE,
+        )
+    if isinstance(first, OSError) and first.filename is not None and first.errno in _NOT_OURS:
+        log.error("the daemon ended: %s", first)
+        return UserError(
+            f"{os.fsdecode(first.filename)} cannot be used: {first.strerror}.",
+            hint="Look whose it is, and at the disk that it is on.",
             code=ExitCode.NOT_DONE,
         )
     log.critical("the daemon ended", exc_info=error)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from cloudfs.control.protocol import Status
 from cloudfs.prometheus import Family, counter, gauge, histogram, text
 from cloudfs.remote.limiting import Traffic
+from cloudfs.sync.connectivity import State
 
 __all__ = ["exposition"]
 
-_STATES = ("online", "failing", "offline", "maintenance", "throttled", "needs-login")
+_STATES = tuple(state.value for state in State)
 
 
 def exposition(status: Status, traffic: Traffic) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
 from cloudfs.config import Folders, account_names, pick_account
-from cloudfs.control.client import Client
+from cloudfs.control.client import Client, Unanswered
 from cloudfs.control.instance import Holder, find_holder
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, dead_mounts
@@ -23,12 +24,14 @@ __all__ = [
     "asking",
     "client_of",
     "connect",
+    "first_mount",
     "holder_of",
     "in_units",
     "mount_point_of",
     "not_mounted",
     "pick",
     "pick_known",
+    "reachable",
     "resolved",
     "version",
     "which_mount",
@@ -81,7 +84,9 @@ def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: floa
             hint="Unlock the keyring: it is mounted then.",
             code=ExitCode.NOT_MOUNTED,
         )
-    return Client(Path(holder.socket_folder), folders.socket_name(account), timeout_s=timeout_s)
+    return Client(
+        Path(holder.socket_folder), folders.socket_name(account), pid=holder.pid, timeout_s=timeout_s
+    )
 
 
 def not_mounted(account: str) -> UserError:
@@ -132,15 +137,58 @@ def which_mount(folders: Folders, path: str) -> tuple[str, str]:
 
 
 def _require_answer(folders: Folders, path: str, holders: list[tuple[str, Holder | None]]) -> None:
-    """Raise UserError where the daemon does not answer that a path leads to.
+    """Raise UserError where a daemon does not answer into whose mount a path leads.
 
     To look at what is in its mount would be to wait in the kernel, where nothing ends that.
     """
-    place = os.path.normpath(absolute(path))
-    for account, holder in holders:
-        if holder is not None and is_below(place, holder.mount_point):
-            with client_of(folders, account, holder) as client:
-                client.status()
+    places = {holder.mount_point: (account, holder) for account, holder in holders if holder is not None}
+    while found := first_mount(path, places):
+        account, holder = places.pop(found[0])
+        with client_of(folders, account, holder) as client:
+            client.status()
+
+
+def reachable(folders: Folders, path: str) -> str:
+    """Return a path that can be looked at for what is mounted there, which a daemon that hangs does not keep from it.
+
+    A link to a mount point is that mount point. Raises UserError where the path leads into a mount whose daemon does
+    not answer.
+    """
+    holders = [(account, holder_of(folders, account)) for account in account_names(folders)]
+    found = first_mount(path, {holder.mount_point for _, holder in holders if holder is not None})
+    if found is not None and not found[1]:
+        return found[0]
+    _require_answer(folders, path, holders)
+    return path
+
+
+_MOST_LINKS = 40
+"""SOURCE: path_resolution(7)."""
+
+
+def first_mount(path: str, mount_points: Collection[str]) -> tuple[str, bool] | None:
+    """Return the first of these mount points that a path leads to, and whether it goes on from there.
+
+    Follows links, and looks at nothing that is mounted there. None where it leads to none of them.
+    """
+    place, links, left = "/", 0, deque(str(absolute(path)).split("/"))
+    while left:
+        name = left.popleft()
+        if name in {"", "."}:
+            continue
+        place = os.path.normpath(os.path.join(place, name))  # noqa: PTH118  # texts
+        if place in mount_points:
+            return place, any(it not in {"", "."} for it in left)
+        try:
+            target = os.readlink(place)  # noqa: PTH115  # a text
+        except OSError:
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return None
+        left.extendleft(reversed(target.split("/")))
+        place = "/" if target.startswith("/") else os.path.dirname(place)  # noqa: PTH120  # a text
+    return None
 
 
 def account_at(folders: Folders, what: str | None) -> str:
@@ -149,6 +197,8 @@ def account_at(folders: Folders, what: str | None) -> str:
         return pick(folders, what)
     try:
         return which_mount(folders, what)[0]
+    except Unanswered:
+        raise  # before anything is looked at, which may be in its mount
     except UserError as error:
         if error.code is ExitCode.NOT_MOUNTED and "/" not in what and not os.path.lexists(what):
             return pick(folders, what)  # a mistyped name: say which there are

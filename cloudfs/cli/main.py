@@ -5,6 +5,7 @@ What a command needs beyond this is imported when it runs: the first output come
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -316,6 +317,7 @@ def _account_and(places: list[str]) -> tuple[str | None, str]:
 
 def main() -> None:
     """Run the command line and exit; typer itself ends with a code for wrong usage and for Ctrl-C (130)."""
+    _have_streams()
     try:
         app()
     except UserError as error:
@@ -325,12 +327,39 @@ def main() -> None:
     except (Exception, BaseExceptionGroup) as error:
         if is_interrupt(error):
             sys.exit(INTERRUPTED)
+        if isinstance(error, OSError) and (told := _of_the_system(error)):
+            sys.exit(_complain(told))
         # A bug of ours; for people a sentence, and the way to the rest.
         if os.environ.get("CLOUDFS_DEBUG"):
             raise
         what = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
         hint = "Please report it, with what the same command says with CLOUDFS_DEBUG=1 set."
         sys.exit(_complain(UserError(f"cloudfs failed in an unexpected way ({what}).", hint=hint)))
+
+
+def _have_streams() -> None:
+    """Have the three standard streams: in place of one that is closed would be what is opened next."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  # it gets this number
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _of_the_system(error: OSError) -> UserError | None:
+    """Return the sentence for what the machine refuses, and no bug of ours is; None for all else."""
+    if error.filename is not None and not isinstance(error, FileNotFoundError):
+        return UserError(
+            f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}.",
+            hint="Look whose it is, and at the disk that it is on.",
+            code=ExitCode.NOT_DONE,
+        )
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}:
+        return UserError(f"The output cannot be written: {error.strerror}.")
+    return None
 
 
 def _complain(error: UserError) -> int:

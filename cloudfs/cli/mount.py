@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from cloudfs.cli.common import pick_known
+from cloudfs.cli.common import pick_known, reachable
 from cloudfs.cli.output import print_json, waiting
 from cloudfs.cli.states import first_answer, warn
 from cloudfs.config import Folders, account_names, published_at
@@ -57,6 +57,7 @@ def mount_account(
 ) -> None:
     """Mount; with `foreground` this process becomes the daemon and never returns."""
     folders = Folders.from_environment()
+    mount_point = reachable(folders, mount_point) if mount_point else ""
     _require_folder(folders, account, mount_point)
     name = pick_known(folders, account)
     options = ["--debug"] if debug else []
@@ -111,9 +112,9 @@ def start_daemon(
     folders.create()
     log = folders.account_state(account) / "daemon.log"
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    ours, theirs = os.pipe()
     # What libraries and the interpreter say before logging is set up goes into the same file.
     errors = os.open(log, flags, 0o600)
+    ours, theirs = os.pipe()
     try:
         process = subprocess.Popen(
             _command(account, mount_point, "--ready-fd", str(theirs), *options, module=module),

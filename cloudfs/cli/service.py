@@ -47,6 +47,7 @@ def install(account: str | None, at: str | None, *, as_json: bool = False) -> No
     """Put the unit in place; `at` is the folder to mount on, else ~/Cloud/ACCOUNT."""
     folders = Folders.from_environment()
     name = pick(folders, account)
+    _look(name)  # without a manager nothing is written
     if _packaged():
         (_units() / _TEMPLATE).unlink(missing_ok=True)  # it would hide the package's, also from its updates
     else:

@@ -8,7 +8,7 @@ from shlex import quote
 
 import msgspec
 
-from cloudfs.cli.common import connect, holder_of, in_units, not_mounted, pick, resolved
+from cloudfs.cli.common import connect, holder_of, in_units, not_mounted, pick, reachable
 from cloudfs.cli.output import print_json
 from cloudfs.cli.sync import drain
 from cloudfs.config import Folders, account_names
@@ -77,14 +77,10 @@ def _account_of(folders: Folders, what: str | None) -> str | None:
     """Return the account that is meant; None for a folder that no daemon has mounted."""
     if what is None or what in account_names(folders):
         return pick(folders, what)
-    place = locate(what)
-    holders = [(name, holder) for name in account_names(folders) if (holder := holder_of(folders, name))]
-    for name, holder in holders:
-        if holder.mount_point == place:
+    place = locate(reachable(folders, what) if what else "")
+    for name in account_names(folders):
+        if (holder := holder_of(folders, name)) and holder.mount_point == place:
             return name  # without a look at it: it may hang
-    for name, holder in holders:
-        if holder.mount_point == resolved(what):
-            return name
     if "/" in what or mounts_at(place) or os.path.isdir(what):  # noqa: PTH112  # Path's fails on a dead mount
         return None
     return pick(folders, what)  # a mistyped name: say which there are

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -49,22 +50,31 @@ from cloudfs.control.records import (
 )
 from cloudfs.errors import ExitCode, UserError
 
-__all__ = ["Client"]
+__all__ = ["Client", "Unanswered"]
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 PATIENCE_S = 30.0
 
 
-def _ignore(_: Progress | bytes) -> None:
+def _ignore(_: object) -> None:
     """Take no notice."""
+
+
+class Unanswered(UserError):
+    """The daemon says nothing, nothing that is understood, or is gone."""
 
 
 class Client:
     """A connection to one daemon. Every method raises UserError: the daemon's own, or that it is gone."""
 
-    def __init__(self, folder: Path, name: str, *, timeout_s: float | None = None) -> None:
-        """Connect. `timeout_s` is the longest silence that is borne: a daemon at work says that it lives (`server`)."""
+    def __init__(self, folder: Path, name: str, *, pid: int = 0, timeout_s: float | None = None) -> None:
+        """Connect. `timeout_s` is the longest silence that is borne: a daemon at work says that it lives (`server`).
+
+        `pid`: whose socket that is, for people; 0: not known.
+        """
+        self._pid = pid
         self._last_id = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -73,7 +83,7 @@ class Client:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise _gone(error.strerror or "it does not answer") from error
+            raise self._gone(error.strerror or "it does not answer") from error
         self._lines = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -115,13 +125,9 @@ class Client:
         """Answer about deletions that wait. May take long."""
         return self._ask("deletions", wanted, Decided)
 
-    def pin(self, wanted: Keep, heard: Callable[[PinMoved], None] = lambda _: None) -> Pinned:
+    def pin(self, wanted: Keep, heard: Callable[[PinMoved], None] = _ignore) -> Pinned:
         """Say that a path is to be kept here, or not. May take long."""
-
-        def take(event: bytes) -> None:
-            heard(decode_line(event, PinMoved))
-
-        return self._ask("pin", wanted, Pinned, heard=take)
+        return self._ask("pin", wanted, Pinned, events=PinMoved, heard=heard)
 
     def pins(self) -> Pins:
         """Ask what was said about that."""
@@ -169,49 +175,55 @@ class Client:
 
     def verify_cache(self, heard: Callable[[Checked], None]) -> Checked:
         """Have everything in the cache read and compared; takes as long as the disk does."""
-
-        def take(event: bytes) -> None:
-            heard(decode_line(event, Checked))
-
-        return self._ask("cache_verify", Nothing(), Checked, heard=take)
+        return self._ask("cache_verify", Nothing(), Checked, events=Checked, heard=heard)
 
     def watch(self, heard: Callable[[Status], None], every_s: float = 1.0) -> None:
         """Hear of the status whenever it changes; ends with the daemon (UserError), or by what `heard` raises."""
+        self._ask("watch", Watch(every_s), dict[str, object], events=Status, heard=heard)
 
-        def take(event: bytes) -> None:
-            heard(decode_line(event, Status))
-
-        self._ask("watch", Watch(every_s), dict[str, object], heard=take)
-
-    def _ask(
+    def _ask(  # what may come in between has a kind of its own
         self,
         method: str,
         params: object,
         kind: type[T],
         report: Callable[[Progress], None] = _ignore,
         *,
-        heard: Callable[[bytes], None] = _ignore,
+        events: type[E] = object,  # type: ignore[assignment]  # of no kind, where nobody hears of any
+        heard: Callable[[E], None] = _ignore,
     ) -> T:
+        """Ask, and return the result; what `report` and `heard` raise comes as it is."""
         self._last_id += 1
         request = Request(VERSION, self._last_id, method, msgspec.Raw(msgspec.json.encode(params)))
-        try:
+        with self._talking():
             self._socket.sendall(encode_line(request))
-            while True:
+        while True:
+            with self._talking():
                 reply = self._read(self._last_id)
-                if reply.progress is not None:
-                    report(reply.progress)
-                    continue
-                if event := bytes(reply.event):
-                    if event != b"null":
-                        heard(event)
-                    continue
-                if reply.error is not None:
-                    raise reply.error.as_error()
-                return decode_line(bytes(reply.result), kind)
+                event, about = bytes(reply.event), None
+                if event not in {b"", b"null"}:
+                    about = decode_line(event, events)
+            if reply.progress is not None:
+                report(reply.progress)
+            elif about is not None:
+                heard(about)
+            elif not event:
+                return self._result(reply, kind)
+
+    def _result(self, reply: Reply, kind: type[T]) -> T:
+        if reply.error is not None:
+            raise reply.error.as_error()
+        with self._talking():
+            return decode_line(bytes(reply.result), kind)
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Turn what goes wrong into a sentence."""
+        try:
+            yield
         except OSError as error:
-            raise _gone(error.strerror or "it does not answer") from error
+            raise self._gone(error.strerror or "it does not answer") from error
         except msgspec.MsgspecError as error:
-            raise _gone(f"its answer is not understood: {error}") from error
+            raise self._gone(f"its answer is not understood: {error}") from error
 
     def _read(self, request_id: int) -> Reply:
         line = self._lines.readline()
@@ -228,10 +240,10 @@ class Client:
             raise ConnectionResetError(0, "it answered something else")
         return reply
 
-
-def _gone(reason: str) -> UserError:
-    return UserError(
-        f"The daemon of this account cannot be asked: {reason}.",
-        hint="Try again; if it stays so, look at its log and end the process.",
-        code=ExitCode.NOT_MOUNTED,
-    )
+    def _gone(self, reason: str) -> Unanswered:
+        process = f"the process {self._pid}" if self._pid else "its process"
+        return Unanswered(
+            f"The daemon of this account cannot be asked: {reason}.",
+            hint=f"Try again; if it stays so, look at its log (`cloudfs log`) and end {process}.",
+            code=ExitCode.NOT_MOUNTED,
+        )

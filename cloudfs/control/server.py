@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -45,10 +46,14 @@ __all__ = ["Handlers", "serve"]
 
 log = logging.getLogger(__name__)
 
-MAX_CLIENTS = 16
-IDLE_S = 60.0
-"""A client that asks nothing for so long is sent away: it holds one of the places."""
+MAX_CLIENTS = 64
+MOST_WAITING = 256
+"""So many more may wait for a place, each with a descriptor; further ones are sent away at once."""
+IDLE_S, HURRY_S = 60.0, 1.0
+"""A client that asks nothing for so long is sent away: it holds one of the places; sooner while others wait for one."""
 SEND_S = 10.0
+_LOOK_S = 1.0
+"""How often a client that will ask nothing more is looked at: whether it is gone altogether."""
 ALIVE_S = 10.0
 """A client that waits hears of us as often as this: it gives up after 30 s of silence (`client`)."""
 
@@ -105,7 +110,7 @@ async def serve(
     """
     listener = trio.SocketListener(_listen(folder, name))
     try:
-        places = trio.CapacityLimiter(MAX_CLIENTS)
+        places = _Places()
 
         async def serve_client(stream: trio.SocketStream) -> None:
             await _serve_client(stream, handlers, places)
@@ -129,15 +134,46 @@ def _listen(folder: Path, name: str) -> trio.socket.SocketType:
         raise
 
 
-async def _serve_client(stream: trio.SocketStream, handlers: Handlers, places: trio.CapacityLimiter) -> None:
+class _Places:
+    """How many are served at once, and who of them asks nothing at the moment."""
+
+    def __init__(self) -> None:
+        self._limit = trio.CapacityLimiter(MAX_CLIENTS)
+        self._idle: set[trio.CancelScope] = set()
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[bool]:
+        """Wait for a place; False where too many do."""
+        if self._limit.statistics().tasks_waiting >= MOST_WAITING:
+            yield False
+            return
+        if not self._limit.available_tokens:
+            for scope in self._idle:
+                scope.deadline = min(scope.deadline, trio.current_time() + HURRY_S)
+        async with self._limit:
+            yield True
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[trio.CancelScope]:
+        """Give up what is done within after a while."""
+        wanted = self._limit.statistics().tasks_waiting
+        with trio.move_on_after(HURRY_S if wanted else IDLE_S) as scope:
+            self._idle.add(scope)
+            try:
+                yield scope
+            finally:
+                self._idle.discard(scope)
+
+
+async def _serve_client(stream: trio.SocketStream, handlers: Handlers, places: _Places) -> None:
     """Talk to one client; nothing it does may end the daemon."""
     try:
-        async with stream, places:
+        async with stream, places.one() as has_place:
             uid = _peer_uid(stream.socket)
-            if uid == os.geteuid():
-                await _Conversation(stream, handlers).run()
-            else:
+            if uid != os.geteuid():
                 log.warning("refused a control client of the user %d", uid)
+            elif has_place:
+                await _Conversation(stream, handlers, places).run()
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         log.debug("a control client went away")
     except Exception:
@@ -150,18 +186,26 @@ def _peer_uid(client: trio.socket.SocketType) -> int:
     return int(pid_uid_gid.unpack(raw)[1])
 
 
+def _is_gone(client: trio.socket.SocketType) -> bool:
+    """Tell whether nobody is at the other end any more. SOURCE: poll(2): POLLHUP is told though nobody asks for it."""
+    poller = select.poll()
+    poller.register(client.fileno(), 0)
+    return bool(poller.poll(0))
+
+
 class _Conversation:
     """One client: its requests one after the other."""
 
-    def __init__(self, stream: trio.SocketStream, handlers: Handlers) -> None:
+    def __init__(self, stream: trio.SocketStream, handlers: Handlers, places: _Places) -> None:
         self._stream = stream
         self._handlers = handlers
+        self._places = places
         self._buffer = bytearray()
         self._sending = trio.Lock()
 
     async def run(self) -> None:
         while True:
-            with trio.move_on_after(IDLE_S) as idle:
+            with self._places.idle() as idle:
                 line = await self._read_line()
             if idle.cancelled_caught:
                 return
@@ -200,6 +244,8 @@ class _Conversation:
                 OTHER_VERSION,
             )
             return
+        if _is_gone(self._stream.socket):
+            raise trio.BrokenResourceError  # what was asked long ago, of a daemon that was stopped: given up since
         # Unmounting ends the daemon, but not before it has answered.
         with trio.CancelScope(shield=request.method == "unmount"):
             await self._send(await self._reply_to(request))
@@ -213,7 +259,9 @@ class _Conversation:
             fault = Fault.of(error)
         except CloudfsError as error:
             fault = Fault(int(ExitCode.INTERNAL), str(error))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ExceptionGroup) and error.split(trio.BrokenResourceError)[1] is None:
+                raise trio.BrokenResourceError from error  # what was told beside the work found nobody who reads
             log.exception("a control request failed unexpectedly")
             fault = Fault(int(ExitCode.INTERNAL), "The daemon failed; its log tells more.")
         return Reply(VERSION, request.id, error=fault)
@@ -240,6 +288,9 @@ class _Conversation:
         with contextlib.suppress(OSError):
             if await self._stream.socket.recv(1, socket.MSG_PEEK):
                 return  # the next request, sent early: it waits its turn
+            # It may only have said all that it will.
+            while not _is_gone(self._stream.socket):  # noqa: ASYNC110  # the kernel's
+                await trio.sleep(_LOOK_S)
         scope.cancel()
 
     async def _carry_out(self, request: Request) -> object:

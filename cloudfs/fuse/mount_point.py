@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import MountEntry, all_mounts, detach, fusermount, mounts_at, probe
 
-__all__ = ["DEAD", "absolute", "check", "check_fuse", "claim", "dead_mounts", "locate", "may_allow_other"]
+__all__ = [
+    "DEAD",
+    "absolute",
+    "check",
+    "check_fuse",
+    "claim",
+    "claimed",
+    "dead_mounts",
+    "locate",
+    "may_allow_other",
+]
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +135,35 @@ def claim(path: str) -> str:
         place = os.path.realpath(place)  # only now: there is no mount of ours that it could wait for
     _check_fit(place)
     return place
+
+
+@contextmanager
+def claimed(path: str) -> Iterator[str]:
+    """Claim a folder as `claim` does, and keep every other daemon from mounting there for the time of the block.
+
+    Of two that begin at once both would find nothing mounted, and the upper one would be unmounted for the lower.
+    """
+    place = claim(path)
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not _lock(descriptor):
+            raise _refused(f"Another account is just being mounted at {place}.", "Choose another folder.")
+        if mounts_at(place):
+            claim(path)  # mounted in the moment between: this tells what
+        yield place
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: int) -> bool:
+    """Lock a folder until it is closed; False where somebody else has. True also where none can be locked (NFS)."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        log.debug("the mount point cannot be locked: %s", error)
+    return True
 
 
 def check(path: str) -> str:

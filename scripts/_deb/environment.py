@@ -17,7 +17,7 @@ __all__ = ["Home", "Tools", "fill", "run"]
 SYSTEM_PYTHON = "/usr/bin/python3"
 """The one that the package will run on: that of the same distribution."""
 PREFIX = Path("/usr/lib/cloudfs")
-PATIENCE_S = 600
+PATIENCE_S = 3600
 
 _START = """\
 #!{python} -I

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from cloudfs.config import Folders
+from cloudfs.daemon import Ready
+from cloudfs.errors import UserError
 from tests.cli.conftest import REPOSITORY, add_account
 from tests.fuse.conftest import is_mounted
 
@@ -62,3 +64,11 @@ def test_while_the_account_is_opened(folders: Folders, mount_point: Path, moment
     done = mount_interrupted(mount_point, DAEMON, moment)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
     assert not is_mounted(mount_point)
+
+
+def test_nobody_waits_for_it_any_more() -> None:
+    """As after a terminal was closed, or `timeout 1 cloudfs mount`: it ends in order, as with Ctrl-C."""
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with pytest.raises(UserError, match="has gone before"):
+        Ready(ours).succeed("/m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs import daemon
 from cloudfs.config import Folders
 from cloudfs.control import client
 from cloudfs.control.instance import Holder, hold
@@ -205,6 +207,68 @@ def test_a_path_in_a_mount_that_hangs(
         os.kill(pid, signal.SIGCONT)
     assert result.code == ExitCode.NOT_MOUNTED
     assert result.said[0] == "The daemon of this account cannot be asked: it does not answer."
+
+
+@pytest.mark.mount
+def test_whatever_leads_into_a_mount_that_hangs(
+    run: Run,
+    mounted: Callable[..., int],
+    mount_point: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also through a link, from within, and as the place for another mount."""
+    monkeypatch.setattr(client, "PATIENCE_S", 0.2)
+    (tmp_path / "way").symlink_to(tmp_path)
+    (tmp_path / "place").symlink_to(mount_point)
+    pid = mounted()
+    monkeypatch.chdir(mount_point)
+    os.kill(pid, signal.SIGSTOP)
+    rescue = threading.Timer(20, os.kill, (pid, signal.SIGCONT))
+    rescue.start()
+    told = "The daemon of this account cannot be asked: it does not answer."
+    try:
+        for words in (
+            ("info", tmp_path / "way" / "cloud" / "hello.txt"),
+            ("ls", tmp_path / "place"),
+            ("pause", tmp_path / "place" / "hello.txt"),
+            ("pause", "hello.txt"),
+            ("unmount", tmp_path / "place"),
+            ("unmount", mount_point / "folder" / "inside"),
+            ("mount", mount_point / "folder"),
+            ("mount", "folder"),
+            ("mount", tmp_path / "way" / "cloud" / "folder"),
+        ):
+            result = run(*words)
+            assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, told), words
+            assert f"process {pid}" in result.said[1]
+        result = run("mount", tmp_path / "place")
+        assert result.code == ExitCode.ALREADY_MOUNTED, result.err
+    finally:
+        rescue.cancel()
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_file_of_ours_that_is_none(run: Run, folders: Folders, mount_point: Path) -> None:
+    """As one that belongs to root since a `sudo cloudfs mount`, or lies on a disk that takes nothing."""
+    add_account(folders)
+    for words, name in ((("mount", mount_point), "daemon.log"), (("logout",), "lock")):
+        place = folders.state / "work" / name
+        place.mkdir()
+        result = run(*words)
+        assert result.code == ExitCode.NOT_DONE
+        assert result.said[0] == f"{place} cannot be used: Is a directory."
+        place.rmdir()
+
+
+@pytest.mark.expect_log("the daemon ended")
+def test_what_ends_the_daemon_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    told = daemon._explain(PermissionError(errno.EACCES, "Permission denied", "/s/state.sqlite"))
+    assert (told.code, told.message) == (
+        ExitCode.NOT_DONE,
+        "/s/state.sqlite cannot be used: Permission denied.",
+    )
+    assert "Traceback" not in caplog.text
 
 
 def test_a_socket_that_nobody_serves(run: Run, folders: Folders) -> None:

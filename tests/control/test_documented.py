@@ -14,7 +14,7 @@ from cloudfs import answers, daemon, pinning, reloading
 from cloudfs.control import pinning as pins
 from cloudfs.control import records
 from cloudfs.control.protocol import MAX_LINE_BYTES, ConflictPair, Decided, Method, Status, Unmounted
-from cloudfs.control.server import ALIVE_S, IDLE_S, MAX_CLIENTS
+from cloudfs.control.server import ALIVE_S, HURRY_S, IDLE_S, MAX_CLIENTS, MOST_WAITING
 
 TEXT = (Path(__file__).parents[2] / "docs/CONTROL.md").read_text()
 ROWS = {
@@ -67,7 +67,7 @@ def test_the_limits_are_named() -> None:
 
 def test_its_numbers() -> None:
     assert f"at most {MAX_LINE_BYTES // 1024} KiB" in TEXT
-    assert (MAX_CLIENTS, IDLE_S, ALIVE_S) == (16, 60.0, 10.0)
+    assert (MAX_CLIENTS, MOST_WAITING, IDLE_S, HURRY_S, ALIVE_S) == (64, 256, 60.0, 1.0, 10.0)
 
 
 def test_every_state_is_named() -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
@@ -80,6 +81,8 @@ def test_what_is_told() -> None:
     assert figure(found, "info", version="1.2", server="Nextcloud 29") == 1
     assert figure(found, "connection_state", state="offline") == 1
     assert sum(value for (name, _), value in found.items() if name == "cloudfs_connection_state") == 1
+    locked = figures_of(exposition(msgspec.structs.replace(STATUS, state="waiting for the keyring"), traffic))
+    assert figure(locked, "connection_state", state="waiting for the keyring") == 1
     assert (figure(found, "paused"), figure(found, "metered")) == (1, 1)
     assert figure(found, "limit_bytes_per_second", direction="up") == 2e6
     assert ("cloudfs_limit_bytes_per_second", frozenset({("direction", "down")})) not in found

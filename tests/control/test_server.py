@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from cloudfs.control import server
 from cloudfs.control.client import Client
@@ -72,7 +73,17 @@ class Pretender:
                 self.cancelled.set()
         if path == "/bug":
             raise ZeroDivisionError
+        if path == "/much":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell_much, report)
         return SyncOutcome(0, [])
+
+    async def _tell_much(self, report: server.Report) -> None:
+        try:
+            while True:
+                await report(Progress(2, 1))
+        finally:
+            self.cancelled.set()
 
     async def unmount(self, *, lazy: bool) -> Unmounted:
         if not lazy:
@@ -228,6 +239,40 @@ async def test_what_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
             await handlers.cancelled.wait()
 
 
+async def test_what_was_given_up_before_it_was_read_is_not_begun(tmp_path: Path) -> None:
+    """As after Ctrl-C in front of a daemon that was stopped: what it finds afterwards, nobody wants any more."""
+    handlers = Pretender()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, tmp_path, "work.sock", handlers)
+        await trio.testing.wait_all_tasks_blocked()
+        with socket.socket(socket.AF_UNIX) as client:  # the loop does not run meanwhile
+            client.connect(str(tmp_path / "work.sock"))
+            client.send(b'{"v": 1, "id": 1, "method": "sync_wait"}\n')
+            client.send(b'{"v": 1, "id": 2, "method": "sync_wait"}\n')
+        async with raw_client(tmp_path) as later:
+            assert (await ask(later, b'{"v": 1, "id": 3, "method": "conflicts"}'))["id"] == 3
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert handlers.waits == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_says_nothing_more_is_answered_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `printf … | socat - UNIX:…` does, whose input has ended."""
+    monkeypatch.setattr(server, "_LOOK_S", 0.01)
+    handlers = Pretender()
+    async with serving(tmp_path, handlers), raw_client(tmp_path) as stream:
+        await stream.send_all(b'{"v": 1, "id": 1, "method": "sync_wait", "params": {"path": "/never"}}\n')
+        await stream.send_eof()
+        assert json.loads(await stream.receive_some())["progress"]
+        await trio.sleep(0.1)
+        assert not handlers.cancelled.is_set()
+        await stream.aclose()
+        with trio.fail_after(5):
+            await handlers.cancelled.wait()
+
+
 @pytest.mark.expect_log("failed unexpectedly")
 async def test_a_bug_is_an_error_for_one_client_only(tmp_path: Path) -> None:
     def talk() -> None:
@@ -255,6 +300,44 @@ async def test_silent_clients_are_sent_away(tmp_path: Path, monkeypatch: pytest.
     async with serving(tmp_path, Pretender()), raw_client(tmp_path) as client:
         with trio.fail_after(5):
             assert await client.receive_some() == b""
+
+
+async def test_who_never_reads_is_sent_away_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SEND_S", 0.05)
+    handlers = Pretender()
+    async with serving(tmp_path, handlers), raw_client(tmp_path) as stream:
+        await stream.send_all(b'{"v": 1, "id": 1, "method": "sync_wait", "params": {"path": "/much"}}\n')
+        with trio.fail_after(30):
+            await handlers.cancelled.wait()
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_who_asks_nothing_keeps_nobody_from_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(server, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(server, "MOST_WAITING", 3)
+    async with serving(tmp_path, Pretender()), raw_client(tmp_path) as one, raw_client(tmp_path) as other:
+        assert (await ask(one, b'{"v": 1, "id": 1, "method": "conflicts"}'))["id"] == 1
+        began = trio.current_time()
+        async with raw_client(tmp_path) as client:
+            assert (await ask(client, b'{"v": 1, "id": 3, "method": "conflicts"}'))["id"] == 3
+        assert trio.current_time() - began < server.IDLE_S / 2
+        assert await one.receive_some() == await other.receive_some() == b""
+
+
+async def test_more_than_can_wait_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a descriptor, of which the daemon needs some for files."""
+    monkeypatch.setattr(server, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(server, "MOST_WAITING", 1)
+    never = b'{"v": 1, "id": 1, "method": "sync_wait", "params": {"path": "/never"}}'
+    async with serving(tmp_path, Pretender()), raw_client(tmp_path) as busy:
+        await ask(busy, never)
+        async with raw_client(tmp_path), raw_client(tmp_path) as third:
+            with trio.fail_after(5):
+                assert await third.receive_some() == b""
 
 
 @pytest.mark.expect_log("refused a control client of the user")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloudfs.errors import ExitCode, UserError
-from cloudfs.fuse.mount_point import check_fuse, claim, locate
+from cloudfs.fuse.mount_point import check_fuse, claim, claimed, locate
 from cloudfs.fuse.mounts import mounts_at
 from tests.fuse.conftest import Serve, Server, is_mounted
 from tests.fuse.test_operations import errno_of, wait_for
@@ -50,6 +50,20 @@ def test_a_good_mount_point_is_returned_resolved(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     assert claim(str(tmp_path / "link")) == str(tmp_path / "real")
     assert claim(str(tmp_path / "real" / ".." / "real")) == str(tmp_path / "real")
+
+
+def test_no_two_begin_at_one_place(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "place").mkdir()
+    with claimed(str(tmp_path / "place")) as place:
+        with (
+            pytest.raises(UserError, match="just being mounted") as caught,
+            claimed(str(tmp_path / "link" / "place")),
+        ):
+            pass
+        assert caught.value.code is ExitCode.MOUNT_POINT
+    with claimed(place):
+        pass
 
 
 def test_places_are_found_without_touching_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
