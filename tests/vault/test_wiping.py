@@ -1,4 +1,4 @@
-"""A remote wipe on a disk that does not go along: what can be made unreadable is, and the note is no condition for it."""
+"""A remote wipe on a disk that does not go along: what can be made unreadable is, with a note or without."""
 
 from __future__ import annotations
 
