@@ -111,7 +111,7 @@ class Changing:
             reply = await conditions.conditionally(
                 self._session, request, Condition(expect), 207, trusted=self._session.features.nextcloud
             )
-        return wanted if connect.all_kept(reply.body) else None
+        return wanted if await connect.all_kept(reply.body) else None
 
     async def _send_to(
         self, method: str, source: RemotePath, target: RemotePath, expect: RemoteVersion | None
