@@ -151,7 +151,7 @@ def _require_safe_way(path: Path) -> None:
     for above in Path(os.path.realpath(path)).parents:
         with suppress(FileNotFoundError):
             found = above.stat()
-            if found.st_uid not in {0, os.geteuid(), *_nobody()}:
+            if found.st_uid not in {0, os.geteuid()} and found.st_uid not in _nobody():
                 why = "belongs to another user"
             elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
                 why = "is open to every user"
