@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -118,8 +118,10 @@ def _runtime(environ: Mapping[str, str], state: Path) -> Path:
 def private_folder(path: Path) -> Path:
     """Create `path` with mode 0700 and return it.
 
-    An existing one must be a real folder of ours and is tightened to 0700. Raises UserError BAD_CONFIG.
+    An existing one must be a real folder of ours and is tightened to 0700, and nobody else may be able to put another
+    one in its place. Raises UserError BAD_CONFIG.
     """
+    _require_safe_way(path)
     try:
         for missing in reversed([folder for folder in path.parents if not folder.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
@@ -142,6 +144,33 @@ def private_folder(path: Path) -> Path:
     finally:
         os.close(descriptor)
     return path
+
+
+def _require_safe_way(path: Path) -> None:
+    """Raise where a folder above belongs to somebody else, or is open to all: they could rename what is in it."""
+    for above in Path(os.path.realpath(path)).parents:
+        with suppress(FileNotFoundError):
+            found = above.stat()
+            if found.st_uid not in {0, os.geteuid()} and found.st_uid not in _nobody():
+                why = "belongs to another user"
+            elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+                why = "is open to every user"
+            else:
+                continue
+            raise _bad(
+                f"The folder {above}, with {path} in it, {why}.",
+                "Choose another place, with CLOUDFS_HOME or the XDG variables.",
+            )
+
+
+def _nobody() -> Collection[int]:
+    """Return whose, in a user namespace as of a container, everything is that belongs to nobody in it, `/` too."""
+    try:
+        if Path("/proc/self/uid_map").read_bytes().split() == [b"0", b"0", b"4294967295"]:
+            return ()
+        return (int(Path("/proc/sys/kernel/overflowuid").read_bytes()),)
+    except (OSError, ValueError):
+        return ()
 
 
 # --- accounts

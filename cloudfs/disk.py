@@ -8,10 +8,11 @@ from cloudfs.assembly import EngineConfig
 from cloudfs.blocks.staging import Staging
 from cloudfs.content.adoption import Adoption
 from cloudfs.content.files import Files
-from cloudfs.content.powercut import after_power_cut, boot_id
+from cloudfs.content.powercut import after_power_cut
 from cloudfs.metadata.placing import stays_local
 from cloudfs.metadata.tree import Tree
 from cloudfs.store.db import DatabaseDamaged, set_aside
+from cloudfs.store.logtail import boot_id
 from cloudfs.store.store import Store
 
 __all__ = ["open_staging", "open_store", "put_right"]

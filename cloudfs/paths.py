@@ -17,6 +17,7 @@ from cloudfs.types import RemotePath
 
 __all__ = [
     "LOCAL_ONLY_PATTERNS",
+    "NAME_MAX_BYTES",
     "ROOT_PATH",
     "NameRules",
     "UnrepresentableName",

@@ -22,7 +22,7 @@ from cloudfs.remote.anonymous import tell_wiped
 from cloudfs.remote.tls import context_of
 from cloudfs.secrets.protocol import Writable
 from cloudfs.secrets.stores import store_of
-from cloudfs.store.only_here import only_here
+from cloudfs.store.only_here import OnlyHere, only_here
 from cloudfs.vault.keyholding import forget_key
 from cloudfs.vault.opening import Opened
 from cloudfs.vault.place import find
@@ -44,9 +44,9 @@ def wipe(folders: Folders, name: str, account: Account, secret: str, opened: Ope
     something cannot be removed; then they stay for that reason.
     """
     state = folders.account_state(name)
-    left = only_here(opened.folder, None if opened.keys is None else opened.keys.database)
+    left = _lost(opened)
     note = Wiped(account.url, account.user, time.time(), left.changes, left.changed_bytes)
-    note_wiped(folders, name, note)
+    noted = _is_noted(folders, name, note)
     trio.run(_forget_key, folders, name)
     # The lock is held, and the password still needed.
     remaining = [
@@ -59,10 +59,31 @@ def wipe(folders: Folders, name: str, account: Account, secret: str, opened: Ope
             hint="Remove it by hand. The next mount tries again.",
             code=ExitCode.NOT_DONE,
         )
+    if not noted:
+        _is_noted(folders, name, note)  # by now a full disk has room
     trio.run(_forget, folders, name, account)
     remove_account(folders, name)
     _log.warning("%s", note.sentence(name))
     trio.run(_tell, account, secret)
+
+
+def _lost(opened: Opened) -> OnlyHere:
+    """Find out what is only here; a disk that does not tell any more is no reason to leave it readable."""
+    try:
+        return only_here(opened.folder, None if opened.keys is None else opened.keys.database)
+    except OSError as error:
+        _log.warning("it is not known what is lost: %s", error)
+        return OnlyHere()
+
+
+def _is_noted(folders: Folders, name: str, note: Wiped) -> bool:
+    """Leave the note. Nothing is to stay readable for want of room for it."""
+    try:
+        note_wiped(folders, name, note)
+    except UserError as error:
+        _log.warning("%s", error.message)
+        return False
+    return True
 
 
 def _emptied(folder: Path, but: AbstractSet[Path] = frozenset()) -> list[str]:

@@ -121,7 +121,7 @@ class Staging:
         Raises PosixError, and LocalDamage where some of what is `present` is not there.
         """
         name = file_name(ino, version)
-        other._folder.probe(name, present)
+        other.expect(ino, version, present)
         written = other._folder.written(name)
         self._folder.create(name)
         copied = RangeSet()
@@ -136,6 +136,10 @@ class Staging:
         self._folder.truncate(name, max(other._folder.length(name), self._folder.length(name)))
         self._folder.admit_holes(name, copied)
         self._folder.sync(name, folder_too=True)
+
+    def expect(self, ino: Ino, version: ContentVersion, present: RangeSet) -> None:
+        """From now on these bytes have to be in a file. Raises LocalDamage where it cannot be opened."""
+        self._folder.probe(file_name(ino, version), present)
 
     def read_now(self, ino: Ino, version: ContentVersion, offset: int, size: int) -> bytes:
         """Read a part of a file. Raises LocalDamage."""

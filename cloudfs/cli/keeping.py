@@ -13,6 +13,7 @@ from cloudfs.cli.browser import has_local_screen
 from cloudfs.config import Account, Folders, SecretKind
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.secrets.keyring import KeyringStore, look
+from cloudfs.secrets.memory import close_memory
 from cloudfs.secrets.protocol import KeyringAway, Lockable, SecretStore, Writable
 from cloudfs.secrets.stores import store_of
 
@@ -108,6 +109,7 @@ async def _opened(store: Lockable) -> None:
 
 def read_secret(folders: Folders, name: str, account: Account) -> str:
     """Return an account's password; a person may be asked to unlock the keyring for it. Raises UserError."""
+    close_memory()
     store = store_of(folders, name, account.secret_store)
     try:
         return trio.run(store.read)

@@ -37,6 +37,7 @@ from cloudfs.remote.connect import Site
 from cloudfs.remote.loginflow import Granted, LoginFlow
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import context_of
+from cloudfs.secrets.memory import close_memory
 from cloudfs.secrets.stores import store_of
 from cloudfs.wiped import forget_wiped
 
@@ -92,6 +93,7 @@ def log_in(
     What was typed was checked (`addresses`). What `trust` leaves open is as in the account's file, where there is one.
     With `as_json` what is said on the way goes to standard error.
     """
+    close_memory()  # a password will be in it, maybe one that opens everything
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         done = _log_in(
             url,

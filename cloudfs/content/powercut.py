@@ -7,7 +7,6 @@ the account's `recovered` folder and named in the log, because most of the time 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from pathlib import Path
 
@@ -20,14 +19,7 @@ from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node, StagedRow
 from cloudfs.store.store import Store
 
-__all__ = ["after_power_cut", "boot_id"]
-
-
-def boot_id() -> str:
-    """Return the name of the machine's present life, '' where the kernel does not tell."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
+__all__ = ["after_power_cut"]
 
 
 def after_power_cut(store: Store, staging: Staging, recovered: Path, boot: str) -> list[str]:

@@ -18,6 +18,7 @@ from cloudfs.doctor.secrecy import check_files, check_logs
 from cloudfs.doctor.transit import check_transit
 from cloudfs.errors import UserError
 from cloudfs.secrets.credential import CredentialStore
+from cloudfs.secrets.memory import close_memory
 from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.secrets.stores import store_of
 from cloudfs.store.health import check_database
@@ -85,6 +86,7 @@ def _secret(folders: Folders, account: Account, name: str) -> Iterator[Finding]:
     if isinstance(store, CredentialStore) and not store.is_handed_out:
         yield skipped("password", f"kept {store.place}, which nobody sees but its unit", name)
         return
+    close_memory()
     try:
         secret = trio.run(store.read)
     except KeyringAway as error:

@@ -115,7 +115,7 @@ class Changing:
             reply = await conditions.conditionally(
                 self._session, request, condition, *statuses, trusted=nextcloud
             )
-        return wanted if reply.status == 204 or connect.all_kept(reply.body) else None
+        return wanted if reply.status == 204 or await connect.all_kept(reply.body) else None
 
     async def _send_to(
         self, method: str, source: RemotePath, target: RemotePath, expect: RemoteVersion | None

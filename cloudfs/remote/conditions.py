@@ -20,7 +20,7 @@ from cloudfs.errors import AlreadyExists, Changed, NotFound, ProtocolViolation, 
 from cloudfs.remote import etags, listings
 from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.failures import Failure
-from cloudfs.remote.multistatus import parse_members
+from cloudfs.remote.multistatus import read_members
 from cloudfs.remote.protocol import Condition, Features
 from cloudfs.remote.session import Session
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion
@@ -43,7 +43,7 @@ async def change(session: Session, request: Request, *statuses: int) -> WholeRep
     reply = await session.fetch(request, *statuses, 207)
     if reply.status != 207 or 207 in statuses:
         return reply
-    for member in parse_members(reply.body):
+    for member in await read_members(reply.body):
         if member.status >= 400:
             raise await session.error_of(
                 Failure(request.method, request.subject, member.status, reply.headers, b"")

@@ -25,14 +25,14 @@ from cloudfs.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudfs.paths import ROOT_PATH, NameRules, encode
+from cloudfs.paths import NAME_MAX_BYTES, ROOT_PATH, NameRules, encode
 from cloudfs.remote import dialect, ocs, push, values
 from cloudfs.remote.address import Address, parse_address
 from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.hrefs import Place, origin_of
-from cloudfs.remote.multistatus import parse_members
+from cloudfs.remote.multistatus import read_members
 from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
 from cloudfs.remote.tls import make_context
@@ -168,9 +168,9 @@ async def revoke(
     return True
 
 
-def all_kept(body: bytes) -> bool:
+async def all_kept(body: bytes) -> bool:
     """Tell from the reply to a PROPPATCH whether every property was set."""
-    members = parse_members(body)
+    members = await read_members(body)
     return bool(members) and all(200 <= member.status < 300 and not member.failed for member in members)
 
 
@@ -224,11 +224,23 @@ async def _nextcloud_site(
     transport: Transport, address: Address, base_url: str, status: ocs.Status, user: str
 ) -> Site:
     user_id = (await ocs.call(transport, base_url, "cloud/user", _User)).id
+    if not _is_user_id(user_id):
+        raise ProtocolViolation("the server gives the user a name that is none", subject=base_url)
     folder = _folder_in_home(address.dav_path or "", user, user_id)
     root_url = f"{base_url}remote.php/dav/files/{encode(user_id)}/{encode(folder)}"
     root_url = root_url if root_url.endswith("/") else root_url + "/"
     features = await _nextcloud_features(transport, base_url, root_url, status)
     return Site(root_url, user, features, base_url, user_id)
+
+
+def _is_user_id(name: str) -> bool:
+    """Tell whether it can be one: it becomes a part of paths, and of headers."""
+    return (
+        0 < len(name.encode()) <= NAME_MAX_BYTES
+        and name.isprintable()
+        and "/" not in name
+        and name.strip(".") != ""
+    )
 
 
 def _folder_in_home(dav_path: str, user: str, user_id: str) -> str:
@@ -350,7 +362,7 @@ async def _check_root(transport: Transport, root_url: str, features: Features) -
         if reply.status != 207:
             raise _no_folder(error_of_reply(await reply.failure()), root_url)
         body = await reply.read_all(transport.limits.reply_bytes)
-    for entry in Listing(session.place, ROOT_PATH, 0).admit(parse_members(body)):
+    for entry in Listing(session.place, ROOT_PATH, 0).admit(await read_members(body)):
         if dialect.check_entry(entry, features).kind is Kind.FOLDER:
             return reply.headers
         raise ProtocolViolation("it is a file, not a folder", subject=root_url)

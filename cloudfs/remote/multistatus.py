@@ -17,13 +17,17 @@ from xml.parsers import expat  # nor to it
 
 import msgspec
 
+from cloudfs.concurrency.threads import in_read_thread
 from cloudfs.errors import ProtocolViolation
 from cloudfs.remote import queries
 
-__all__ = ["ListingParser", "Member", "parse_document", "parse_error", "parse_members"]
+__all__ = ["ListingParser", "Member", "parse_document", "parse_error", "parse_members", "read_members"]
 
 _MAX_ENTRY_BYTES = 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
+_LONG_BYTES = 64 * 1024
+_MAX_DOCUMENT_BYTES = 256 * 1024
+"""Of what is read into a tree: 0.1 s, and forty times as much memory."""
 _BOUND = "\0"
 """Stands where an element begins or ends; no text has it."""
 _MOST_NAMES = 1000
@@ -247,6 +251,11 @@ def parse_members(body: bytes) -> list[Member]:
     return [*parser.feed(body), *parser.close()]
 
 
+async def read_members(body: bytes) -> list[Member]:
+    """Do the same, of a long body in a thread: of 4 MiB it takes two seconds where they hold what no server sends."""
+    return parse_members(body) if len(body) <= _LONG_BYTES else await in_read_thread(parse_members, body)
+
+
 @lru_cache(maxsize=256)
 def _short_name(tag: str) -> str:
     if len(tag) > _LONGEST_REMEMBERED:
@@ -264,7 +273,9 @@ def _status(line: str) -> int:
 
 
 def parse_document(body: bytes) -> ElementTree.Element:
-    """Parse a small body whole, with the same care as a listing; ProtocolViolation where it is no XML."""
+    """Parse a small body whole, with the same care as a listing; ProtocolViolation where it is no XML, or too long."""
+    if len(body) > _MAX_DOCUMENT_BYTES:
+        raise ProtocolViolation(f"the reply is larger than {_MAX_DOCUMENT_BYTES} bytes")
     parser = ElementTree.XMLParser(encoding="utf-8")  # noqa: S314  # no document type gets as far as to it
     sanitiser = _Sanitiser()
     try:

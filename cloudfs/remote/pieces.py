@@ -20,11 +20,11 @@ from cloudfs.errors import (
     TooLarge,
 )
 from cloudfs.paths import encode, parent_of
-from cloudfs.remote import conditions, dialect, etags, queries
+from cloudfs.remote import conditions, dialect, etags, queries, values
 from cloudfs.remote.bodies import Upload, part_of
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, Request, WholeReply
-from cloudfs.remote.multistatus import parse_members
+from cloudfs.remote.multistatus import read_members
 from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemotePath
@@ -180,11 +180,11 @@ class Pieces:
         except NotFound as error:
             raise await self._what_is_missing(error) from error
         lengths: dict[str, int] = {}
-        for member in parse_members(reply.body):
+        for member in await read_members(reply.body):
             name = member.href.rstrip("/").rpartition("/")[2]
-            length = member.properties.get("d:getcontentlength", "")
-            if name != _WHOLE and length.isdecimal() and not member.collection:
-                lengths[name] = int(length)
+            length = values.whole_number(member.properties.get("d:getcontentlength"))
+            if name != _WHOLE and length is not None and not member.collection:
+                lengths[name] = length
         return lengths
 
     async def _send_piece(self, number: int, start: int, stop: int) -> None:
@@ -275,4 +275,5 @@ def piece_name(number: int) -> str:
 
 def _numbered(lengths: Mapping[str, int]) -> dict[int, int]:
     """Return the lengths of pieces by number: version 2 lists what was sent as 00001 as 1."""
-    return {int(name): length for name, length in lengths.items() if name.isdecimal() and name.isascii()}
+    numbered = ((values.whole_number(name), length) for name, length in lengths.items())
+    return {number: length for number, length in numbered if number is not None}

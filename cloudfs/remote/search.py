@@ -12,7 +12,7 @@ from cloudfs.remote import dialect, queries
 from cloudfs.remote.connect import Site
 from cloudfs.remote.entries import SizeUnknown, entry_of
 from cloudfs.remote.exchange import Request
-from cloudfs.remote.multistatus import parse_members
+from cloudfs.remote.multistatus import read_members
 from cloudfs.remote.session import Session
 from cloudfs.types import RemoteEntry, RemotePath
 
@@ -48,7 +48,7 @@ async def identify(session: Session, site: Site, ids: Sequence[str]) -> list[Rem
     headers = dialect.query_headers(session.features, "infinity") | {"Content-Type": queries.XML_TYPE}
     reply = await session.fetch(Request("SEARCH", dav, ROOT_PATH, headers, question), 207)
     found: list[RemoteEntry] = []
-    for member in parse_members(reply.body):
+    for member in await read_members(reply.body):
         with suppress(UnrepresentableName, SizeUnknown):
             entry = entry_of(member, session.place, ROOT_PATH)
             if entry is not None:

@@ -19,7 +19,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import metadata
 
 import httpx
@@ -28,6 +27,7 @@ import trio
 
 from cloudfs.errors import ProtocolViolation, Unreachable
 from cloudfs.remote.bodies import Upload, Whole
+from cloudfs.remote.cookies import Cookies, no_cookies
 from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
@@ -88,11 +88,6 @@ class Limits(msgspec.Struct, frozen=True):
     """A connection unused for so long is not trusted any more."""
 
 
-def _no_cookies() -> CookieJar:
-    """Return a jar that keeps nothing."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-
-
 class _Asked:
     """One request on its way: its number, which the server hears too, and when it began."""
 
@@ -140,7 +135,7 @@ class Transport:
         self._origin = origin_of(url)
         self.clock_skew_s = 0.0
         """How far the server's clock is ahead of ours, as its last reply told, to a second or so."""
-        self._jar = CookieJar()
+        self._jar = Cookies()
         self.admit: Callable[[], None] = lambda: None
         """Asked right before each request is sent; raises what holds it back."""
         self.refused: Callable[[], None] = lambda: None
@@ -167,7 +162,7 @@ class Transport:
         self._clients = {
             lane: httpx.AsyncClient(
                 auth=auth,
-                cookies=_no_cookies() if lane is Lane.BULK else self._jar,
+                cookies=no_cookies() if lane is Lane.BULK else self._jar,
                 headers={
                     "User-Agent": user_agent or default_user_agent(),
                     "OCS-APIRequest": "true",

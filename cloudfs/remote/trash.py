@@ -21,7 +21,7 @@ from cloudfs.errors import NotFound, ProtocolViolation
 from cloudfs.remote import dialect, queries, reading, values
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Request
-from cloudfs.remote.multistatus import Member, parse_members
+from cloudfs.remote.multistatus import Member, read_members
 from cloudfs.remote.session import Session
 from cloudfs.remote.versions import open_whole, side_tree
 from cloudfs.types import RemotePath
@@ -75,7 +75,7 @@ async def _members(session: Session, url: str, subject: RemotePath) -> list[Memb
     headers = dialect.query_headers(session.features, "1")
     try:
         reply = await session.fetch(Request("PROPFIND", f"{url}/", subject, headers, _QUESTION), 207)
-        members = parse_members(reply.body)
+        members = await read_members(reply.body)
     except (ProtocolViolation, NotFound):
         return []
     itself = _depth(unquote(url.partition("/remote.php/")[2]))

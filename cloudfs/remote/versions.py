@@ -21,7 +21,7 @@ from cloudfs.paths import encode
 from cloudfs.remote import dialect, queries, reading, values
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, Request
-from cloudfs.remote.multistatus import Member, parse_members
+from cloudfs.remote.multistatus import Member, read_members
 from cloudfs.remote.session import Session
 from cloudfs.types import RemotePath, RemoteVersion
 
@@ -72,7 +72,7 @@ async def _name_of(session: Session, url: str, subject: RemotePath, expect: Remo
     reply = await session.fetch(Request("PROPFIND", url, subject, headers, question), 207)
     names = [
         member.href.rstrip("/").rpartition("/")[2]
-        for member in parse_members(reply.body)
+        for member in await read_members(reply.body)
         if _fits(member, expect)
     ]
     if len(names) != 1 or not names[0].isdecimal():

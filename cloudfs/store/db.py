@@ -22,6 +22,7 @@ import trio
 
 from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.connections import connect, cursors
+from cloudfs.store.logtail import boot_id, has_lost_commits
 from cloudfs.store.room import Room
 from cloudfs.store.schema import begin_versions, create_or_migrate
 from cloudfs.store.snapshot import Snapshot
@@ -124,8 +125,21 @@ class Database:
         ):
             self._db.execute(f"PRAGMA {pragma}")
         self._give_back(0)
+        self._require_whole_log()
         create_or_migrate(self._db)
         begin_versions(self._db)
+
+    def _require_whole_log(self) -> None:
+        """Raise DatabaseDamaged where commits of this life of the machine are there and cannot be read.
+
+        What is written next would take their place, and files that belong to them would be nobody's.
+        """
+        (begun,) = self._db.execute("PRAGMA user_version").fetchone()
+        if begun and has_lost_commits(self._path):
+            row = self._db.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()
+            if row is not None and row[0] == boot_id() != "":
+                msg = "the state database is damaged: its log has changes that cannot be read"
+                raise DatabaseDamaged(msg)
 
     def _check(self) -> None:
         """Look whether the file is whole, as far as the time for it reaches."""

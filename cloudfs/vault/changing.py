@@ -18,10 +18,11 @@ from cloudfs.blocks.sealing import Keys
 from cloudfs.blocks.staging import Staging
 from cloudfs.config import sync_folder
 from cloudfs.content.labels import label
-from cloudfs.content.powercut import after_power_cut, boot_id
+from cloudfs.content.powercut import after_power_cut
 from cloudfs.errors import ExitCode, LocalDamage, UserError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.copying import copy_store
+from cloudfs.store.logtail import boot_id
 from cloudfs.store.store import Store
 from cloudfs.vault.place import DATABASE, Place, find, make_present, remove_others
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import trio
@@ -21,6 +24,7 @@ __all__ = ["rescue"]
 
 _NAME = re.compile(r"(?:\d+ )?([0-9A-Za-z_]{1,64})\.(\d+)\.(\d+)", re.ASCII)
 _PIECE_BYTES = 1024 * 1024
+_NAME_BYTES = 200
 
 
 def rescue(folders: Folders, name: str, target: Path) -> Iterator[str]:
@@ -50,16 +54,20 @@ def rescue(folders: Folders, name: str, target: Path) -> Iterator[str]:
         finally:
             staging.close()
             link.unlink()
-            folder.rmdir()
+            with suppress(OSError):  # what a kill left of another one goes with that
+                folder.rmdir()
 
 
 def _copy(staging: Staging, ino: Ino, version: ContentVersion, target: Path, number: int) -> str:
     said = read(staging.label_of(ino, version))
-    shown = "unknown" if said is None else said.path.rpartition("/")[2]
-    copy = target / f"{number} {shown}"[:200]
     present = RangeSet([(0, staging.length(ino, version))] if said is None else said.present)
     lost = 0
-    with copy.open("xb") as file:
+    try:
+        staging.expect(ino, version, present)
+        copy, descriptor = _made(target, number, "unknown" if said is None else said.path.rpartition("/")[2])
+    except LocalDamage as error:
+        return f"{staging.path.parent}: {error}"
+    with os.fdopen(descriptor, "wb") as file:
         for start, stop in present:
             for at in range(start, stop, _PIECE_BYTES):
                 size = min(_PIECE_BYTES, stop - at)
@@ -70,3 +78,14 @@ def _copy(staging: Staging, ino: Ino, version: ContentVersion, target: Path, num
                     lost += size
     where = "" if said is None else f", which was {said.path}"
     return f"{copy}{where}" + (f"; {lost} bytes of it do not open" if lost else "")
+
+
+def _made(target: Path, number: int, shown: str) -> tuple[Path, int]:
+    """Make a file that nobody else can read, under a name that nothing has, and open it. Raises OSError."""
+    name = shown.encode()[:_NAME_BYTES].decode(errors="ignore")
+    for again in count(1):
+        copy = target / (f"{number} {name}" if again == 1 else f"{number} ({again}) {name}")
+        with suppress(FileExistsError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return copy, os.open(copy, flags, 0o600)
+    raise AssertionError("there is no end of names")

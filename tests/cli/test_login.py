@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import http.server
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -57,6 +59,25 @@ def test_the_password_is_exchanged_and_never_kept(run: Run, server: StandIn, tmp
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in kept
     assert kept.count(secret.encode()) == 1
+
+
+def test_a_command_that_has_a_password_leaves_no_core_file_and_is_closed_to_debuggers(
+    run: Run, server: StandIn
+) -> None:
+    set_dumpable, get_dumpable, prctl = 4, 3, ctypes.CDLL(None).prctl
+    before = prctl(get_dumpable)
+    try:
+        for words, stdin in (
+            (("login", server.url, "--user", "jo", "--account", "work", "--password-stdin"), PASSWORD),
+            (("doctor", "--offline"), ""),
+            (("logout", "work"), ""),
+        ):
+            prctl(set_dumpable, 1)
+            run(*words, stdin=stdin)
+            assert prctl(get_dumpable) == 0, words
+            assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    finally:
+        prctl(set_dumpable, before)
 
 
 def test_logging_in_again_keeps_the_settings(run: Run, server: StandIn) -> None:

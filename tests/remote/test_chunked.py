@@ -218,6 +218,23 @@ class Short(WebdavRemote):
         return msgspec.structs.replace(entry, version=short)
 
 
+@pytest.mark.parametrize(("name", "size"), [("00001", "9" * 5000), ("9" * 5000, "5"), ("00001", "\u0665")])
+async def test_pieces_with_numbers_that_are_none_are_sent_again(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion, name: str, size: str
+) -> None:
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(ServerFault):
+        await send(pieces, FILE, Condition(version))
+    body = (
+        f"<d:multistatus xmlns:d='DAV:'><d:response><d:href>/{name}</d:href><d:propstat><d:prop>"
+        f"<d:getcontentlength>{size}</d:getcontentlength></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>"
+        "</d:response></d:multistatus>"
+    )
+    server.faults.add(Answer(207, body.encode()), method="PROPFIND", path="/uploads/")
+    await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+
+
 async def test_pieces_that_expired(
     pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
 ) -> None:

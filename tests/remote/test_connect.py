@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,16 @@ async def test_a_page_is_no_webdav(server: StandIn, status: int) -> None:
         await discover(server.url, "alice", PASSWORD)
     server.faults.clear()
     assert isinstance(caught.value, ProtocolViolation | NotFound | Forbidden)
+
+
+@pytest.mark.parametrize("name", ["..", "a/../b", ".", "", "a\r\nX-File-Path: /b", "\0", "a" * 10_000])
+async def test_a_user_whose_name_leads_elsewhere(server: StandIn, name: str) -> None:
+    body = json.dumps({"ocs": {"meta": {"statuscode": 200}, "data": {"id": name}}}).encode()
+    rule = server.faults.add(Answer(200, body), path="/cloud/user$", times=None)
+    with pytest.raises(ProtocolViolation, match="a name that is none"):
+        await discover(server.url, "alice", PASSWORD)
+    server.faults.clear()
+    assert rule.hits
 
 
 async def test_maintenance(server: StandIn) -> None:

@@ -9,11 +9,13 @@ import trio
 
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.connect import discover
+from cloudfs.remote.exchange import Request
 from cloudfs.remote.files import WebdavRemote
-from cloudfs.remote.transport import Limits
+from cloudfs.remote.tls import make_context
+from cloudfs.remote.transport import Limits, Transport
 from cloudfs.types import RemotePath
 from tests.servers import StandIn
-from tests.servers.standin.faults import Delay
+from tests.servers.standin.faults import Answer, Delay
 from tests.servers.standin.log import Record
 from tests.servers.standin.site import INSTANCE_ID
 
@@ -67,6 +69,29 @@ async def test_another_login_begins_without_the_old_session(server: StandIn) -> 
     await remote.stat(RemotePath("/of-alice"))
     assert [session(it) for it in server.requests] == [None]
     await remote.aclose()
+
+
+async def test_a_server_that_sets_cookies_without_end_fills_no_memory(server: StandIn) -> None:
+    """Nor does it make every request larger than the one before. The cookies that were there first go on."""
+    transport = Transport(server.url, None, tls=make_context())
+    for number in range(100):
+        headers = {"Set-Cookie": f"c{number}={number}"}
+        server.faults.add(Answer(200, headers=headers), times=1)
+        await transport.fetch(Request("GET", f"{server.url}/status.php", "/"))
+    server.faults.add(Answer(200, headers={"Set-Cookie": "c0=again"}), times=1)
+    for _ in range(2):
+        await transport.fetch(Request("GET", f"{server.url}/status.php", "/"))
+    await transport.aclose()
+    cookies = list(server.requests)[-1].headers["cookie"].split("; ")
+    assert len(cookies) == 50
+    assert "c0=again" in cookies
+    server.requests.reset()
+    transport = Transport(server.url, None, tls=make_context())
+    server.faults.add(Answer(200, headers={"Set-Cookie": f"large={'v' * 5000}"}), times=1)
+    for _ in range(2):
+        await transport.fetch(Request("GET", f"{server.url}/status.php", "/"))
+    await transport.aclose()
+    assert "large" not in list(server.requests)[-1].headers.get("cookie", "")
 
 
 async def test_what_needs_no_login_is_asked_without_one(server: StandIn) -> None:

@@ -10,12 +10,14 @@ import sys
 import weakref
 
 import pytest
+import trio
 
 from cloudfs.errors import ProtocolViolation, ServerFault
+from cloudfs.remote.attached import annotations_in
 from cloudfs.remote.bodies import Inflater
 from cloudfs.remote.entries import Listing
 from cloudfs.remote.hrefs import Place
-from cloudfs.remote.multistatus import ListingParser, parse_error, parse_members
+from cloudfs.remote.multistatus import ListingParser, parse_error, parse_members, read_members
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 
 PLACE = Place("http://h/dav/")
@@ -285,6 +287,30 @@ def test_gzip_is_undone_in_small_pieces_and_checked_to_the_end() -> None:
         list(Inflater("gzip").feed(b"no gzip"))
     with pytest.raises(ProtocolViolation):
         Inflater("br")
+
+
+async def test_a_reply_full_of_small_things_holds_up_nothing_else() -> None:
+    """Read in one go on the loop, 4 MiB of empty objects would stop all else for two seconds."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turn)
+        body = b"<d:multistatus xmlns:d='DAV:'>" + b"<d:response/>" * 20_000 + b"</d:multistatus>"
+        assert len(await read_members(body)) == 20_000
+        nursery.cancel_scope.cancel()
+    assert turns > 1
+
+
+def test_a_document_that_is_read_whole_is_short() -> None:
+    """As a tree it takes forty times its length."""
+    with pytest.raises(ProtocolViolation, match="larger than"):
+        annotations_in(b"<d:multistatus xmlns:d='DAV:'>" + b"<a/>" * 100_000 + b"</d:multistatus>")
 
 
 def test_error_bodies() -> None:

@@ -6,11 +6,13 @@ import ctypes
 import json
 import os
 import resource
+import stat
 from pathlib import Path
 
 import trio
 
 from cloudfs import config
+from cloudfs.blocks.slots import slot_at
 from cloudfs.blocks.staging import LABEL, Staging
 from cloudfs.config import Folders
 from cloudfs.content.labels import label
@@ -41,7 +43,7 @@ def findings(run: Run) -> dict[str, str]:
     return {line["name"]: f"{line['verdict']}: {line['reason']}" for line in found}
 
 
-async def fill(folders: Folders) -> Path:
+async def fill(folders: Folders, name: str = NAME) -> Path:
     """Make a changed file, of which a part was put aside after a power cut."""
     state = folders.state / "work"
     place = find(state)
@@ -52,7 +54,7 @@ async def fill(folders: Folders) -> Path:
     staging = Staging(folder / f"staging-{store.store_id}", sealed=(keys, store.store_id))
     version = store.nodes.next_version()
     ino = store.nodes.insert(
-        parent=ROOT, name=NAME, folder=0, size=300_000, mtime_ns=1, ctime_ns=1, version=version
+        parent=ROOT, name=name, folder=0, size=300_000, mtime_ns=1, ctime_ns=1, version=version
     )
     file = await staging.create(ino, version)
     await file.pwrite(100_000, b"dear nobody" * 10_000)
@@ -60,7 +62,7 @@ async def fill(folders: Folders) -> Path:
     store.put_staged(row)
     label(store, staging, row)
     staged = staging.path / f"{ino}.{version}"
-    copy_in(folder / "recovered", staged, NAME, [(100_000, 210_000)], staging.sealed_as)
+    copy_in(folder / "recovered", staged, name, [(100_000, 210_000)], staging.sealed_as)
     await staging.aclose()
     store.close()
     return folder / "recovered"
@@ -98,6 +100,47 @@ def test_rescued_files_are_copied_out(run: Run, folders: Folders, tmp_path: Path
     assert list(recovered.iterdir()) == [kept]
     refused = run("cache", "decrypt", "work")
     assert (refused.code, refused.said[0]) == (ExitCode.NOT_DONE, f"1 rescued files wait in {recovered}.")
+
+
+def test_what_does_not_open_of_a_rescued_file_is_counted_and_no_zeros(
+    run: Run, folders: Folders, tmp_path: Path
+) -> None:
+    encrypted(run, folders)
+    (kept,) = trio.run(fill, folders).iterdir()
+    with kept.open("r+b") as file:
+        file.seek(slot_at(3, 0) + 1000)  # the bytes from 131,072 on
+        file.write(b"\0" * 10)
+    out = tmp_path / "out"
+    assert run("cache", "recovered", "work", "--to", out).out.endswith("; 110000 bytes of it do not open\n")
+    (copy,) = out.iterdir()
+    assert copy.read_bytes() == b"", (
+        "nothing of the piece was written, and so nothing that looks like its content"
+    )
+
+
+def test_rescued_files_are_for_one_person_and_have_names_that_can_be(
+    run: Run, folders: Folders, tmp_path: Path
+) -> None:
+    """Whatever the umask, however long the names are in bytes, and again after a kill."""
+    encrypted(run, folders)
+    longest = "\u6587" * 85
+    recovered = trio.run(fill, folders, longest)
+    trio.run(fill, folders)
+    kept = sorted(recovered.iterdir())
+    opening = recovered / f".opening-{kept[0].name.partition('.')[0]}"
+    opening.mkdir()
+    (opening / kept[1].name.partition(".")[2]).hardlink_to(kept[1])
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            done = run("cache", "recovered", "work", "--to", tmp_path / "out")
+            assert (done.code, done.err) == (ExitCode.OK, "")
+    finally:
+        os.umask(before)
+    copies = list((tmp_path / "out").iterdir())
+    assert len(copies) == 4
+    assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o600}
+    assert sorted(recovered.iterdir()) == kept
 
 
 def test_a_logout_finds_what_is_only_here_and_takes_the_key_along(run: Run, folders: Folders) -> None:

@@ -1,0 +1,31 @@
+"""The cookies of one account's server: its session, and whatever else it sets, within bounds.
+
+All of them go with every request, and a server may set others with every answer.
+"""
+
+from __future__ import annotations
+
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+
+__all__ = ["Cookies", "no_cookies"]
+
+_MOST_COOKIES = 50
+_MOST_BYTES = 4096
+"""Both as browsers have it (RFC 6265, section 6.1). A Nextcloud sets six, of 200 bytes each at most."""
+
+
+class Cookies(CookieJar):
+    """Keeps no more, and no larger ones; of one that is known the latest value."""
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Keep a cookie, or leave it."""
+        known = {(it.domain, it.path, it.name) for it in self}
+        is_new = (cookie.domain, cookie.path, cookie.name) not in known
+        size = sum(map(len, (cookie.name, cookie.value or "", cookie.domain, cookie.path)))
+        if size <= _MOST_BYTES and not (is_new and len(known) >= _MOST_COOKIES):
+            super().set_cookie(cookie)
+
+
+def no_cookies() -> CookieJar:
+    """Return a jar that keeps nothing."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

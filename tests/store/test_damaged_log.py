@@ -1,0 +1,110 @@
+"""A log that was damaged after a kill: SQLite reads it up to there, and says nothing of what it leaves out."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cloudfs.store import db
+from cloudfs.store.db import DatabaseDamaged
+from cloudfs.store.logtail import boot_id
+from cloudfs.store.store import Store
+from cloudfs.types import ROOT
+
+HEAD, FRAME = 32, 24 + 4096
+
+
+@pytest.fixture(params=[None, bytes(range(32))], ids=["plain", "sealed"])
+def key(request: pytest.FixtureRequest) -> bytes | None:
+    key: bytes | None = request.param
+    return key
+
+
+@pytest.fixture
+def killed(tmp_path: Path, key: bytes | None) -> Path:
+    """A database as a kill leaves it, with ten commits in its log and room for more behind them."""
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    with closing(Store(tmp_path / "state.sqlite", key=key)) as store:
+        store.set_boot_id(boot_id())
+    with closing(Store(tmp_path / "state.sqlite", key=key, room_bytes=1 << 20)) as store:
+        for number in range(10):
+            store.nodes.insert(parent=ROOT, name=f"{number}", folder=0, mtime_ns=0, ctime_ns=0)
+        for path in tmp_path.glob("state.sqlite*"):
+            shutil.copy(path, folder)
+    return folder / "state.sqlite"
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def spoil(path: Path, at: int) -> None:
+    raw = bytearray(log_of(path).read_bytes())
+    raw[at] ^= 1
+    log_of(path).write_bytes(raw)
+
+
+def names(path: Path, key: bytes | None) -> set[str]:
+    with closing(Store(path, key=key)) as store:
+        return {node.name for node in store.nodes.children(ROOT)}
+
+
+ALL = {f"{number}" for number in range(10)}
+
+
+def test_what_a_kill_leaves_is_whole(killed: Path, key: bytes | None) -> None:
+    assert names(killed, key) == ALL
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        HEAD - 1,
+        HEAD - 12,
+        HEAD + 7 * FRAME + 3,
+        HEAD + 7 * FRAME + 10,
+        HEAD + 7 * FRAME + 20,
+        HEAD + 7 * FRAME + 999,
+    ],
+    ids=["sums of all", "salts of all", "page", "salts", "sums", "content"],
+)
+def test_what_is_damaged_is_no_end(killed: Path, key: bytes | None, at: int) -> None:
+    spoil(killed, at)
+    with pytest.raises(DatabaseDamaged, match="changes that cannot be read"):
+        Store(killed, key=key)
+
+
+def test_a_write_that_was_cut_off_is_the_end(killed: Path, key: bytes | None) -> None:
+    """At any of its bytes: nothing follows it, so that nobody was told that it is safe."""
+    frames = (log_of(killed).stat().st_size - HEAD) // FRAME
+    spoil(killed, HEAD + (frames - 1) * FRAME + 2000)
+    assert names(killed, key) < ALL
+
+
+def test_a_log_begun_anew_is_not_compared_with_what_it_is_written_over(
+    killed: Path, key: bytes | None
+) -> None:
+    with closing(Store(killed, key=key)) as store:
+        store.db._begin_wal_anew()
+        store.nodes.insert(parent=ROOT, name="after", folder=0, mtime_ns=0, ctime_ns=0)
+        folder = killed.parent / "again"
+        folder.mkdir()
+        for path in killed.parent.glob("state.sqlite*"):
+            shutil.copy(path, folder)
+    assert log_of(folder / killed.name).stat().st_size > HEAD + 10 * FRAME, (
+        "the old frames are behind the new ones"
+    )
+    assert names(folder / killed.name, key) == ALL | {"after"}
+
+
+def test_after_a_power_cut_nothing_follows_from_it(
+    killed: Path, key: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames reach the disk in any order then: what is missing was never synced."""
+    spoil(killed, HEAD + 7 * FRAME + 999)
+    monkeypatch.setattr(db, "boot_id", lambda: "the next life of the machine")
+    assert names(killed, key) < ALL
