@@ -36,11 +36,12 @@ class FlightStatistics(msgspec.Struct, frozen=True):
 class _Flight(Generic[V]):
     """One running call. INVARIANT: `done` is set exactly once, whatever way the call ended."""
 
-    __slots__ = ("done", "error", "scope", "value", "waiters")
+    __slots__ = ("began", "done", "error", "scope", "value", "waiters")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.done = trio.Event()
+        self.began = trio.current_time()
         self.waiters = 0
         self.value: list[V] = []
         self.error: Exception | None = None
@@ -81,6 +82,11 @@ class SingleFlight(Generic[K, V]):
     def running(self, key: K) -> bool:
         """Tell whether a call of `key` is under way that `run` would join."""
         return key in self._flights
+
+    def since(self, key: K) -> float:
+        """Return when (trio) the call began that `run` would join; now, where it would begin one."""
+        flight = self._flights.get(key)
+        return trio.current_time() if flight is None else flight.began
 
     def statistics(self) -> FlightStatistics:
         """Count running calls and their waiters."""

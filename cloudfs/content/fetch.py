@@ -157,8 +157,7 @@ class Fetcher:
         pattern.observe(start, stop, source.size)
         if pattern.is_guess(start, stop):
             await self._unless_closed(source, start, stop, pattern)
-        if not self._silence.presumed:
-            self._launcher.read_ahead(source, start, stop, pattern)
+        self._launcher.read_ahead(source, start, stop, pattern)
         parts: list[Octets] = []
         for index in blocks_of(start, stop):
             low, high = block_span(index, source.size)
@@ -336,9 +335,9 @@ class Fetcher:
     async def _from_server(
         self, source: Source, start: int, stop: int, pattern: ReadPattern
     ) -> Octets | None:
-        coming = self._presence.comes(source, start)
-        async with self._silence.borne(partial(named, source, self._locate), joining=coming):
-            data = await self._launcher.transfer_for(source, start, pattern).wait_bytes(start, stop)
+        transfer = self._launcher.transfer_for(source, start, pattern)
+        async with self._silence.borne(partial(named, source, self._locate), transfer.begun_s):
+            data = await transfer.wait_bytes(start, stop)
         self._waited_at = trio.current_time()
         return data
 

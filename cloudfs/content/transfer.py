@@ -77,9 +77,12 @@ class Transfer:
         self._nudge = nudge
         self._waiters: list[_Waiter] = []
         self._holders = 0
+        self._given_up = False
+        """Somebody has waited for it in vain."""
         self.reader_offset: Callable[[], int] | None = None
         """Where the reader is that this transfer was started for."""
         self._caught_up: tuple[int, trio.Event] | None = None
+        self.begun_s = trio.current_time()
         self._asked_s = math.inf
         self._answered_s: float | None = None
         self._latency_s = 0.0
@@ -155,6 +158,8 @@ class Transfer:
 
     def _grace_s(self) -> float:
         nearly_done = self.stop - self.position <= self._config.nearly_done_bytes
+        if self._answered_s is None and self._given_up:
+            nearly_done = False  # it may come to nothing, and others wait for its place
         return self._config.nearly_done_s if nearly_done else self._config.idle_s
 
     async def wait_bytes(self, start: int, stop: int) -> Octets | None:
@@ -172,6 +177,7 @@ class Transfer:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+                self._given_up = True
             self.touch()
         if waiter.error is not None:
             raise fresh_copy(waiter.error) from waiter.error

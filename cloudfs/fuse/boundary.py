@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -66,11 +67,11 @@ class Boundary:
             unexpected=self._unexpected,
         )
 
-    async def run(self, name: str, handler: Awaitable[R]) -> R:
-        """Await the handler; raises FUSEError, or trio.Cancelled when the mount itself ends."""
+    async def run(self, name: str, handler: Awaitable[R], left_s: float = math.inf) -> R:
+        """Await the handler, for `left_s` at most; raises FUSEError, or trio.Cancelled when the mount itself ends."""
         self._by_name[name] += 1
         self._in_flight += 1
-        deadline_s = self._deadline_of(name)
+        deadline_s = min(self._deadline_of(name), left_s)
         try:
             with trio.move_on_after(deadline_s):
                 return await handler
@@ -89,7 +90,8 @@ class Boundary:
             self._in_flight -= 1
         self._timed_out += 1
         self._by_errno[errno.ETIMEDOUT] += 1
-        log.warning("%s was not answered within %g s: ETIMEDOUT", name, deadline_s)
+        if deadline_s:
+            log.warning("%s was not answered within %.3g s: ETIMEDOUT", name, deadline_s)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     def _deadline_of(self, name: str) -> float:

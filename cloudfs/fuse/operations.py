@@ -31,6 +31,7 @@ from cloudfs.errors import PosixError
 from cloudfs.fuse.boundary import Boundary, Requests, answered, unanswered
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.readers import Readers
+from cloudfs.fuse.retries import Retries
 from cloudfs.fuse.xattrs import XattrOperations, Xattrs
 from cloudfs.types import Ino, Kind, Octets
 from cloudfs.vfs.records import Attributes, HandleId, RenameMode
@@ -105,6 +106,7 @@ class Operations(XattrOperations):
         self._readers = readers or Readers(lambda _: None)
         self._announced = announced
         self.boundary = Boundary(deadline_s)
+        self._retries = Retries(deadline_s)
         self._fs = filesystem
         self._caching = caching or KernelCaching()
         self._uid, self._gid = os.geteuid(), os.getegid()
@@ -253,9 +255,12 @@ class Operations(XattrOperations):
         self._readers.opened(opened.handle, Ino(inode), ctx.pid)
         return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
-    @answered
     async def read(self, fh: int, off: int, size: int) -> Octets:  # type: ignore[override]  # takes any buffer
         """Read."""
+        with self._retries.attempt(fh) as left_s:
+            return await self.boundary.run("read", self._read(fh, off, size), left_s)
+
+    async def _read(self, fh: int, off: int, size: int) -> Octets:
         self._readers.reads(fh)
         return await self._fs.read(HandleId(fh), off, size)
 
@@ -277,6 +282,7 @@ class Operations(XattrOperations):
     async def release(self, fh: int) -> None:
         """Forget the open file; nobody is there to hear of a failure."""
         self._readers.closed(fh)
+        self._retries.closed(fh)
         await self._fs.release(HandleId(fh))
 
     @answered

@@ -123,7 +123,7 @@ class Lister:
         if node is None or not node.synced or not node.folder:
             return
         if node.listed_at is None:
-            async with self._silence.borne(partial(self._path, ino), joining=self._flight.running(ino)):
+            async with self._silence.borne(partial(self._path, ino), self._flight.since(ino)):
                 await self._bring(ino, reading=reading)
         elif not node.listed_at:
             # Made here and met there: what is in it here is shown, whether or not the server tells what else there is.

@@ -27,7 +27,7 @@ from cloudfs.remote.pieces import SLOW_S, SMALLEST_PIECE_BYTES, Parcel, Pieces, 
 from cloudfs.remote.session import Session
 from cloudfs.remote.tails import Tail
 
-__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "drop", "fits_whole", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "drop", "fits_whole", "is_begun", "send"]
 
 
 async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
@@ -50,6 +50,13 @@ async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
     finally:
         if noted is not None:
             noted.left(upload.folder)
+
+
+def is_begun(session: Session, site: Site, parcel: Parcel) -> bool:
+    """Tell whether pieces of just this may be on the server, from an earlier try."""
+    return session.pieces_noted is not None and session.pieces_noted.is_begun(
+        Pieces(session, site, parcel).folder
+    )
 
 
 async def drop(session: Session, site: Site, folder: str) -> None:

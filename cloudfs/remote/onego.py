@@ -49,7 +49,7 @@ class OneGo:
         self._not_before = trio.current_time() + _RESTS_S
 
     def paced(self, body: Body, size: int) -> Body:
-        """Return the body as one that raises TooSlow while less than half of it is sent and the rest takes too long."""
+        """Return the body as one that raises TooSlow after two seconds, if all of it takes too long at that pace."""
 
         def chunks(start: int = 0) -> AsyncIterator[bytes]:
             return _Paced(body(start), size - start)
@@ -65,6 +65,7 @@ class _Paced:
         self._size = size
         self._taken = 0
         self._began_s = math.nan
+        self._judged = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -73,9 +74,9 @@ class _Paced:
         now = trio.current_time()
         if not self._taken:
             self._began_s = now
-        elif self._taken < self._size / 2 and now - self._began_s >= _JUDGED_S:
-            whole_s = (now - self._began_s) * self._size / self._taken
-            if whole_s > _MOST_S:
+        elif not self._judged and now - self._began_s >= _JUDGED_S:
+            self._judged = True
+            if (now - self._began_s) * self._size > _MOST_S * self._taken:
                 raise TooSlow
         chunk = await anext(self._chunks)
         self._taken += len(chunk)

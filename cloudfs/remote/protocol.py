@@ -172,6 +172,10 @@ class PiecesNoted(Protocol):
         """Pieces of the content `name` (see `Remote.put`) are about to be in this folder of the server's; durable."""
         ...
 
+    def is_begun(self, folder: str) -> bool:
+        """Tell whether pieces may be in this folder."""
+        ...
+
     def ended(self, folder: str) -> None:
         """The folder is gone."""
         ...

@@ -2,10 +2,11 @@
 
 The kernel sends a mount's read-ahead in dozens (`max_background` of linux/fs/fuse/inode.c), and lets one program at a
 time look names up in a folder. Were each to wait for its whole deadline, the last of 200 programs would wait for
-minutes. So once somebody has waited in vain while nothing at all was heard of the server, one waiter at a time tries;
-who comes while the try is young waits for what becomes of it, and everybody else is refused at once.
+minutes. So once programs have waited for a minute in all, while nothing whatsoever came from the server, those who
+come then wait for a moment only, and the shorter the more there are.
 
-That is no more than a guess. A server that is merely slow answers the one that tries, and all is as it was.
+Everything is sent all the same, and goes on for a moment when its program has given up. So a server that is well,
+apart from some files or folders, or that is well again, shows it with the first answer; then all is as before.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ __all__ = ["Silence"]
 
 _log = logging.getLogger(__name__)
 
-_BORNE_S = 2.0
-"""Whoever gives up sooner shows nothing."""
-_YOUNG_S = 1.0
-_REST_S = 2.0
-"""Between one try and the next."""
+_BORNE_S = 60.0
+"""Of all that wait together: eight reads, or four listings, in vain to the end."""
+_MOMENT_S, _LEAST_S = 1.0, 0.2
+_DOZEN = 12
+_FORGOTTEN_S = 10.0
+"""So long after anybody waited, what was known by it is old."""
 
 
 class Silence:
@@ -36,16 +38,19 @@ class Silence:
     def __init__(self) -> None:
         self._heard_at = -math.inf
         """trio time at which anything last came from the server."""
-        self._broken: trio.Event | None = None
-        """Set once something comes; None while the server is not thought to be silent."""
-        self._tried_since: float | None = None
-        """trio time from which somebody has been trying; None: nobody is."""
-        self._rests_until = -math.inf
+        self._in_vain_s = 0.0
+        """So long programs have waited in all, since then."""
+        self._in_vain_at = -math.inf
+        """trio time at which one last gave up."""
+        self._presumed_at = math.inf
+        """trio time from which the server has been thought to be silent."""
+        self._tries = 0
+        """So many waited for a moment since."""
 
     @property
     def presumed(self) -> bool:
         """The server is thought to answer nothing."""
-        return self._broken is not None
+        return self._presumed_at < math.inf
 
     def heard(self) -> None:
         """Something came from the server, whatever it was. NO CHECKPOINT."""
@@ -53,54 +58,41 @@ class Silence:
         self.forget()
 
     def forget(self) -> None:
-        """Presume nothing any more: the network is another one, or the machine has slept. NO CHECKPOINT."""
-        if self._broken is not None:
-            self._broken.set()
-            self._broken = None
-            self._rests_until = -math.inf
+        """Presume nothing: the network is another one, or the machine has slept. NO CHECKPOINT."""
+        self._in_vain_s, self._tries, self._presumed_at = 0.0, 0, math.inf
 
     @asynccontextmanager
-    async def borne(self, subject: Callable[[], str], *, joining: bool) -> AsyncGenerator[None, None]:
-        """Be around a program's wait for the server; a checkpoint only while that is presumed to be silent.
+    async def borne(self, subject: Callable[[], str], asked_at: float) -> AsyncGenerator[None, None]:
+        """Be around a program's wait for the server; raises Unreachable, about what `subject` names, to end it.
 
-        `joining`: it waits for what is under way already, and may do so. Raises Unreachable instead of letting
-        another request begin that would most likely be in vain; it is about what `subject` names.
+        `asked_at`: trio time at which that was asked for which is waited for. What was on its way before the server was
+        thought to be silent is waited for as ever. No checkpoint.
         """
-        tries = not joining and await self._admit(subject)
         began = trio.current_time()
-        try:
-            yield
-        except (trio.Cancelled, RemoteError):
-            self._gave_up(began)
-            raise
-        finally:
-            if tries:
-                self._tried_since = None
-
-    async def _admit(self, subject: Callable[[], str]) -> bool:
-        """Return once a request may begin, and whether it is the one that tries."""
-        broken = self._broken
-        if broken is None:
-            return False
-        now = trio.current_time()
-        if self._tried_since is None and now >= self._rests_until:
-            self._tried_since = now
-            return True
-        if self._tried_since is not None:
-            with trio.move_on_at(self._tried_since + _YOUNG_S):
-                await broken.wait()
-        if not broken.is_set():
+        with trio.move_on_after(self._patience_s(asked_at)) as moment:
+            try:
+                yield
+            except (trio.Cancelled, RemoteError):
+                self._gave_up(began)
+                raise
+        if moment.cancelled_caught:
             raise Unreachable("the server has not answered for some time", subject=subject())
-        return False
+
+    def _patience_s(self, asked_at: float) -> float:
+        if self.presumed and trio.current_time() - self._in_vain_at >= _FORGOTTEN_S:
+            self.forget()
+        if asked_at < self._presumed_at:
+            return math.inf
+        self._tries += 1
+        return max(_LEAST_S, _MOMENT_S * _DOZEN / (_DOZEN + self._tries - 1))
 
     def _gave_up(self, began: float) -> None:
         """Somebody has waited in vain since then: no sign of anything, if something else came meanwhile."""
         now = trio.current_time()
-        if self._heard_at >= began or now - began < _BORNE_S:
+        if self._heard_at > began:
             return
-        if self._broken is None:
-            _log.info(
-                "nothing has come from the server for %.0f s: what needs it is refused at once", now - began
-            )
-            self._broken = trio.Event()
-        self._rests_until = now + _REST_S
+        self._in_vain_s += now - began
+        self._in_vain_at = now
+        if not self.presumed and self._in_vain_s >= _BORNE_S:
+            _log.info("nothing comes from the server: programs that need it wait for a moment only")
+            self._presumed_at = now

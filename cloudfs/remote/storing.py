@@ -10,9 +10,14 @@ from cloudfs.errors import (
     AlreadyExists,
     Changed,
     Forbidden,
+    Locked,
+    NameRefused,
+    NotAuthenticated,
     ParentMissing,
     ProtocolViolation,
+    QuotaExceeded,
     RemoteError,
+    Throttled,
     TooLarge,
     Unreachable,
     Unsupported,
@@ -34,6 +39,19 @@ _GIGABYTE = 1024**3
 _OVER_BYTES = 64 * 1024
 """Over an existing file more goes in pieces, be it one: what does not fit one send can arrive in part, and a plain PUT
 would leave the file cut (protocol.md, rule 6)."""
+
+_ABOUT_THE_FILE = (
+    AlreadyExists,
+    Changed,
+    Locked,
+    NameRefused,
+    NotAuthenticated,
+    ParentMissing,
+    QuotaExceeded,
+    Throttled,
+)
+"""What is no matter of how a file is sent. Whatever else is refused of one that is sent whole, may be taken in pieces:
+proxies and firewalls that take no large bodies say so in many ways."""
 
 
 class Storing:
@@ -89,24 +107,33 @@ class Storing:
     async def _try_whole(self, parcel: chunked.Parcel) -> Stored | None:
         """Send a new file in one request, where that is quick; None: it goes in pieces."""
         size = parcel.size
-        sent_in_time = self._session.transport.sent_within(self._one_go.most_s, size)
-        if (
-            not parcel.condition.absent
-            or size > (self._session.features.piece_bytes or size)
-            or not self._one_go.is_worth_a_try(size, sent_in_time)
-        ):
+        if not self._may_go_whole(parcel):
             return None
         body = self._one_go.paced(parcel.body, size)
         try:
             return await self._put_whole(
                 parcel.path, body, size, parcel.condition, parcel.mtime_s, parcel.checksum
             )
-        except (TooSlow, TooLarge):
+        except TooSlow:
             self._one_go.was_in_vain()
             return None
-        except Unreachable:
-            self._one_go.was_in_vain()
+        except _ABOUT_THE_FILE:
             raise
+        except RemoteError as error:
+            self._one_go.was_in_vain()
+            # Of what failed otherwise it is not known what became of it: that is looked for before the next try.
+            if isinstance(error, Unreachable) or (error.status or 500) >= 500:
+                raise
+            return None
+
+    def _may_go_whole(self, parcel: chunked.Parcel) -> bool:
+        sent_in_time = self._session.transport.sent_within(self._one_go.most_s, parcel.size)
+        return (
+            parcel.condition.absent
+            and parcel.size <= (self._session.features.piece_bytes or parcel.size)
+            and self._one_go.is_worth_a_try(parcel.size, sent_in_time)
+            and not chunked.is_begun(self._session, self._site, parcel)
+        )
 
     async def _require_only_changes(self, parcel: chunked.Parcel, error: Forbidden) -> None:
         """Raise unless pieces were refused because files may be changed there, but none created.

@@ -297,6 +297,10 @@ class Transport:
             if isinstance(error, httpx.ReadTimeout):
                 self.forget_session()  # it may have ended, so that this was a login: see `Limits.login_s`
             raise error_of_exception(error, request.subject) from error
+        except Exception:
+            # Its body could not be had, or was not to be sent to its end.
+            asked.ended(self.traffic.tally, "given up")
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 await body.aclose()

@@ -50,6 +50,10 @@ class Leftovers:
             self._remember(self._begun | {folder: name})
         reached("pieces noted")
 
+    def is_begun(self, folder: str) -> bool:
+        """Tell whether it is noted."""
+        return folder in self._begun
+
     def ended(self, folder: str) -> None:
         """It was put together, or removed."""
         if folder in self._begun:

@@ -82,6 +82,8 @@ class Watcher:
         self._not_before = not_before
         self._told = told
         self._bell = trio.Event()
+        self._resting = trio.CancelScope()
+        """In which the next look is waited for."""
         self._looked = trio.Event()
         """Set when the look under way, or the next one, is over."""
         self._looking = self._slow = False
@@ -112,8 +114,12 @@ class Watcher:
     def used(self) -> None:
         """A program asked for something: look soon, unless that was done just now or the server tells by itself."""
         self._active_at = trio.current_time()
-        if not self._pushed and self._is_due(self._pace.used_s):
+        if self._pushed:
+            return
+        if self._is_due(self._pace.used_s):
             self._bell.set()
+        # It is no longer at rest: the next look is as near as while it is in use.
+        self._resting.deadline = min(self._resting.deadline, self._began_at + self._pause_s())
 
     async def look(self) -> None:
         """Have changes up to a moment ago taken in, and wait for that for a moment at most."""
@@ -175,7 +181,7 @@ class Watcher:
             await self._look_once()
 
     async def _wait(self, most_s: float) -> None:
-        with trio.move_on_after(most_s):
+        with trio.move_on_after(most_s) as self._resting:
             await self._bell.wait()
         self._bell = trio.Event()
 

@@ -89,6 +89,9 @@ class _Begun:
         del name
         self.folders.add(folder)
 
+    def is_begun(self, folder: str) -> bool:
+        return folder in self.folders
+
     def ended(self, folder: str) -> None:
         self.folders.discard(folder)
 

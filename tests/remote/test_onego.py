@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import AlreadyExists, Unreachable
+from cloudfs.errors import AlreadyExists, QuotaExceeded, ServerFault, Unreachable
 from cloudfs.remote import onego
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
@@ -149,14 +149,88 @@ async def test_a_line_is_judged_by_what_all_of_it_would_take(
             assert taken == size
 
 
-async def test_a_line_that_becomes_slow_in_the_end_is_kept(autojump_clock: MockClock) -> None:
-    """More would be thrown away than is left to send."""
+async def test_a_line_is_judged_once(autojump_clock: MockClock) -> None:
+    """Later more would be thrown away than two seconds' worth."""
     del autojump_clock
     size, taken = 100 * MIB, 0
     async for chunk in OneGo(256 * MIB).paced(body_of(bytes(size)), size)(0):
         taken += len(chunk)
-        await trio.sleep(len(chunk) / (100 * MIB if taken < 60 * MIB else MIB))
+        await trio.sleep(len(chunk) / (12 * MIB if taken < 30 * MIB else MIB))
     assert taken == size
+
+
+@pytest.mark.parametrize("status", [400, 403, 408, 411, 415, 500, 502, 504])
+async def test_whoever_takes_no_large_bodies_in_whatever_way_it_says_so_gets_pieces(
+    remote: WebdavRemote, server: StandIn, account: Account, status: int
+) -> None:
+    server.faults.add(Answer(status), method="PUT", path="/new$", times=None)
+    try:
+        await send(remote)
+    except ServerFault:  # it may have been stored all the same, and was not
+        server.requests.reset()
+        await send(remote)
+    assert "MKCOL" in server.requests.methods
+    assert account.read("/new") == DATA
+
+
+async def test_a_full_account_says_nothing_about_the_line(
+    remote: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    account.set_quota(PIECE)
+    for _ in range(2):
+        server.requests.reset()
+        with pytest.raises(QuotaExceeded):
+            await send(remote)
+        assert server.requests.methods[0] == "PUT"
+    assert "MKCOL" not in server.requests.methods
+
+
+async def test_pieces_from_before_a_restart_are_gone_on_with(
+    remote: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    noted = _Noted()
+    remote.note_pieces(noted)
+    server.faults.add(CutUpload(MIB), method="PUT")
+    server.faults.add(CutUpload(MIB), method="PUT", path="uploads", nth=2)
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await send(remote)
+    assert noted.folders
+    remote._storing.forget()
+    remote._storing._one_go = OneGo(4 * PIECE)  # as in another process
+    server.requests.reset()
+    await send(remote)
+    assert server.requests.methods[0] == "MKCOL"
+    assert account.read("/new") == DATA
+
+
+class _Noted:
+    """What is begun in pieces."""
+
+    def __init__(self) -> None:
+        self.folders: set[str] = set()
+
+    def began(self, folder: str, name: str) -> None:
+        del name
+        self.folders.add(folder)
+
+    def is_begun(self, folder: str) -> bool:
+        return folder in self.folders
+
+    def ended(self, folder: str) -> None:
+        self.folders.discard(folder)
+
+    def left(self, folder: str) -> None:
+        """It may go on."""
+
+
+@pytest.mark.usefixtures("slow")
+async def test_what_was_given_up_is_in_the_log(
+    remote: WebdavRemote, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", logger="cloudfs.remote.transport"):
+        await send(remote)
+    assert any("PUT /new: given up" in record.getMessage() for record in caplog.records)
 
 
 async def test_after_a_while_it_is_tried_again(autojump_clock: MockClock) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from cloudfs.errors import (
@@ -135,3 +137,26 @@ async def test_a_large_question_without_an_answer_is_no_outage(
     with pytest.raises(Unreachable):
         await gate.stat(RemotePath("/d/a"))
     assert state(connectivity) is State.OFFLINE
+
+
+async def test_whatever_the_server_answers_is_a_sign_of_life(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    connectivity = Connectivity(returned=lambda: None)
+
+    async def wait_in_vain() -> None:
+        with trio.move_on_after(61):
+            async with connectivity.silence.borne(lambda: "/", trio.current_time()):
+                await trio.sleep_forever()
+
+    signs: list[Callable[[], object]] = [
+        connectivity.succeeded,
+        lambda: connectivity.failed(ServerFault("broken", status=500)),
+        lambda: connectivity.failed(NotFound("gone", status=404)),
+        connectivity.try_now,
+    ]
+    for sign in signs:
+        await wait_in_vain()
+        connectivity.failed(Unreachable("no answer"))
+        assert connectivity.silence.presumed
+        sign()
+        assert not connectivity.silence.presumed

@@ -329,6 +329,30 @@ def test_after_an_outage_what_changed_is_seen_as_soon_as_anything_is_answered(tm
     watched(tmp_path, story)
 
 
+async def test_who_comes_after_an_idle_night_is_shown_what_changed_as_soon_as_ever(
+    autojump_clock: MockClock,
+) -> None:
+    del autojump_clock
+    looked_s: list[float] = []
+
+    async def look() -> bool:
+        looked_s.append(trio.current_time())
+        return False
+
+    watcher = Watcher(look, Pace(), possible=lambda: True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watcher.run)
+        await trio.sleep(7200)
+        before = len(looked_s)
+        while len(looked_s) == before:
+            await trio.sleep(0.5)
+        await trio.sleep(3)
+        watcher.used()
+        await trio.sleep(POLL_S + SECOND)
+        assert len(looked_s) == before + 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_nobody_relies_on_being_told_while_the_server_is_left_alone(autojump_clock: MockClock) -> None:
     """During maintenance nothing is asked at all, so no look fails by which it would be noticed."""
     del autojump_clock
