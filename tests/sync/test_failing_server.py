@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from trio.testing import MockClock
 
 from cloudfs.errors import (
     Changed,
+    Maintenance,
     NotFound,
     ProtocolViolation,
     RemoteError,
     ServerFault,
+    Throttled,
     Unavailable,
     Unreachable,
 )
@@ -135,3 +138,29 @@ async def test_a_large_question_without_an_answer_is_no_outage(
     with pytest.raises(Unreachable):
         await gate.stat(RemotePath("/d/a"))
     assert state(connectivity) is State.OFFLINE
+
+
+@pytest.mark.parametrize("ask", ["read_archive", "list_tree"])
+@pytest.mark.parametrize(
+    ("status", "now"), [(429, State.THROTTLED), (503, State.MAINTENANCE)], ids=["throttled", "maintenance"]
+)
+async def test_what_the_server_says_of_itself_counts_in_the_answer_to_a_large_question(
+    ask: str, status: int, now: State, autojump_clock: MockClock
+) -> None:
+    """It wants to be left alone: a program that walks would ask it for one archive and tree after the other."""
+    del autojump_clock
+    error = Throttled("later", status=status) if status == 429 else Maintenance("down", status=status)
+
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    remote = FakeRemote()
+    setattr(remote, ask, refuse)
+    connectivity = Connectivity(returned=lambda: None)
+    gate = GatedRemote(remote, connectivity)
+    with pytest.raises(type(error)):
+        if ask == "list_tree":
+            await gate.list_tree(RemotePath("/d"), most=10)
+        else:
+            await gate.read_archive(RemotePath("/d"), {"a": 1, "b": 1})
+    assert state(connectivity) is now
