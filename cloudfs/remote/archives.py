@@ -30,7 +30,14 @@ from urllib.parse import quote
 import trio
 
 from cloudfs.concurrency.threads import in_read_thread
-from cloudfs.errors import NotFound, ProtocolViolation, Unsupported
+from cloudfs.errors import (
+    Forbidden,
+    NotAuthenticated,
+    NotFound,
+    ProtocolViolation,
+    RemoteError,
+    Unsupported,
+)
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, Reply, Request
 from cloudfs.remote.failures import error_of_reply, is_dav_error
@@ -114,7 +121,16 @@ class Archives:
             path = quote(home_path(self._site) + folder, safe="")
             url = f"{self._site.base_url}index.php/apps/files/ajax/download.php?dir={path}&files={names}"
         silence_s = self._session.transport.limits.change_s
-        return Request("GET", url, folder, {}, lane=Lane.RANGES, silence_s=silence_s, follow=False)
+        return Request(
+            "GET",
+            url,
+            folder,
+            {},
+            lane=Lane.RANGES,
+            silence_s=silence_s,
+            follow=False,
+            tells_of_login=form is _Form.ON_DAV,
+        )
 
     async def _is_zip(self, reply: Reply, form: _Form, folder: RemotePath) -> bool:
         """Tell whether an archive comes; False where this server does not make it in this form.
@@ -131,7 +147,14 @@ class Archives:
                 return False
             raise ProtocolViolation("a page came instead of an archive", subject=folder, status=reply.status)
         error = error_of_reply(failure)
-        if isinstance(error, (NotFound, Unsupported)) and not is_dav_error(failure.body):
+        absent: tuple[type[RemoteError], ...] = (NotFound, Unsupported)
+        if form is _Form.DOWNLOAD:
+            absent = (
+                *absent,
+                Forbidden,
+                NotAuthenticated,
+            )  # a guard: Nextcloud itself redirects to its login
+        if isinstance(error, absent) and not is_dav_error(failure.body):
             return False
         raise await self._session.error_of(failure)
 

@@ -63,6 +63,9 @@ class Request(msgspec.Struct, frozen=True):
     """None: `Limits.read_s`."""
     follow: bool = True
     """Follow redirects within the origin; only reads ever do."""
+    tells_of_login: bool = True
+    """A refusal (401) is about the login. Not on pages of the web interface, before which an administrator may have put
+    a guard of its own."""
     severable: bool = False
     """The server makes nothing of a part of its body, so it may be cut."""
 

@@ -158,13 +158,10 @@ class Pieces:
         return 1, 0
 
     def _next_piece(self, lengths: Mapping[int, int]) -> tuple[int, int]:
-        # Without the last one: it may be cut, or still grow from a connection that only we know to be dead.
+        # One that was cut is a shorter one, as each begins where the last one ends. One that still grows, from a
+        # connection that only we know to be dead, is noticed at the end.
         number, position = self._first_piece()
-        while (
-            (length := lengths.get(number)) is not None
-            and number + 1 in lengths
-            and position + length < self._parcel.size
-        ):
+        while (length := lengths.get(number)) and position + length <= self._parcel.size:
             self._pieces[piece_name(number)] = length
             position += length
             number += 1

@@ -47,7 +47,7 @@ class Tail(Pieces):
         """Have the base copied, then send the tail; Unsupported where the server does otherwise than told above."""
         number, position = await self._begin()
         left = self._parcel.size - position
-        if left <= _SMALL_BYTES:
+        if 0 < left <= _SMALL_BYTES:
             await together((self._copy_base, partial(self._send_piece, number, position, self._parcel.size)))
             self._pieces[piece_name(number)] = left
         else:

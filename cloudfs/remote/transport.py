@@ -226,7 +226,7 @@ class Transport:
         if reply.status != 401:
             self._refused = False
             return reply
-        if with_session and self.sessions_die:
+        if with_session and self.sessions_die and request.tells_of_login:
             # The session may be dead and the login good: once without. One request alone tries that; where it fails, it
             # fails for all, and each failed login slows everybody down.
             try:
@@ -239,7 +239,7 @@ class Transport:
             except BaseException:
                 await reply.aclose()  # again is no harm
                 raise
-        if reply.status == 401 and login == self._logins:
+        if reply.status == 401 and login == self._logins and request.tells_of_login:
             self._refuse()
         return reply
 

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TypeVar
 
 from cloudfs.concurrency.killpoints import reached
-from cloudfs.errors import Changed, RemoteError, Unavailable, Unreachable
+from cloudfs.errors import Changed, Maintenance, RemoteError, Throttled, Unavailable, Unreachable
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
 from cloudfs.sync.breaking import may_be_cut
@@ -91,11 +91,16 @@ class GatedRemote:
         return await self._large(self._remote.list_tree(path, most=most, begun=begun))
 
     async def _large(self, request: Awaitable[T]) -> T:
-        """Ask a large question. That it takes too long, or too much, says nothing about smaller ones."""
+        """Ask a large question. That it takes too long, or too much, says nothing about smaller ones.
+
+        But that the server wants to be left alone does.
+        """
         try:
             async with self._connectivity.asking() as answered:
                 try:
                     result = await request
+                except (Maintenance, Throttled):
+                    raise
                 except (Unreachable, Unavailable) as error:
                     failure = error
                 else:

@@ -90,6 +90,23 @@ class TestForms:
             *["/index.php/apps/files/ajax/download.php"] * 3,
         ]
 
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_a_guard_before_the_web_interface_is_not_about_the_login(
+        self, server: StandIn, status: int
+    ) -> None:
+        """Who guards index.php alone, against all but the own network, does not know this account."""
+        server.account("alice").populate({"d/a": b"1", "d/b": b"22"})
+        server.faults.add(Answer(status, b"<html>who are you?"), path=r"/index\.php/", times=None)
+        refusals: list[int] = []
+        async with remote_of(server) as remote:
+            remote.admit_by(lambda: None, lambda: refusals.append(status))
+            for _ in range(2):
+                with pytest.raises(Unsupported):
+                    await remote.read_archive(RemotePath("/d"), {"a": 1, "b": 2})
+            await remote.list_folder(RemotePath("/d"))
+        assert not refusals
+        assert server.requests.count("GET", "download.php") == 1
+
     async def test_the_form_of_31(self, server: StandIn) -> None:
         """As documented: nothing later than 29.0.1 could be tried here."""
         server.site.archives = "dav"

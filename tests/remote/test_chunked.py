@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import httpx
 import msgspec
@@ -176,7 +177,33 @@ async def test_a_failed_try_leaves_the_file_alone_and_the_next_one_goes_on(
     assert account.read("/file") == NEW
     sent = sum(record.request_bytes for record in server.requests.matching("PUT"))
     if method == "MOVE" and not assembled:
-        assert sent < len(NEW) - PIECE // 2, "what was there before the last piece is not sent again"
+        assert not sent, "what is there is not sent again"
+
+
+async def test_a_line_that_lasts_for_one_piece_gets_it_all_there(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    """Each try gets one piece there and no more: were it sent again by the next, none would ever get further."""
+    for _ in range(3):
+        cut = server.faults.add(CutUpload(1000), method="PUT", path="/uploads/", nth=2)
+        with suppress(Unreachable):
+            await send(pieces, FILE, Condition(version))
+        server.faults.remove(cut)
+    assert account.read("/file") == NEW
+
+
+async def test_a_piece_that_was_cut_is_a_shorter_one(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion
+) -> None:
+    """Pieces are put one behind the other: the next one begins where it ends."""
+    server.faults.add(Answer(502), method="PUT", path="/uploads/", nth=2)
+    with pytest.raises(ServerFault):
+        await send(pieces, FILE, Condition(version))
+    account.cut_chunk("00001", 4711)
+    server.requests.reset()
+    await send(pieces, FILE, Condition(version))
+    assert account.read("/file") == NEW
+    assert not server.requests.matching("PUT", "/00001$")
 
 
 async def test_a_piece_of_a_dead_connection_that_comes_late_is_noticed(

@@ -180,6 +180,18 @@ async def test_without_a_token_name_and_password_log_in(server: StandIn, answer:
     await listening(server, story)
 
 
+async def test_a_guard_before_the_token_is_not_about_the_login(server: StandIn) -> None:
+    """What the account is worth the next look at it tells: nobody else may be told that the login is refused."""
+    server.faults.add(Answer(401, b"<html>who are you?"), path="pre_auth")
+    remote = WebdavRemote(await discover(server.url, USER, PASSWORD), PASSWORD)
+    refusals: list[str] = []
+    remote.admit_by(lambda: None, lambda: refusals.append("refused"))
+    with pytest.raises(NotAuthenticated):
+        await remote.follow_changes(lambda: None, lambda _: None)
+    assert not refusals
+    await remote.aclose()
+
+
 async def test_a_token_that_is_not_known_is_tried_once(server: StandIn) -> None:
     server.push.forgetful = True
 

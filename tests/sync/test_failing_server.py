@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -12,10 +13,12 @@ from trio.testing import MockClock
 
 from cloudfs.errors import (
     Changed,
+    Maintenance,
     NotFound,
     ProtocolViolation,
     RemoteError,
     ServerFault,
+    Throttled,
     Unavailable,
     Unreachable,
 )
@@ -160,3 +163,29 @@ async def test_whatever_the_server_answers_is_a_sign_of_life(autojump_clock: Moc
         assert connectivity.silence.presumed
         sign()
         assert not connectivity.silence.presumed
+
+
+@pytest.mark.parametrize("ask", ["read_archive", "list_tree"])
+@pytest.mark.parametrize(
+    ("status", "now"), [(429, State.THROTTLED), (503, State.MAINTENANCE)], ids=["throttled", "maintenance"]
+)
+async def test_what_the_server_says_of_itself_counts_in_the_answer_to_a_large_question(
+    ask: str, status: int, now: State, autojump_clock: MockClock
+) -> None:
+    """It wants to be left alone: a program that walks would ask it for one archive and tree after the other."""
+    del autojump_clock
+    error = Throttled("later", status=status) if status == 429 else Maintenance("down", status=status)
+
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    remote = FakeRemote()
+    setattr(remote, ask, refuse)
+    connectivity = Connectivity(returned=lambda: None)
+    gate = GatedRemote(remote, connectivity)
+    with pytest.raises(type(error)):
+        if ask == "list_tree":
+            await gate.list_tree(RemotePath("/d"), most=10)
+        else:
+            await gate.read_archive(RemotePath("/d"), {"a": 1, "b": 1})
+    assert state(connectivity) is now
