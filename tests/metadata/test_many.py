@@ -77,7 +77,7 @@ async def test_a_first_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert work.instructions < INSTRUCTIONS
         assert max(merged) <= 1000
         # Of each: whether its name is taken, a number for its content, its row.
-        assert work.all_statements < 3.5 * MANY
+        assert work.all_statements < 2.5 * MANY
 
 
 @pytest.mark.usefixtures("clock")

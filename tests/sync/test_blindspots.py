@@ -206,7 +206,9 @@ def test_a_file_that_was_moved_is_not_taken_for_seen_with_the_folder_that_it_cam
     tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)), poll_s=0, ttl_s=1e6)
 
 
-def test_what_was_seen_of_a_file_that_another_one_replaces_is_forgotten_with_its_place(tmp_path: Path) -> None:
+def test_what_was_seen_of_a_file_that_another_one_replaces_is_forgotten_with_its_place(
+    tmp_path: Path,
+) -> None:
     """It got a name of this machine alone in exchange, and is nothing to the server any more."""
 
     async def story(world: World) -> None:
