@@ -104,6 +104,8 @@ def _without_content(store: Store, node: Node) -> None:
     if node.synced and node.s_version is not None and node.s_version >= 0:
         mtime = node.mtime_ns if node.s_mtime_ns is None else node.s_mtime_ns
         store.nodes.update(node.ino, version=node.s_version, size=node.s_size or 0, mtime_ns=mtime)
+        # What was seen there beside the change was not taken over, and no other listing would tell of it.
+        store.look_again(node.ino)
         return
     store.nodes.update(node.ino, parent=None)
     if node.parent is None:
@@ -112,6 +114,7 @@ def _without_content(store: Store, node: Node) -> None:
     replaced = store.nodes.synced_child(node.parent, node.name)
     if replaced is not None and replaced.tombstone:
         store.nodes.update(replaced.ino, parent=node.parent, name=node.name)
+        store.look_again(replaced.ino)
 
 
 def _keep_aside(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 import trio
 
 from cloudfs.concurrency.slices import let_go, slices, turns
+from cloudfs.errors import PosixError
 from cloudfs.metadata.comparison import Comparison, compare
 from cloudfs.metadata.following import Follower, movable
 from cloudfs.metadata.merge import Adopt, Change
@@ -197,8 +199,9 @@ class Acceptance:
         try:
             while self._takeover.vanished:
                 await trio.sleep(KEEP_S / 3)
-                while self._takeover.vanished.expire():
-                    await trio.lowlevel.checkpoint()
+                with suppress(PosixError):  # a full disk: the next start gives up what this one cannot
+                    while self._takeover.vanished.expire():
+                        await trio.lowlevel.checkpoint()
         except Exception:  # noqa: BLE001  # logged
             _log.exception("what vanished on the server is not forgotten yet")
         finally:

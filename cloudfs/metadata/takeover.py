@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import trio
 
@@ -29,7 +29,7 @@ from cloudfs.metadata.vanished import Vanished
 from cloudfs.paths import ROOT_PATH, join
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
-from cloudfs.types import Ino, Kind, RemoteEntry
+from cloudfs.types import ContentVersion, Ino, Kind, RemoteEntry
 
 __all__ = ["Takeover"]
 
@@ -97,10 +97,10 @@ class Takeover:
             batch = [await self._dropping.thinned(it) if isinstance(it, Drop) else it for it in wanted]
             announcements: list[Callable[[], None]] = []
             with self._store.transaction():
-                above = self._nodes.get(folder)
+                above, versions = self._nodes.get(folder), self._versions(batch)
                 for change in batch:
                     if isinstance(change, Add):
-                        announcements += self._add(above, change.entry)
+                        announcements += self._add(above, change.entry, versions)
                     else:
                         fitted = fitted and self._fits(change)
                         announcements += self._one(folder, change)
@@ -164,7 +164,7 @@ class Takeover:
 
     def _one(self, folder: Ino, change: Change) -> list[Callable[[], None]]:
         if isinstance(change, Add):
-            return self._add(self._nodes.get(folder), change.entry)
+            return self._add(self._nodes.get(folder), change.entry, self._versions([change]))
         if not self._fits(change):
             return []
         match change:
@@ -187,7 +187,14 @@ class Takeover:
                 self._store.observe(node.ino, entry)
                 return []
 
-    def _add(self, parent: Node | None, entry: RemoteEntry) -> list[Callable[[], None]]:
+    def _versions(self, changes: Sequence[Change]) -> Iterator[ContentVersion]:
+        """Draw the versions of the files that are to be added, together."""
+        count = sum(isinstance(it, Add) and _has_content(it.entry) for it in changes)
+        return iter(self._nodes.next_versions(count) if count else ())
+
+    def _add(
+        self, parent: Node | None, entry: RemoteEntry, versions: Iterator[ContentVersion]
+    ) -> list[Callable[[], None]]:
         if parent is None or not parent.linked:
             # Removed here meanwhile. What nobody saw in it must stay unknown, or it would be deleted as known.
             return []
@@ -201,7 +208,7 @@ class Takeover:
             and not self.arriving.is_above(moved, folder)
         ):
             return self.arriving.move_in(parent, moved, entry)
-        self._insert(folder, entry, (folder, entry.name), local_only=parent.local_only)
+        self._insert(folder, entry, (folder, entry.name), local_only=parent.local_only, versions=versions)
         return [lambda: self._sink.entry_changed(folder, entry.name)]
 
     def insert(
@@ -213,11 +220,22 @@ class Takeover:
         """
         place = folder if parent is None else parent, entry.name if name is None else name
         above = self._nodes.get(place[0])
-        return self._insert(folder, entry, place, local_only=0 if above is None else above.local_only)
+        local_only = 0 if above is None else above.local_only
+        return self._insert(
+            folder, entry, place, local_only=local_only, versions=self._versions([Add(entry)])
+        )
 
-    def _insert(self, folder: Ino, entry: RemoteEntry, place: tuple[Ino, str], *, local_only: int) -> Ino:
+    def _insert(
+        self,
+        folder: Ino,
+        entry: RemoteEntry,
+        place: tuple[Ino, str],
+        *,
+        local_only: int,
+        versions: Iterator[ContentVersion],
+    ) -> Ino:
         mtime_ns = entry.version.modified_s * NS
-        version = self._nodes.next_version() if entry.kind is Kind.FILE and entry.version.size else 0
+        version = next(versions) if _has_content(entry) else 0
         return self._nodes.insert(
             parent=place[0],
             name=place[1],
@@ -321,3 +339,8 @@ class Takeover:
             lambda: self._sink.entry_removed(folder, name, ours.ino, ours.kind),
             lambda: self._sink.entry_changed(folder, copy),
         ]
+
+
+def _has_content(entry: RemoteEntry) -> bool:
+    """Tell whether an object has bytes: what is empty needs no version."""
+    return entry.kind is Kind.FILE and entry.version.size > 0

@@ -81,6 +81,7 @@ class Committer:
             return
         self._store.pins.hand_on(parcel.onto.ino, parcel.node.ino)
         self._nodes.forget_synced(parcel.onto.ino)
+        self._store.clear_observed(parcel.onto.ino)
         self._collect(parcel.onto.ino)
 
     def _leave_behind(self, node: Node) -> None:

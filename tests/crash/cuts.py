@@ -48,7 +48,7 @@ class Disk:
         now = self._read()
         shutil.rmtree(target, ignore_errors=True)
         log_is_late = choose.random() < 0.7  # the log got further than it had to: the case that hurts
-        for name in {*now, *self._durable}:
+        for name in sorted({*now, *self._durable}):  # the same choices whatever names hash to
             durable, written = self._durable.get(name), now.get(name)
             if "staging" in name:
                 kept = choose.choice([durable, written, _holed(durable, written), _holed(durable, written)])

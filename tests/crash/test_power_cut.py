@@ -30,6 +30,7 @@ from tests.crash.rescued import rescued
 from tests.functional.drivers import Driver, OpenFile, read, tree, write
 from tests.functional.stages import USER, VfsStage
 from tests.servers import Answer, StandIn
+from tests.sync.mount import World, tell
 
 pytestmark = [
     pytest.mark.shared_engine,
@@ -376,3 +377,30 @@ def _check(
 
 def _short(content: bytes | None) -> str:
     return "nothing" if content is None else f"{len(content)} bytes, {content[:20]!r} … {content[-20:]!r}"
+
+
+@pytest.mark.parametrize("by_rename", [False, True], ids=["over it", "renamed over it"])
+def test_what_another_client_wrote_shows_once_a_change_here_is_taken_back(
+    tmp_path: Path, by_rename: bool
+) -> None:
+    """It had been seen, and could not be taken over beside the change: no other listing would have told of it."""
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a", b"before")
+        await world.refresh_all()
+        await trio.sleep(10)
+        assert await world.read_file("a") == b"before"
+        await world.save("new" if by_rename else "a", b"ours")
+        if by_rename:
+            await world.rename("new", "a")
+        world.remote.other.write("/a", b"theirs")
+        await world.engine.lister.refresh(ROOT)
+        world.engine.store.set_boot_id("before the cut")
+        await world.kill()
+        await trio.sleep(60)
+        assert await world.tree() == {"/a": b"theirs"}
+        await world.check_nothing_left()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "check_log", lambda _: None)  # it tells of what was taken back
+        tell(tmp_path, story)

@@ -422,4 +422,18 @@ FOUND: dict[str, Found] = {
             Wait(6.0),
         ],
     ),
+    "full-disk-was-no-answer-where-what-vanished-is-forgotten": Found(
+        "full",
+        971018,
+        [
+            OtherReplace("d/e", "a"),
+            Save("a~", 5),
+            Save("d/a", 5),
+            Extend("d/b", 1),
+            OtherRewrite("d/b", 5),
+            Unlink("d/b"),
+            Wait(20.0),
+            Wait(20.0),
+        ],
+    ),
 }

@@ -20,7 +20,9 @@ import trio
 
 from tests.model.reference import RefFile
 
-__all__ = ["Contested", "Ledger"]
+__all__ = ["THIS_CLIENT", "Contested", "Ledger"]
+
+THIS_CLIENT = "this client"
 
 _TELLING = 3
 """Shorter contents (cut files) are not unique: they are neither owed nor missed."""
@@ -36,10 +38,12 @@ class Ledger:
         """And who wrote it."""
         self.written_at: dict[bytes, float] = {}
         self._broken_off: list[RefFile] = []
+        self._replaced: dict[bytes, bytes] = {}
 
-    def wrote(self, content: bytes, who: str) -> None:
+    def wrote(self, content: bytes, who: str, *, instead_of: bytes | None = None) -> None:
         """A write was acknowledged."""
         self.written.add(content)
+        self._replaced[content] = instead_of or b""
         self.written_at[content] = trio.current_time()
         if len(content) >= _TELLING:
             self.owed[content] = who
@@ -60,6 +64,22 @@ class Ledger:
         """This client died: what it was about to replace may be replaced, though nobody was told."""
         for file in self._broken_off:
             self.spent(file.since_flush[0])
+
+    def under_way(self) -> int:
+        """Count the changes that began and were not acknowledged."""
+        return len(self._broken_off)
+
+    def failed(self, since: int) -> None:
+        """The user was told that changes did not succeed, all but the first so many: what each replaced may be gone."""
+        for file in self._broken_off[since:]:
+            self.spent(file.since_flush[0])
+
+    def unsure(self, since: float) -> None:
+        """The power went: what this client wrote from then on (trio s) may be gone, or mixed with what was before."""
+        for content, who in list(self.owed.items()):
+            if who == THIS_CLIENT and self.written_at[content] >= since:
+                self.spent(content)
+                self._broken_off.append(RefFile(content, since_flush=[self._replaced[content], b""]))
 
     def is_known(self, content: bytes) -> bool:
         """Tell whether anybody ever wrote this."""

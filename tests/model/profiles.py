@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ import trio
 
 from cloudfs.sync.appending import FROM_BYTES
 from tests.model.account import Account
+from tests.model.disks import CutWorld, FullWorld
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote, now_s
 from tests.model.faults import DOUBTFUL, WITH_LATE, WITHOUT_LATE, FaultKind, FaultPlan
 from tests.model.histories import (
@@ -36,6 +38,7 @@ from tests.model.operations import Operation
 from tests.model.player import play
 from tests.model.rules import Rules
 from tests.model.two_clients import play_two
+from tests.model.world import World
 
 __all__ = ["PROFILES", "Profile", "Told", "faulty_remote", "silent"]
 
@@ -217,13 +220,40 @@ def _two_faults(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(stage, history, server, stage.rules(strict=False))
 
 
+def _full(stage: _Stage, history: list[Operation]) -> None:
+    _with_ledger(
+        stage,
+        history,
+        stage.server((0.0,), ()),
+        stage.rules(strict=False),
+        partial(FullWorld, chance=stage.chance("full")),
+    )
+
+
+def _cuts(stage: _Stage, history: list[Operation]) -> None:
+    # What a cut took back was sent, perhaps: then it comes from elsewhere.
+    _with_ledger(
+        stage,
+        history,
+        stage.server((0.0,), ()),
+        stage.rules(strict=False),
+        partial(CutWorld, chance=stage.chance("cuts")),
+    )
+
+
 def _offline(stage: _Stage, history: list[Operation]) -> None:
     never_seen = stage.chance("start").random() < 0.5
     server = stage.server((0.0, 0.1), WITHOUT_LATE)
     _with_ledger(stage, history, server, stage.rules(offline_first=never_seen))
 
 
-def _with_ledger(stage: _Stage, history: list[Operation], server: FakeRemote, rules: Rules) -> None:
+def _with_ledger(
+    stage: _Stage,
+    history: list[Operation],
+    server: FakeRemote,
+    rules: Rules,
+    world_of: Callable[..., World] = World,
+) -> None:
     play_two(
         stage.folder,
         history,
@@ -231,6 +261,7 @@ def _with_ledger(stage: _Stage, history: list[Operation], server: FakeRemote, ru
         remote=server,
         rules=rules,
         instruments=stage.instruments,
+        world_of=world_of,
     )
 
 
@@ -259,5 +290,7 @@ PROFILES: dict[str, Profile] = {
         Profile("two-bulk", unpacking_beside, _two_bulk),
         Profile("tails", growing, _tails),
         Profile("tails-two", growing_beside, _tails_two),
+        Profile("full", growing_beside, _full),
+        Profile("cuts", growing_beside, _cuts),
     )
 }

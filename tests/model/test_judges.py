@@ -13,6 +13,7 @@ import trio
 
 from cloudfs.content.files import Files
 from cloudfs.content.layers import FileContent, Layer
+from cloudfs.errors import PosixError
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.sync.delivery import Delivery
@@ -134,6 +135,26 @@ def test_a_conflict_without_a_reason_is_found(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Delivery, "deliver", quarrelsome)
     assert "conflicts without a reason" in found("offline", monkeypatch)
+
+
+@pytest.mark.expect_log(".*", optional=True)  # of the disk
+def test_holes_that_are_believed_after_a_power_cut_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudfs.disk.after_power_cut", lambda *_: [])
+    assert "AssertionError" in found("cuts", monkeypatch)
+
+
+@pytest.mark.expect_log(".*", optional=True)  # of the disk
+def test_a_close_that_says_nothing_of_a_full_disk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = Files.flush
+
+    def careless(files: Files, content: FileContent) -> None:
+        try:
+            flush(files, content)
+        except PosixError:
+            content.unflushed = False
+
+    monkeypatch.setattr(Files, "flush", careless)
+    assert "lost: " in found("full", monkeypatch, "lost: ")
 
 
 def test_what_stays_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from tests.model.account import content_key
 from tests.model.deciding import Deciding
 from tests.model.fake_remote import FakeRemote
 from tests.model.faults import Span
-from tests.model.ledger import Contested, Ledger
+from tests.model.ledger import THIS_CLIENT, Contested, Ledger
 from tests.model.operations import (
     Answer,
     Append,
@@ -131,6 +131,7 @@ class TwoClients:
 
     async def play(self, operation: Operation) -> None:
         """Do one operation. It may fail as system calls and requests do; it may not damage anything."""
+        begun = self.ledger.under_way()
         try:
             if isinstance(operation, OTHERS):
                 self._other.play(operation)
@@ -140,7 +141,7 @@ class TwoClients:
                 with self.world.living():
                     await self._here(operation)
         except PosixError:
-            pass
+            self.ledger.failed(begun)
         except RemoteError:
             pass
         except LocalDamage as error:
@@ -153,12 +154,19 @@ class TwoClients:
     async def _revive(self) -> None:
         self._open.clear()
         self.ledger.broke_off()
-        await self.world.revive()
+        await self._come_back()
         self._watch()
+
+    async def _come_back(self) -> None:
+        if self.world.unsure_since is not None:
+            self.ledger.unsure(self.world.unsure_since)
+            self.world.unsure_since = None
+        await self.world.revive()
 
     async def finish(self) -> None:
         """Bring both sides together, and look for every content."""
         self._death.disarm()
+        self.world.troubled = False
         self.world.remote.faults.stop()
         for slot in list(self._open):
             await self.play(Close(slot))
@@ -270,8 +278,10 @@ class TwoClients:
                 await self._by_handle(operation)
             case Extend(path, size):
                 await self._open_slot(path, _OWN_SLOT, writes=True)
-                await self._by_handle(Append(_OWN_SLOT, size))
-                await self._by_handle(Close(_OWN_SLOT))
+                try:
+                    await self._by_handle(Append(_OWN_SLOT, size))
+                finally:
+                    await self._by_handle(Close(_OWN_SLOT))
             case _:
                 await self._whole(operation)
 
@@ -282,7 +292,8 @@ class TwoClients:
     async def _mount_again(self, operation: Restart | Kill | LogIn) -> None:
         if isinstance(operation, Kill):
             self._open.clear()
-            await self.world.kill()
+            self.world.die()
+            await self._come_back()
         else:
             for slot in list(self._open):
                 await self.play(Close(slot))
@@ -370,8 +381,13 @@ class TwoClients:
                 opened.seen = data
             case Close():
                 del self._open[operation.slot]
-                await self.world.fs.flush(opened.handle)
-                await self.world.fs.release(opened.handle)
+                await self._close(opened.handle)
+
+    async def _close(self, handle: HandleId) -> None:
+        try:
+            await self.world.fs.flush(handle)
+        finally:
+            await self.world.fs.release(handle)  # as the kernel does, whatever close(2) said
 
     async def _save(self, path: str, data: bytes) -> None:
         try:
@@ -383,8 +399,7 @@ class TwoClients:
             found = await self.world.read(handle)
             assert found == data, f"{path}: {data!r} was written, {found!r} is read"
         finally:
-            await self.world.fs.flush(handle)
-            await self.world.fs.release(handle)
+            await self._close(handle)
 
     async def _rewrite(self, handle: HandleId, ino: Ino, data: bytes) -> None:
         before = self._shown(handle)
@@ -420,7 +435,7 @@ class TwoClients:
         self.ledger.ended()
         if before != after:
             self.ledger.spent(before)
-            self.ledger.wrote(after, "this client")
+            self.ledger.wrote(after, THIS_CLIENT, instead_of=before)
         if ino in self._removed:
             self.ledger.spent(after)  # the user had removed the file before
 
@@ -451,6 +466,7 @@ def play_two(
     remote: FakeRemote,
     rules: Rules = Rules(),  # noqa: B008  # frozen
     instruments: Sequence[trio.abc.Instrument] = (),
+    world_of: Callable[..., World] = World,
 ) -> None:
     """Play a whole history on a new world, then bring both sides together and judge."""
     death = Death()
@@ -458,7 +474,7 @@ def play_two(
     async def history() -> None:
         if rules.offline_first:
             remote.faults.during(Span.AWAY, math.inf)
-        async with World(
+        async with world_of(
             folder / "0",
             remote,
             deadline_s=rules.deadline_s,
@@ -470,6 +486,7 @@ def play_two(
         ) as world:
             clients = TwoClients(world, death=death, strict=rules.strict)
             await clients.stock()
+            world.troubled = True
             for operation in operations:
                 remote.trace(f"{trio.current_time():.3f} {operation}")
                 await clients.play(operation)

@@ -9,6 +9,7 @@ import trio
 
 from cloudfs.remote.etags import may_have_a_double
 from cloudfs.types import ROOT, RemotePath
+from cloudfs.vfs.records import RenameMode
 from tests.model.account import Account
 from tests.model.fake_remote import FakeRemote, now_s
 from tests.sync.mount import World, tell
@@ -203,3 +204,25 @@ def test_a_file_that_was_moved_is_not_taken_for_seen_with_the_folder_that_it_cam
         assert b"theirs, and longer" in world.remote.other.tree().values()
 
     tell(tmp_path, story, FakeRemote(account=Account(now_s, sticky=True)), poll_s=0, ttl_s=1e6)
+
+
+def test_what_was_seen_of_a_file_that_another_one_replaces_is_forgotten_with_its_place(
+    tmp_path: Path,
+) -> None:
+    """It got a name of this machine alone in exchange, and is nothing to the server any more."""
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a", b"before")
+        await world.refresh_all()
+        await world.save("a", b"ours")
+        await world.save("a~", b"here")
+        world.remote.other.write("/a", b"theirs, and longer")
+        await world.engine.lister.refresh(ROOT)
+        await world.rename("a", "a~", RenameMode.EXCHANGE)
+        await world.drain()
+        await world.refresh_all()
+        contents = sorted(content or b"" for content in (await world.tree()).values())
+        assert contents == [b"here", b"ours", b"theirs, and longer"]
+        await world.check_nothing_left()
+
+    tell(tmp_path, story)
