@@ -3,10 +3,10 @@
 Blocking and safe between threads; everything here runs in worker threads. One program that opens 10,000 dirty
 files must not use up the process's descriptors, which the server connections need too.
 
-A descriptor that was written to is fsynced before it is closed to make room: the kernel reports a failed
-write-back to the descriptors that are open, and what it would have told this one must not get lost. The
-failure is remembered, and every later fsync of that file fails with it: after one the kernel takes the
-lost pages for clean, so a second fsync that succeeds proves nothing.
+No fsync is made to make room: of many new files, each would wait for the disk. But the kernel reports a failed
+write-back to the descriptors that are open, so of a file that was written to and closed since, the file system as a
+whole is asked (syncfs), which tells of all. A failure is remembered, and every later fsync of that file fails with it:
+after one the kernel takes the lost pages for clean, so a second fsync that succeeds proves nothing.
 """
 
 from __future__ import annotations
@@ -37,13 +37,21 @@ class _Open:
 class Descriptors:
     """Open files by name, at most `limit` of them idle or busy, more only while all of them are busy."""
 
-    def __init__(self, limit: int, open_file: Callable[[str], int]) -> None:
-        """`open_file` returns a new descriptor for a name, or raises OSError."""
+    def __init__(
+        self, limit: int, open_file: Callable[[str], int], sync_file_system: Callable[[], None]
+    ) -> None:
+        """`open_file` returns a new descriptor for a name, or raises OSError.
+
+        `sync_file_system` makes all files durable, and raises OSError once for each failed write-back of any of them.
+        """
         self._limit = limit
         self._open_file = open_file
+        self._sync_file_system = sync_file_system
         self._lock = threading.Lock()
         self._files: OrderedDict[str, _Open] = OrderedDict()
         self._lost: dict[str, int] = {}
+        self._unheard: set[str] = set()
+        """Closed with bytes of which no descriptor will tell whether they reached the disk."""
 
     def __len__(self) -> int:
         return len(self._files)
@@ -67,7 +75,19 @@ class Descriptors:
             self._fsync(file)
         finally:
             self._give_back(file)
+        if name in self._unheard:
+            self.sync_all()
         self.require_kept(name)
+
+    def sync_all(self) -> None:
+        """Make all files durable. Raises OSError; whose bytes were lost is known only of those that are open."""
+        with self._lock:
+            unheard, self._unheard = self._unheard, set()
+        try:
+            self._sync_file_system()
+        except OSError as error:
+            self._lost |= dict.fromkeys(unheard, error.errno or errno.EIO)
+            raise
 
     def require_kept(self, name: str) -> None:
         """Raise OSError where some write-back of a file has failed at any earlier time, as far as it was heard of."""
@@ -88,6 +108,7 @@ class Descriptors:
             file = self._files.pop(name, None)
             if forget:
                 self._lost.pop(name, None)
+                self._unheard.discard(name)
                 if file is not None:
                     file.unsynced = False
             idle = self._retired(file) if file is not None else []
@@ -145,13 +166,13 @@ class Descriptors:
 
     def _close_all(self, files: list[_Open]) -> None:
         for file in files:
+            if file.unsynced:
+                with self._lock:
+                    self._unheard.add(file.name)
             try:
-                if file.unsynced:
-                    self._fsync(file)
-            except OSError:
-                pass  # remembered in `_lost`, and told to whoever asks for durability
-            finally:
                 os.close(file.fd)
+            except OSError as error:  # as NFS does, which writes then
+                self._lost[file.name] = error.errno or errno.EIO
 
     def _fsync(self, file: _Open) -> None:
         try:

@@ -53,7 +53,7 @@ class DirtyFolder:
         self.path = folder
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.fchmod(self._fd, 0o700)
-        self._files = Descriptors(max_open, self._open)
+        self._files = Descriptors(max_open, self._open, lambda: sync_file_system(self._fd))
 
     def create(self, name: str) -> None:
         """Make an empty file. Raises PosixError, LocalDamage if there is one."""
@@ -133,7 +133,7 @@ class DirtyFolder:
 
     def _sync_all(self, names: list[str]) -> None:
         try:
-            sync_file_system(self._fd)
+            self._files.sync_all()
         except OSError:
             # It tells once, and not of which file: these tell of their own, and will again.
             for name in names:

@@ -76,8 +76,8 @@ class Displaced:
 
     def is_displaced(self, ino: Ino) -> bool:
         """Tell whether the server gave an open node's place to another one, or to none."""
-        node = self._nodes.get(ino)
-        return node is not None and not node.linked and ino in self._places
+        node = self._nodes.get(ino) if ino in self._places else None
+        return node is not None and not node.linked
 
     def forget(self, ino: Ino) -> None:
         """The user removed the node: what is written to it from now on goes with its handles, as it should."""

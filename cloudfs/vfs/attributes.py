@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloudfs.content.layers import FileContent
+from cloudfs.metadata.columns import NS
 from cloudfs.metadata.permissions import may
 from cloudfs.store.records import Node
 from cloudfs.types import Kind
@@ -21,10 +22,19 @@ def attributes_of(node: Node, unflushed: FileContent | None) -> Attributes:
         kind=node.kind,
         permissions=_permissions(node),
         size=unflushed.size if unflushed is not None else node.size,
-        mtime_ns=unflushed.mtime_ns if unflushed is not None else node.mtime_ns,
+        mtime_ns=_written_ns(unflushed.mtime_ns, node.mtime_ns) if unflushed is not None else node.mtime_ns,
         ctime_ns=unflushed.mtime_ns if unflushed is not None else node.ctime_ns,
         links=_links(node),
     )
+
+
+def _written_ns(written_ns: int, closed_ns: int) -> int:
+    """Return the time to show of a file that is being written, from second to second; its exact one once it is closed.
+
+    With each other time that the kernel sees it drops all pages of the file, and reads them anew (libfuse has it do so,
+    and pyfuse3 cannot ask for anything else).
+    """
+    return max(closed_ns, written_ns - written_ns % NS) if closed_ns <= written_ns else written_ns
 
 
 def _links(node: Node) -> int:

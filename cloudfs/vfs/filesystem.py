@@ -207,11 +207,11 @@ class FileSystem:
         So it does, and learns the new size, where a file to be appended to has got another version meanwhile: the
         kernel says where appended bytes go, and asks for no size between opening and writing.
         """
-        known = self._tree.node(ino)
+        known = self._tree.node(ino) if flags & os.O_APPEND else None
         node = await self._tree.current(ino)
         if node.folder:
             raise PosixError(errno.EISDIR, node.name)
-        if flags & os.O_APPEND and node.size != known.size:
+        if known is not None and node.size != known.size:
             raise PosixError(errno.ESTALE, node.name)
         return await self._open(node, flags)
 
@@ -231,7 +231,9 @@ class FileSystem:
         pattern = self._new_pattern()
         if flags & os.O_DIRECT:
             pattern.close()  # the kernel guesses nothing there
-        file = FileHandle(node.ino, content, pattern, self._room(node), writes=writes)
+        # Who only reads is never short of room.
+        room = self._room(node) if writes else Room.of(node, None)
+        file = FileHandle(node.ino, content, pattern, room, writes=writes)
         handle = self._handles.add(file)
         content.writers += writes
         if cuts:

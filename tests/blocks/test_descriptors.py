@@ -15,7 +15,7 @@ from cloudfs.blocks.descriptors import Descriptors
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Descriptors]:
-    files = Descriptors(2, lambda name: os.open(tmp_path / name, os.O_RDWR | os.O_CREAT))
+    files = Descriptors(2, lambda name: os.open(tmp_path / name, os.O_RDWR | os.O_CREAT), os.sync)
     yield files
     files.close()
 
