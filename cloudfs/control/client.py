@@ -50,7 +50,7 @@ from cloudfs.control.records import (
 )
 from cloudfs.errors import ExitCode, UserError
 
-__all__ = ["Client", "Unanswered"]
+__all__ = ["Client", "NoSocket", "Unanswered"]
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -64,6 +64,10 @@ def _ignore(_: object) -> None:
 
 class Unanswered(UserError):
     """The daemon says nothing, nothing that is understood, or is gone."""
+
+
+class NoSocket(Unanswered):
+    """Nobody serves it, as long as a daemon begins, and when it has ended."""
 
 
 class Client:
@@ -83,7 +87,8 @@ class Client:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise self._gone(error.strerror or "it does not answer") from error
+            kind = NoSocket if isinstance(error, FileNotFoundError | ConnectionRefusedError) else Unanswered
+            raise self._gone(error.strerror or "it does not answer", kind) from error
         self._lines = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -240,9 +245,9 @@ class Client:
             raise ConnectionResetError(0, "it answered something else")
         return reply
 
-    def _gone(self, reason: str) -> Unanswered:
+    def _gone(self, reason: str, kind: type[Unanswered] = Unanswered) -> Unanswered:
         process = f"the process {self._pid}" if self._pid else "its process"
-        return Unanswered(
+        return kind(
             f"The daemon of this account cannot be asked: {reason}.",
             hint=f"Try again; if it stays so, look at its log (`cloudfs log`) and end {process}.",
             code=ExitCode.NOT_MOUNTED,
