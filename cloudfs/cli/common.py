@@ -141,6 +141,10 @@ def resolved(path: str) -> str:
 
 def which_mount(folders: Folders, path: str) -> tuple[str, str]:
     """Return the account that `path` is mounted from, and the path within the mount, beginning with /."""
+    if not path:
+        raise UserError(
+            "The path is empty text.", hint="Name one; the current folder is `.`.", code=ExitCode.USAGE
+        )
     holders = [(account, holder_of(folders, account)) for account in account_names(folders)]
     _require_answer(folders, path, holders)
     place = resolved(path)

@@ -81,6 +81,14 @@ def test_a_wrong_path(run: Run, folders: Folders, tmp_path: Path, words: tuple[s
     assert "unexpected" not in result.err
 
 
+@pytest.mark.parametrize("words", [*WITH_PATH, ("pin",), ("free",), ("pause",)], ids=" ".join)
+def test_no_path_is_not_the_current_folder(run: Run, folders: Folders, words: tuple[str, ...]) -> None:
+    """As a script has it whose variable is empty."""
+    add_account(folders)
+    result = run(*words, "")
+    assert (result.code, result.said[0]) == (ExitCode.USAGE, "The path is empty text.")
+
+
 @pytest.mark.parametrize("others", [(), ("home",)])
 def test_a_mount_without_a_folder(
     run: Run, folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
