@@ -7,9 +7,11 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from cloudfs.cli.output import waiting
 from cloudfs.config import Folders, account_names, pick_account
 from cloudfs.control.client import Client, NoSocket, Unanswered
 from cloudfs.control.instance import Holder, find_holder
@@ -99,7 +101,11 @@ def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: floa
             )
         try:
             return Client(
-                Path(found.socket_folder), folders.socket_name(account), pid=found.pid, timeout_s=timeout_s
+                Path(found.socket_folder),
+                folders.socket_name(account),
+                pid=found.pid,
+                timeout_s=timeout_s,
+                waiting=partial(waiting, f"waiting for the daemon of {account} …"),
             )
         except NoSocket as error:
             if time.monotonic() > until:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cloudfs import daemon
-from cloudfs.cli import common
+from cloudfs.cli import common, output
 from cloudfs.config import Folders
 from cloudfs.control import client
 from cloudfs.control.instance import Holder, hold
@@ -160,6 +160,23 @@ def test_a_daemon_that_hangs(
     assert result.code == ExitCode.NOT_MOUNTED
     assert result.said[0] == "The daemon of this account cannot be asked: it does not answer."
     assert len(result.said) == 2
+
+
+def test_at_a_terminal_it_is_said_that_it_is_waited_for(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(client, "MOMENT_S", 0.05)
+    monkeypatch.setattr(output, "is_screen", lambda _: True)
+
+    def hang(peer: socket.socket) -> None:
+        while peer.recv(100_000):
+            pass
+
+    with daemon_that(folders, hang):
+        result = run("pause")
+    assert result.err.startswith("\r\033[Kwaiting for the daemon of work …\r\033[K")
+    assert result.err.splitlines()[-2].endswith("it does not answer.")
 
 
 OLDER = json.dumps({"v": 1, "id": 1, "error": {"code": 2, "message": "The daemon knows no method 'x'."}})
