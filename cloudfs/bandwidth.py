@@ -75,7 +75,8 @@ class Timetable(msgspec.Struct, frozen=True):
             start, other = self.entries[(index + step) % len(self.entries)]
             if other != rate:
                 left = (start - minute - 1) % _WEEK_MINUTES + 1
-                return Now(rate, now.replace(second=0, microsecond=0) + dt.timedelta(minutes=left))
+                until = now.replace(second=0, microsecond=0) + dt.timedelta(minutes=left)
+                return Now(rate, until.replace(fold=now.fold))  # of an hour that comes twice, the same one
         return Now(rate, None)
 
 

@@ -287,8 +287,11 @@ async def _heed_signals(stop: trio.Event, reload: Callable[[], object]) -> None:
             if number == signal.SIGHUP and not of_terminal:
                 try:
                     reload()
-                except UserError as error:
-                    log.error("%s Nothing was changed.", error.message)  # noqa: TRY400  # a mistake in a file, and no bug
+                except (
+                    UserError,
+                    OSError,
+                ) as error:  # a mistake in the file, or trouble with a disk, and no bug
+                    log.error("%s Nothing was changed.", error)  # noqa: TRY400
                 continue
             log.info("ending: %s", signal.Signals(number).name)
             stop.set()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from cloudfs.cli.output import waiting
 from cloudfs.config import Folders, account_names, pick_account
-from cloudfs.control.client import Client, Unanswered
+from cloudfs.control.client import Client, NoSocket, Unanswered
 from cloudfs.control.instance import Holder, find_holder
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, dead_mounts
@@ -32,10 +35,16 @@ __all__ = [
     "pick",
     "pick_known",
     "reachable",
-    "resolved",
     "version",
     "which_mount",
 ]
+
+_SETTLE_S = 5.0
+"""So long a daemon that has no socket yet, or none any more, is waited for: to begin, or to end."""
+_LOOK_S = 0.05
+
+_MOST_LINKS = 40
+"""SOURCE: path_resolution(7)."""
 
 
 def version() -> str:
@@ -77,16 +86,37 @@ def mount_point_of(account: str) -> str:
 
 
 def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float | None = None) -> Client:
-    """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne, None: the usual one."""
-    if holder.waiting:
-        raise UserError(
-            f"The account {account} is not mounted yet, it is {holder.waiting}",
-            hint="Unlock the keyring: it is mounted then.",
-            code=ExitCode.NOT_MOUNTED,
-        )
-    return Client(
-        Path(holder.socket_folder), folders.socket_name(account), pid=holder.pid, timeout_s=timeout_s
-    )
+    """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne, None: the usual one.
+
+    One that is just beginning or ending is waited for. Raises UserError NOT_MOUNTED.
+    """
+    until = time.monotonic() + (_SETTLE_S if timeout_s is None else min(timeout_s, _SETTLE_S))
+    found: Holder | None = holder
+    while found is not None:
+        if found.waiting:
+            raise UserError(
+                f"The account {account} is not mounted yet, it is {found.waiting}",
+                hint="Unlock the keyring: it is mounted then.",
+                code=ExitCode.NOT_MOUNTED,
+            )
+        try:
+            return Client(
+                Path(found.socket_folder),
+                folders.socket_name(account),
+                pid=found.pid,
+                timeout_s=timeout_s,
+                waiting=partial(waiting, f"waiting for the daemon of {account} …"),
+            )
+        except NoSocket as error:
+            if time.monotonic() > until:
+                raise Unanswered(
+                    f"The account {account} is just being mounted or unmounted, by the process {found.pid}.",
+                    hint=f"Try again; if it stays so, look at its log (`cloudfs log {account}`).",
+                    code=ExitCode.NOT_MOUNTED,
+                ) from error
+        time.sleep(_LOOK_S)
+        found = holder_of(folders, account)
+    raise not_mounted(account)
 
 
 def not_mounted(account: str) -> UserError:
@@ -117,6 +147,10 @@ def resolved(path: str) -> str:
 
 def which_mount(folders: Folders, path: str) -> tuple[str, str]:
     """Return the account that `path` is mounted from, and the path within the mount, beginning with /."""
+    if not path:
+        raise UserError(
+            "The path is empty text.", hint="Name one; the current folder is `.`.", code=ExitCode.USAGE
+        )
     holders = [(account, holder_of(folders, account)) for account in account_names(folders)]
     _require_answer(folders, path, holders)
     place = resolved(path)
@@ -160,10 +194,6 @@ def reachable(folders: Folders, path: str) -> str:
         return found[0]
     _require_answer(folders, path, holders)
     return path
-
-
-_MOST_LINKS = 40
-"""SOURCE: path_resolution(7)."""
 
 
 def first_mount(path: str, mount_points: Collection[str]) -> tuple[str, bool] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -50,12 +51,14 @@ from cloudfs.control.records import (
 )
 from cloudfs.errors import ExitCode, UserError
 
-__all__ = ["Client", "Unanswered"]
+__all__ = ["Client", "NoSocket", "Unanswered"]
 
 T = TypeVar("T")
 E = TypeVar("E")
 
 PATIENCE_S = 30.0
+MOMENT_S = 0.3
+"""Who waits longer than that for the first word is told that he does."""
 
 
 def _ignore(_: object) -> None:
@@ -66,15 +69,28 @@ class Unanswered(UserError):
     """The daemon says nothing, nothing that is understood, or is gone."""
 
 
+class NoSocket(Unanswered):
+    """Nobody serves it, as long as a daemon begins, and when it has ended."""
+
+
 class Client:
     """A connection to one daemon. Every method raises UserError: the daemon's own, or that it is gone."""
 
-    def __init__(self, folder: Path, name: str, *, pid: int = 0, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        pid: int = 0,
+        timeout_s: float | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """Connect. `timeout_s` is the longest silence that is borne: a daemon at work says that it lives (`server`).
 
-        `pid`: whose socket that is, for people; 0: not known.
+        `pid`: whose socket that is, for people; 0: not known. `waiting` is around each wait that is no moment any more.
         """
         self._pid = pid
+        self._waiting = waiting
         self._last_id = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -83,7 +99,8 @@ class Client:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise self._gone(error.strerror or "it does not answer") from error
+            kind = NoSocket if isinstance(error, FileNotFoundError | ConnectionRefusedError) else Unanswered
+            raise self._gone(error.strerror or "it does not answer", kind) from error
         self._lines = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -196,6 +213,7 @@ class Client:
         request = Request(VERSION, self._last_id, method, msgspec.Raw(msgspec.json.encode(params)))
         with self._talking():
             self._socket.sendall(encode_line(request))
+            self._wait_for_a_word()
         while True:
             with self._talking():
                 reply = self._read(self._last_id)
@@ -208,6 +226,15 @@ class Client:
                 heard(about)
             elif not event:
                 return self._result(reply, kind)
+
+    def _wait_for_a_word(self) -> None:
+        """Wait until the first line of an answer can be read; TimeoutError after as long a silence as is borne."""
+        if select.select([self._socket], [], [], MOMENT_S)[0]:
+            return
+        left_s = max((self._socket.gettimeout() or PATIENCE_S) - MOMENT_S, 0)
+        with self._waiting():
+            if not select.select([self._socket], [], [], left_s)[0]:
+                raise TimeoutError
 
     def _result(self, reply: Reply, kind: type[T]) -> T:
         if reply.error is not None:
@@ -240,9 +267,9 @@ class Client:
             raise ConnectionResetError(0, "it answered something else")
         return reply
 
-    def _gone(self, reason: str) -> Unanswered:
+    def _gone(self, reason: str, kind: type[Unanswered] = Unanswered) -> Unanswered:
         process = f"the process {self._pid}" if self._pid else "its process"
-        return Unanswered(
+        return kind(
             f"The daemon of this account cannot be asked: {reason}.",
             hint=f"Try again; if it stays so, look at its log (`cloudfs log`) and end {process}.",
             code=ExitCode.NOT_MOUNTED,

@@ -44,7 +44,7 @@ class Throttle:
         while True:
             until = [it for it in (self.now.up_until, self.now.down_until) if it is not None]
             left_s = min(until, default=float("inf")) - self._local_time().timestamp()
-            await trio.sleep(min(max(left_s, 0.0) + 0.01, _LOOK_S))
+            await trio.sleep(min(left_s + 0.01, _LOOK_S) if left_s > 0 else _LOOK_S)
             self._apply()
 
     def use(self, rules: Rules) -> None:

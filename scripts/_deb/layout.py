@@ -52,7 +52,8 @@ def _documents(root: Path, folder: Path, home: Home, tools: Tools) -> None:
     date = formatdate(int(os.environ["SOURCE_DATE_EPOCH"]))
     changes = _CHANGES.format(version=version_of(root), maintainer=maintainer(), date=date)
     _write(folder / "changelog.gz", changes)
-    for name in ("CHANGELOG.md", "README.md", "docs/SEMANTICS.md", "docs/CONFIG.md", "docs/CONTROL.md"):
+    guides = (f"docs/{name}.md" for name in ("SEMANTICS", "CONFIG", "CONTROL", "SECURITY"))
+    for name in ("CHANGELOG.md", "README.md", *guides):
         _write(folder / f"{Path(name).name}.gz", (root / name).read_text())
     _write(folder / "sbom.cdx.json", _bill_of_materials(root, tools))
 

@@ -9,12 +9,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from cloudfs import daemon
+from cloudfs.cli import common, output
 from cloudfs.config import Folders
 from cloudfs.control import client
 from cloudfs.control.instance import Holder, hold
@@ -78,6 +79,14 @@ def test_a_wrong_path(run: Run, folders: Folders, tmp_path: Path, words: tuple[s
     assert result.code in {ExitCode.NOT_MOUNTED, ExitCode.USAGE}
     assert "is in no mounted account." in result.err or is_one_sentence(result)
     assert "unexpected" not in result.err
+
+
+@pytest.mark.parametrize("words", [*WITH_PATH, ("pin",), ("free",), ("pause",)], ids=" ".join)
+def test_no_path_is_not_the_current_folder(run: Run, folders: Folders, words: tuple[str, ...]) -> None:
+    """As a script has it whose variable is empty."""
+    add_account(folders)
+    result = run(*words, "")
+    assert (result.code, result.said[0]) == (ExitCode.USAGE, "The path is empty text.")
 
 
 @pytest.mark.parametrize("others", [(), ("home",)])
@@ -151,6 +160,23 @@ def test_a_daemon_that_hangs(
     assert result.code == ExitCode.NOT_MOUNTED
     assert result.said[0] == "The daemon of this account cannot be asked: it does not answer."
     assert len(result.said) == 2
+
+
+def test_at_a_terminal_it_is_said_that_it_is_waited_for(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(client, "MOMENT_S", 0.05)
+    monkeypatch.setattr(output, "is_screen", lambda _: True)
+
+    def hang(peer: socket.socket) -> None:
+        while peer.recv(100_000):
+            pass
+
+    with daemon_that(folders, hang):
+        result = run("pause")
+    assert result.err.startswith("\r\033[Kwaiting for the daemon of work …\r\033[K")
+    assert result.err.splitlines()[-2].endswith("it does not answer.")
 
 
 OLDER = json.dumps({"v": 1, "id": 1, "error": {"code": 2, "message": "The daemon knows no method 'x'."}})
@@ -271,10 +297,49 @@ def test_what_ends_the_daemon_is_a_sentence(caplog: pytest.LogCaptureFixture) ->
     assert "Traceback" not in caplog.text
 
 
-def test_a_socket_that_nobody_serves(run: Run, folders: Folders) -> None:
+def test_one_that_is_only_beginning_is_waited_for(run: Run, folders: Folders) -> None:
+    """It holds the account already, and what it left the last time, killed, is no socket of its."""
+    with socket.socket(socket.AF_UNIX) as former:
+        former.bind(str(folders.runtime / "work.sock"))
+    add_account(folders)
+    with hold(folders.account_state("work"), "work") as held:
+        held.note(Holder(os.getpid(), "/m", str(folders.runtime)))
+        listening = threading.Timer(0.2, lambda: serve_once(folders, b'{"v": 1, "id": 1, "result": []}\n'))
+        listening.start()
+        result = run("conflicts", "--json")
+        listening.join()
+    assert (result.code, result.out) == (ExitCode.OK, "[]\n")
+
+
+def serve_once(folders: Folders, answer: bytes) -> None:
+    path = folders.runtime / "work.sock"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        peer, _ = listener.accept()
+        with peer:
+            says(answer)(peer)
+
+
+def test_one_that_is_just_ending_is_not_mounted(run: Run, folders: Folders) -> None:
+    add_account(folders)
+    with ExitStack() as ending:
+        held = ending.enter_context(hold(folders.account_state("work"), "work"))
+        held.note(Holder(os.getpid(), "/m", str(folders.runtime)))
+        timer = threading.Timer(0.2, ending.close)
+        timer.start()
+        result = run("unmount", "work")
+        timer.join()
+    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, "The account work is not mounted.")
+
+
+def test_a_socket_that_nobody_serves(run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "_SETTLE_S", 0.1)
     add_account(folders)
     with hold(folders.account_state("work"), "work") as held:
         held.note(Holder(os.getpid(), "/m", str(folders.runtime)))
         result = run("status")
         assert result.code == ExitCode.NOT_MOUNTED
-        assert result.said[0].startswith("The daemon of this account cannot be asked: ")
+        told = f"The account work is just being mounted or unmounted, by the process {os.getpid()}."
+        assert result.said[0] == told

@@ -9,17 +9,43 @@ from typing import get_args
 
 import msgspec
 import pytest
+import typer.main
 
 from cloudfs import answers, daemon, pinning, reloading
+from cloudfs.cli import (
+    accounts,
+    conflicts,
+    doctor,
+    logentries,
+    login,
+    logout,
+    mount,
+    sealing,
+    service,
+    unmount,
+)
+from cloudfs.cli.completion import words_of
+from cloudfs.cli.main import app
 from cloudfs.control import pinning as pins
 from cloudfs.control import records
-from cloudfs.control.protocol import MAX_LINE_BYTES, ConflictPair, Decided, Method, Status, Unmounted
+from cloudfs.control.protocol import (
+    MAX_LINE_BYTES,
+    Blocked,
+    ConflictPair,
+    Damaged,
+    Decided,
+    HeldDeletions,
+    Method,
+    Status,
+    Unmounted,
+)
 from cloudfs.control.server import ALIVE_S, HURRY_S, IDLE_S, MAX_CLIENTS, MOST_WAITING
 
 TEXT = (Path(__file__).parents[2] / "docs/CONTROL.md").read_text()
+REQUESTS = TEXT.partition("## Requests\n")[2].partition("\n### ")[0]
 ROWS = {
     name: row
-    for names, row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.*) \|$", TEXT, re.MULTILINE)
+    for names, row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.*) \|$", REQUESTS, re.MULTILINE)
     for name in re.findall(r"`(\w+)`", names)
 }
 
@@ -57,6 +83,45 @@ def test_every_request_is_listed() -> None:
 )
 def test_every_field_is_named(name: str, record: type[msgspec.Struct]) -> None:
     assert {field.name for field in msgspec.structs.fields(record)} <= set(re.findall(r"`(\w+)`", ROWS[name]))
+
+
+@pytest.mark.parametrize(
+    ("heading", "record"),
+    [
+        ("### A status", Status),
+        ("### A status", records.Transfer),
+        ("### A status", Blocked),
+        ("### A status", HeldDeletions),
+        ("### A status", Damaged),
+        ("### A status", pins.KeptState),
+        ("### A status", pins.Missing),
+        ("## What `--json` prints", accounts.AccountLine),
+        ("## What `--json` prints", login.LoggedIn),
+        ("## What `--json` prints", logout.LoggedOut),
+        ("## What `--json` prints", mount.Mounted),
+        ("## What `--json` prints", unmount.Gone),
+        ("## What `--json` prints", conflicts.Done),
+        ("## What `--json` prints", sealing.Sealing),
+        ("## What `--json` prints", doctor.Line),
+        ("## What `--json` prints", service.Unit),
+        ("## What `--json` prints", logentries.Entry),
+    ],
+)
+def test_every_field_that_is_printed_is_named(heading: str, record: type[msgspec.Struct]) -> None:
+    section = re.split(r"^##+ ", TEXT.partition(f"{heading}\n")[2], flags=re.MULTILINE)[0]
+    assert {field.name for field in msgspec.structs.fields(record)} <= set(re.findall(r"`(\w+)`", section))
+
+
+def test_every_command_that_prints_is_named() -> None:
+    section = TEXT.partition("## What `--json` prints\n")[2].partition("\n## ")[0]
+    named = {it.removesuffix(" --wait") for it in re.findall(r"`([a-z …-]+)`", section)}
+    for words in words_of(typer.main.get_command(app)):
+        if any("--json" in option.names for option in words.options):
+            group, _, last = words.path.partition(" ")
+            whole = {"deletions": "deletions", "conflicts": "conflicts keep-…", "service": "service …"}.get(
+                group
+            )
+            assert named & {words.path, last, whole}, words.path
 
 
 def test_the_limits_are_named() -> None:

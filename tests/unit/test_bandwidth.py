@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -128,3 +130,25 @@ def test_metered() -> None:
 def test_no_word_about_metered(text: str) -> None:
     with pytest.raises(ValueError, match=r"is none of|is no speed"):
         parse_metered(text)
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(("month", "day"), [(10, 25), (3, 29), (12, 31)])
+def test_what_holds_ends_later_also_when_clocks_are_set_back(month: int, day: int) -> None:
+    """Else whoever waits for the end would look again without a pause, for half an hour of that night."""
+    table = parse_timetable("02:30 512k 03:30 off")
+    midnight = dt.datetime(2026, month, day).timestamp()  # noqa: DTZ001  # local time
+    for minute in range(0, 30 * 60, 5):
+        now = dt.datetime.fromtimestamp(midnight + 60 * minute)  # noqa: DTZ006  # the same
+        until = table.at(now).until
+        assert until is not None
+        assert until.timestamp() > now.timestamp(), now
