@@ -76,9 +76,15 @@ class Folders(msgspec.Struct, frozen=True):
         return cls(dirs.user_config_path, state, dirs.user_cache_path, _runtime(environ, state))
 
     def create(self) -> None:
-        """Create what is missing and verify what is there; raises UserError BAD_CONFIG."""
+        """Create what is missing and verify what is there; raises UserError BAD_CONFIG.
+
+        What a removal has left that was cut off by a kill goes now: nobody would look for it under a name that is gone.
+        """
         for folder in (self.config, self.accounts, self.state, self.cache, self.runtime):
             private_folder(folder)
+        for folder in (self.state, self.cache):
+            for aside in folder.glob(f".*{_ASIDE}"):
+                shutil.rmtree(aside, ignore_errors=True)
 
     @property
     def accounts(self) -> Path:
@@ -248,9 +254,12 @@ def remove_account(folders: Folders, name: str) -> None:
         raise _bad(f"{error.filename} cannot be removed: {error.strerror}.", "Remove it by hand.") from error
 
 
+_ASIDE = ".removed"
+
+
 def _set_aside(folder: Path) -> Path:
     """Take a folder away in one step, under a name that no account can have; and what an earlier try has left."""
-    aside = folder.with_name(f".{folder.name}.removed")
+    aside = folder.with_name(f".{folder.name}{_ASIDE}")
     if aside.exists():
         shutil.rmtree(aside)
     with suppress(FileNotFoundError):
