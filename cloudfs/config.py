@@ -248,8 +248,7 @@ def remove_account(folders: Folders, name: str) -> None:
         folders.account_file(name).unlink(missing_ok=True)
         (folders.runtime / folders.socket_name(name)).unlink(missing_ok=True)
         for folder in doomed:
-            if folder.exists():
-                shutil.rmtree(folder)
+            _remove_tree(folder)
     except OSError as error:
         raise _bad(f"{error.filename} cannot be removed: {error.strerror}.", "Remove it by hand.") from error
 
@@ -260,11 +259,20 @@ _ASIDE = ".removed"
 def _set_aside(folder: Path) -> Path:
     """Take a folder away in one step, under a name that no account can have; and what an earlier try has left."""
     aside = folder.with_name(f".{folder.name}{_ASIDE}")
-    if aside.exists():
-        shutil.rmtree(aside)
+    _remove_tree(aside)
     with suppress(FileNotFoundError):
         folder.rename(aside)
     return aside
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, maybe beside somebody else who does (`Folders.create`); raises OSError where something stays."""
+
+    def note(_call: object, _path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+        if not isinstance(error[1], FileNotFoundError):
+            raise error[1]
+
+    shutil.rmtree(folder, onerror=note)
 
 
 # --- secrets

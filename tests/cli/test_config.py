@@ -262,8 +262,9 @@ def test_what_a_killed_removal_has_left_goes_with_the_next_command(
     (folders.account_state("work") / "state.sqlite").write_bytes(b"names")
     (folders.account_cache("work") / "block").write_bytes(b"content")
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+    def killed(folder: Path, **_: object) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shutil, "rmtree", killed)
