@@ -76,9 +76,15 @@ class Folders(msgspec.Struct, frozen=True):
         return cls(dirs.user_config_path, state, dirs.user_cache_path, _runtime(environ, state))
 
     def create(self) -> None:
-        """Create what is missing and verify what is there; raises UserError BAD_CONFIG."""
+        """Create what is missing and verify what is there; raises UserError BAD_CONFIG.
+
+        What a removal has left that was cut off by a kill goes now: nobody would look for it under a name that is gone.
+        """
         for folder in (self.config, self.accounts, self.state, self.cache, self.runtime):
             private_folder(folder)
+        for folder in (self.state, self.cache):
+            for aside in folder.glob(f".*{_ASIDE}"):
+                shutil.rmtree(aside, ignore_errors=True)
 
     @property
     def accounts(self) -> Path:
@@ -242,20 +248,31 @@ def remove_account(folders: Folders, name: str) -> None:
         folders.account_file(name).unlink(missing_ok=True)
         (folders.runtime / folders.socket_name(name)).unlink(missing_ok=True)
         for folder in doomed:
-            if folder.exists():
-                shutil.rmtree(folder)
+            _remove_tree(folder)
     except OSError as error:
         raise _bad(f"{error.filename} cannot be removed: {error.strerror}.", "Remove it by hand.") from error
 
 
+_ASIDE = ".removed"
+
+
 def _set_aside(folder: Path) -> Path:
     """Take a folder away in one step, under a name that no account can have; and what an earlier try has left."""
-    aside = folder.with_name(f".{folder.name}.removed")
-    if aside.exists():
-        shutil.rmtree(aside)
+    aside = folder.with_name(f".{folder.name}{_ASIDE}")
+    _remove_tree(aside)
     with suppress(FileNotFoundError):
         folder.rename(aside)
     return aside
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, maybe beside somebody else who does (`Folders.create`); raises OSError where something stays."""
+
+    def note(_call: object, _path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+        if not isinstance(error[1], FileNotFoundError):
+            raise error[1]
+
+    shutil.rmtree(folder, onerror=note)
 
 
 # --- secrets

@@ -48,7 +48,7 @@ async def put_right(config: EngineConfig, store: Store, staging: Staging, tree: 
     for complaint in after_power_cut(store, staging, config.state / "recovered", boot_id()):
         _log.error("%s", complaint)
     tree.collect_orphans()
-    for complaint in await files.disposal.repair():
+    for complaint in await files.disposal.repair(config.state / "recovered"):
         _log.error("%s", complaint)
     files.hardening.note_all()
     await files.disposal.prune_all()

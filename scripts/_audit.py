@@ -29,15 +29,15 @@ def main() -> int:
     if noted.exists() and noted.read_text().startswith(stamp):
         print(noted.read_text().removeprefix(stamp))
         return 0
-    code, sentence = verdict(ask())
+    code, sentence = verdict(*ask())
     print(sentence)
     if code == 0:
         noted.write_text(stamp + sentence)
     return code
 
 
-def ask() -> str:
-    """Return what pip-audit answers; nothing when it takes too long."""
+def ask() -> tuple[str, str]:
+    """Return what pip-audit answers, and why it does not."""
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--format=json", "--timeout=5"]
     command += ["--disable-pip", "--require-hashes", f"--requirement={LOCKED}"]
     try:
@@ -50,16 +50,20 @@ def ask() -> str:
             timeout=PATIENCE_S,
         )
     except subprocess.TimeoutExpired:
-        return ""
-    return done.stdout
+        return "", f"no answer within {PATIENCE_S} seconds"
+    return done.stdout, (done.stderr.strip().splitlines() or [""])[-1]
 
 
-def verdict(output: str) -> tuple[int, str]:
-    """Judge what pip-audit said: the exit code, and a sentence (or one for each weakness)."""
+def verdict(output: str, why: str = "") -> tuple[int, str]:
+    """Judge what pip-audit said: the exit code, and a sentence (or one for each weakness).
+
+    `why` tells more of no answer: a pip-audit that is broken is not to be taken for a machine without a network.
+    """
     try:
         parts: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        return 0, "skipped: nobody can be asked for published weaknesses from here"
+        told = f" ({why[:200]})" if why else ""
+        return 0, f"skipped: nobody can be asked for published weaknesses from here{told}"
     # An index without such answers knows nothing of any package: pip-audit passes over each, and is content.
     asked = [part for part in parts if "vulns" in part]
     if not asked:

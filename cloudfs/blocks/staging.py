@@ -162,6 +162,11 @@ class Staging:
         with contextlib.suppress(OSError):
             os.setxattr(self.path / name, LABEL, self._folder.pack_label(name, text))
 
+    def unlabel(self, ino: Ino, version: ContentVersion) -> None:
+        """Have a staging file say nothing any more: it is given up. Never fails."""
+        with contextlib.suppress(OSError):
+            os.removexattr(self.path / file_name(ino, version), LABEL)
+
     def length(self, ino: Ino, version: ContentVersion) -> int:
         """Return a staging file's size; -1 where there is none. Blocking."""
         try:

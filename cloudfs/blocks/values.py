@@ -98,7 +98,8 @@ class SealedValues:
     def open(self, key: BlockKey, value: Octets, length: int, mark: int) -> bytes | None:
         """Open the bytes."""
         end = length + TAG_BYTES
-        if len(value) < end + NONCE_BYTES or _mark(value[length:end]) != mark:
+        # The index is not sealed: what it says is not believed either.
+        if not 0 < length <= BLOCK_SIZE or len(value) < end + NONCE_BYTES or _mark(value[length:end]) != mark:
             return None
         nonce = bytes(value[end : end + NONCE_BYTES])
         return self._seal.open(memoryview(value)[:end], _place(key, length), nonce)

@@ -3,7 +3,7 @@
     discard / prune / doom -> row gone -> bury: rows made durable -> file gone
 
 A file whose row is gone was never acknowledged, or is on the server; a row whose file is gone would be a loss. So the
-files always go last.
+files always go last. Given up, they lose their labels first: the database has lost a file that still says what it is.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import trio
 
-from cloudfs.blocks.staging import Staging
+from cloudfs.blocks.staging import Staging, file_name
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.concurrency.slices import slices
+from cloudfs.content.labels import read
 from cloudfs.content.layers import FileContent, Layer
+from cloudfs.content.recovered import keep_in
 from cloudfs.errors import CloudfsError, PosixError
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -68,7 +71,11 @@ class Disposal:
         self._store.clear_observed(ino)
 
     def doom(self, ino: Ino, version: ContentVersion) -> None:
-        """Have a staging file deleted by the next `bury`, if its row is gone by then."""
+        """Have a staging file deleted by the next `bury`, if its row is gone by then.
+
+        A kill before that leaves it without a row, and without a label: so it is known as one that was given up.
+        """
+        self._staging.unlabel(ino, version)
         self._doomed.append((ino, version))
         self._bell.set()
 
@@ -171,11 +178,12 @@ class Disposal:
             version = row.base
         return needed
 
-    async def repair(self) -> list[str]:
+    async def repair(self, recovered: Path) -> list[str]:
         """At start: make staging files and rows agree; return what could not be mended, for people.
 
-        A file without a row was never acknowledged and goes. A row without a file is only harmless while no
-        byte had been acknowledged for it.
+        A file without a row was given up, or never acknowledged, and goes; but one with a label had its row in another
+        state of the database, which was put back without its log: that is kept in the folder `recovered`. A row without
+        a file is only harmless while no byte had been acknowledged for it. Raises OSError.
         """
         self._take_back_unwritten()
         found = set(self._staging.scan())
@@ -187,9 +195,19 @@ class Disposal:
                 await self._staging.create(row.ino, row.version)
             else:
                 complaints.append(f"inode {row.ino}: its staging file {row.ino}.{row.version} is missing")
-        for ino, version in found:
+        for ino, version in sorted(found):
+            complaints += self._kept(recovered, ino, version)
             await self._staging.delete(ino, version)
         return complaints
+
+    def _kept(self, recovered: Path, ino: Ino, version: ContentVersion) -> list[str]:
+        said, path = read(self._staging.label_of(ino, version)), self._staging.path / file_name(ino, version)
+        if (
+            said is None or not said.present or path.stat().st_nlink > 1
+        ):  # there already, from after a power cut
+            return []
+        target = keep_in(recovered, path, said.path.rpartition("/")[2], self._staging.sealed_as)
+        return [f"{target}: changes that the database knows nothing of; they are kept, but not sent"]
 
     def _take_back_unwritten(self) -> None:
         """Drop the layers that a process prepared and died before writing: their content is that of their base.

@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -213,7 +214,9 @@ def _is_upgrade(base_url: str, location: str) -> bool:
     except ValueError:
         return False
     secured = before[0] == "http" and after[0] == "https" and before[1] == after[1]
-    return secured and location.endswith("/status.php")
+    # It is kept, and shown: no login of its own, and nothing that steers a terminal.
+    plain = location.isascii() and location.isprintable() and "@" not in urlsplit(location).netloc
+    return secured and plain and location.endswith("/status.php")
 
 
 def _status_request(base_url: str, *, follow: bool = True) -> Request:

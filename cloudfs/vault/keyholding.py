@@ -65,9 +65,13 @@ class _KeyFile(FileStore):
         config.write_private(self._path, secret.encode() + b"\n")
 
 
+def _name_of(check: str) -> str:
+    return f"cache-key-{check[:8]}"
+
+
 def _store(folders: Folders, account: str, kind: SecretKind, check: str) -> SecretStore:
     """Return what keeps the key that `check` names: a new one never takes the place of an old one."""
-    name = f"cache-key-{check[:8]}"
+    name = _name_of(check)
     match kind:
         case "keyring":
             return KeyringStore(folders.state, f"{account}/{name}")
@@ -210,7 +214,7 @@ async def forget_unused(folders: Folders, account: str) -> None:
     state = folders.state / account
     present, left = find(state), []
     for place in noted_keys(state):
-        if place.check == present.check:
+        if _name_of(place.check) == _name_of(present.check):
             continue
         try:
             await forget_key(folders, account, place)

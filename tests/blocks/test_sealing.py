@@ -109,3 +109,12 @@ async def test_another_key_opens_no_block(make_store: MakeStore, expect_log: Exp
     second = await make_store(keys=Keys(bytes(32), Cipher.AES))
     expect_log("was not what was stored, and is dropped")
     assert await second.get(INO, VERSION, 0) is None
+
+
+@pytest.mark.parametrize("length", [-1, -17, 0, 1 << 40])
+def test_an_index_that_was_tampered_with_is_not_believed(length: int) -> None:
+    """It is not sealed itself."""
+    form = SealedValues(Keys(bytes(range(32)), Cipher.AES), "store")
+    key = BlockKey(Ino(7), ContentVersion(3), 0)
+    value = bytes(form.close(key, b"content", None)[0])
+    assert form.open(key, value, length, 0) is None

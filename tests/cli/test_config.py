@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,6 +252,26 @@ def test_names_that_could_do_harm_are_refused(folders: Folders, name: str) -> No
         folders.account_file(name)
     with refused(ExitCode.USAGE):
         folders.secret_file(name)
+
+
+def test_what_a_killed_removal_has_left_goes_with_the_next_command(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the contents of an account that is gone would lie there for ever, as nothing asks for its name any more."""
+    config.save_account(folders, "work", ACCOUNT)
+    (folders.account_state("work") / "state.sqlite").write_bytes(b"names")
+    (folders.account_cache("work") / "block").write_bytes(b"content")
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        config.remove_account(folders, "work")
+    assert config.account_names(folders) == []
+    folders.create()
+    assert [*folders.state.iterdir(), *folders.cache.iterdir()] == []
 
 
 def test_the_only_account_needs_no_name(folders: Folders) -> None:

@@ -161,6 +161,29 @@ def test_what_a_damaged_log_leaves_out_is_found_again(
         stage.close()
 
 
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["plain", "sealed"])
+@pytest.mark.expect_log("the database knows nothing of")
+def test_what_a_database_without_its_log_knows_nothing_of_is_kept(
+    tmp_path: Path, server: StandIn, keys: Keys | None
+) -> None:
+    """As a backup of one file brings it back. What is given up meanwhile is not kept for that."""
+    home, killed = tmp_path / "engine", tmp_path / "killed"
+    stage = VfsStage(home, server, quiet_s=3600.0, keys=keys)
+    write(stage.root(), "before", b"before")
+    stage.restart()
+    write(stage.root(), "before", b"later " * 1000)
+    write(stage.root(), "new", b"new " * 1000)
+    write(stage.root(), "removed", b"removed")
+    stage.root().unlink("removed")
+    shutil.copytree(home, killed)
+    stage.close()
+    (killed / "state/state.sqlite-wal").unlink()
+    stage = VfsStage(killed, server, quiet_s=3600.0, keys=keys)
+    stage.close()
+    kept = [rescued(path, keys) for path in (killed / "state/recovered").iterdir()]
+    assert sorted(kept) == [b"later " * 1000, b"new " * 1000]
+
+
 def test_damage_that_is_met_in_use_is_mended_by_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

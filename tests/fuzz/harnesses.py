@@ -12,9 +12,23 @@ import json
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, cast
 
+import msgspec
+
 from cloudfs.errors import RemoteError
 from cloudfs.paths import is_below
-from cloudfs.remote import archives, bulk, connect, etags, ocs, push, reading, search, values
+from cloudfs.remote import (
+    archives,
+    attached,
+    bulk,
+    connect,
+    etags,
+    loginflow,
+    ocs,
+    push,
+    reading,
+    search,
+    values,
+)
 from cloudfs.remote.bodies import Inflater
 from cloudfs.remote.entries import Listing
 from cloudfs.remote.exchange import WholeReply
@@ -22,7 +36,7 @@ from cloudfs.remote.failures import Failure, error_of_reply
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.multistatus import ListingParser, parse_error
 from cloudfs.remote.protocol import Features, NewFile, Pushed, Space
-from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
 from tests.servers.standin.zips import Member, zipped
 
 __all__ = ["HARNESSES", "Harness"]
@@ -380,7 +394,44 @@ _ERROR = (
     b"<s:exception>OCP\\Files\\X</s:exception><s:message>No</s:message></d:error>"
 )
 
+# --- what is told of one object; logging in
+
+
+def _judge_annotations(told: Annotations) -> None:
+    for text in (told.owner, *told.tags, *told.shared_with):
+        assert text == text.strip()
+        text.encode()
+    assert 0 <= told.comments < 10**18
+    assert 0 <= told.unread_comments < 10**18
+
+
+_ANNOTATED = _listing(
+    "<d:response><d:href>/a</d:href><d:propstat><d:prop><oc:favorite>1</oc:favorite><oc:tags><oc:tag>x</oc:tag></oc:tags>"
+    "<nc:system-tags><nc:system-tag>y</nc:system-tag></nc:system-tags><nc:sharees><nc:sharee><nc:type>1</nc:type>"
+    "<nc:display-name>z</nc:display-name></nc:sharee></nc:sharees><oc:comments-count>3</oc:comments-count></d:prop>"
+    "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+)
+
+
+def _read_login(data: bytes) -> list[str]:
+    """What begins a login by the browser; where that is none, an address alone."""
+    try:
+        begun = values.json_of(data, loginflow._Begun)
+    except msgspec.DecodeError:
+        return [loginflow.rebased(data.decode(errors="replace"), BASE_URL)]
+    return [loginflow.rebased(url, BASE_URL) for url in (begun.login, begun.poll.endpoint)]
+
+
+def _judge_login(urls: list[str]) -> None:
+    for url in urls:
+        assert url.startswith((f"{BASE_URL}login/v2/", f"{BASE_URL}index.php/login/v2/"))
+        assert url.isascii()
+        assert url.isprintable()
+        assert not set("\"'<>\\`{}| ") & set(url)
+
+
 HARNESSES: dict[str, Harness] = {
+    "annotations": Harness(attached.annotations_in, _judge_annotations, [_ANNOTATED], _XML_WORDS),
     "archives": Harness(
         _read_archive,
         _judge_archive,
@@ -405,6 +456,28 @@ HARNESSES: dict[str, Harness] = {
     "errors": Harness(_read_error, _judge_error, [_ERROR], _XML_WORDS),
     "headers": Harness(_read_headers, _judge_headers, _HEADERS, _HEADER_WORDS),
     "listings": Harness(_read_listing, _judge_listing, [b"\0" + _LISTED, b"\x0c" + _LISTED], _XML_WORDS),
+    "logins": Harness(
+        _read_login,
+        _judge_login,
+        [
+            b'{"poll":{"token":"t","endpoint":"https://x/nc/index.php/login/v2/poll"},"login":"https://x/login/v2/flow/aB3"}',
+            b"https://cloud.example.org/nc/index.php/login/v2/flow/aB3?direct=1",
+        ],
+        (
+            b"/login/v2/poll",
+            b"/index.php",
+            b"%0a",
+            b"?",
+            b"#",
+            b"\\",
+            b"//",
+            b"@",
+            b"\n",
+            b"\\u0000",
+            b"[::",
+            b"javascript:",
+        ),
+    ),
     "ocs": Harness(
         _read_ocs,
         _judge_ocs,

@@ -111,6 +111,23 @@ async def test_a_user_whose_name_leads_elsewhere(server: StandIn, name: str) -> 
     assert rule.hits
 
 
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://127.0.0.1:1/\x9b2J/status.php",
+        "https://jo:pw@127.0.0.1:1/status.php",
+        "https://b.example:1/status.php",
+    ],
+)
+async def test_an_upgrade_to_an_address_that_nobody_would_type_is_none(server: StandIn, to: str) -> None:
+    """What a redirect from http to https leads to becomes the account's address."""
+    rule = server.faults.add(Answer(302, headers={"Location": to}), path=r"/status\.php$", times=None)
+    with pytest.raises(NotFound):  # and not Unreachable, as of whoever goes there
+        await discover(server.url, "alice", PASSWORD)
+    server.faults.clear()
+    assert rule.hits
+
+
 async def test_maintenance(server: StandIn) -> None:
     server.maintenance = True
     try:

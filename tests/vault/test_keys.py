@@ -15,7 +15,7 @@ from cloudfs.secrets.protocol import KeyringAway
 from cloudfs.vault import keyholding, opening
 from cloudfs.vault.keyholding import forget_key, forget_unused, keep_new_key, read_keys, wait_for_keys
 from cloudfs.vault.opening import open_account
-from cloudfs.vault.place import Place, find
+from cloudfs.vault.place import Place, find, note_keys
 from tests.secrets.session import Desktop
 
 
@@ -194,3 +194,14 @@ def test_systemds_credential(folders: Folders, tmp_path: Path, monkeypatch: pyte
     opened = open_account(folders, "work", wanted)
     assert opened.keys is not None
     assert opened.keys.check == Keys(b"\x0f" * 32, Cipher(find(folders.state / "work").cipher)).check
+
+
+def test_a_note_never_has_the_present_key_removed(folders: Folders) -> None:
+    """Keys are kept under a part of what they are known by: whatever the note says, that of the present one stays."""
+    opened = open_account(folders, "work", account(cache_encrypt=True, cache_key="file"))
+    assert opened.keys is not None
+    state = folders.state / "work"
+    present = find(state)
+    note_keys(state, [Place(key="file", cipher=present.cipher, check=present.check[:8] + "0" * 24)])
+    trio.run(forget_unused, folders, "work")
+    assert list(state.glob("cache-key-*"))
