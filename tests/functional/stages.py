@@ -258,6 +258,11 @@ class MountStage:
         assert isinstance(answer, dict)
         return answer
 
+    def memory(self, line: str) -> int:
+        """Return bytes of the daemon's memory: `VmRSS` now, `VmHWM` the most there ever were."""
+        status = Path(f"/proc/{self.status()['pid']}/status").read_text()
+        return int(next(it for it in status.splitlines() if it.startswith(line)).split()[1]) * 1024
+
     def kill(self) -> None:
         """kill -9; the dead mount stays until the next `mount`."""
         pid = self.status()["pid"]

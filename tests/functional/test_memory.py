@@ -27,17 +27,11 @@ def stage(tmp_path: Path, server: StandIn) -> Iterator[MountStage]:
     stage.close()
 
 
-def memory(stage: MountStage, line: str) -> int:
-    """Return bytes of memory: `VmRSS` now, `VmHWM` the most there ever were."""
-    status = Path(f"/proc/{stage.status()['pid']}/status").read_text()
-    return int(next(it for it in status.splitlines() if it.startswith(line)).split()[1]) * 1024
-
-
 def test_reading_and_writing_a_large_file_adds_little(stage: MountStage) -> None:
-    before = memory(stage, "VmRSS")
+    before = stage.memory("VmRSS")
     subprocess.run(["cmp", stage.mount_point / "there", "/dev/zero", "-n", str(LARGE)], check=True)
-    assert memory(stage, "VmHWM") - before < MOST_ADDED
+    assert stage.memory("VmHWM") - before < MOST_ADDED
     with (stage.mount_point / "here").open("wb") as here:
         subprocess.run(["head", "-c", str(LARGE), "/dev/zero"], stdout=here, check=True)
     stage.sync()
-    assert memory(stage, "VmHWM") - before < MOST_ADDED
+    assert stage.memory("VmHWM") - before < MOST_ADDED

@@ -34,6 +34,7 @@ MANY = 2000
 MANY_FOLDER = f"cloudfs-tests-{MANY}-files"
 """Stays in the account's root: making it takes a minute or more, so one serves all runs."""
 BATCH = 100
+IDLE_BYTES, MOST_ADDED_BYTES = 80_000_000, 100_000_000
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +100,14 @@ def test_a_gibibyte_goes_up_and_comes_down(stage: MountStage, site: RealSite) ->
         hashlib.sha256(),
         hashlib.sha256(),
     )
+    idle = stage.memory("VmRSS")
+    assert idle < IDLE_BYTES
     with path.open("wb") as file:
         for piece in pieces(1024):
             sent.update(piece)
             file.write(piece)
     stage.sync()
+    assert stage.memory("VmHWM") - idle < MOST_ADDED_BYTES
     with site.dav.client.stream("GET", site.dav.url("gibibyte")) as reply:
         for chunk in reply.raise_for_status().iter_raw():
             found.update(chunk)
@@ -111,9 +115,11 @@ def test_a_gibibyte_goes_up_and_comes_down(stage: MountStage, site: RealSite) ->
     stage.cloudfs("unmount", "a")
     shutil.rmtree(stage.home / "cache")
     stage.mount()
+    idle = stage.memory("VmRSS")
     with path.open("rb") as file:
         while data := file.read(MIB):
             read.update(data)
+    assert stage.memory("VmHWM") - idle < MOST_ADDED_BYTES
     assert read.hexdigest() == sent.hexdigest()
     path.unlink()
     stage.sync()
