@@ -91,6 +91,8 @@ class Database:
         self._folded_at = 0
         """Changes, as the connection counts them, when the WAL was last folded in."""
         self._wal = path.with_name(path.name + "-wal")
+        self._index = -1
+        """Of the WAL's index, which is not closed before the connection is (`logtail`)."""
         if _mark_of(path).exists():
             raise DatabaseDamaged("the state database was found to be damaged while it was used")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -103,6 +105,7 @@ class Database:
             except BaseException as error:
                 # Left to the garbage collector it would hold the file, and maybe its write lock.
                 self._db.close()
+                self._close_index()
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
                     msg = f"the state database is not one of ours: {error}"
                     raise DatabaseDamaged(msg) from error
@@ -135,7 +138,9 @@ class Database:
         What is written next would take their place, and files that belong to them would be nobody's.
         """
         (begun,) = self._db.execute("PRAGMA user_version").fetchone()
-        if begun and has_lost_commits(self._path):
+        with contextlib.suppress(FileNotFoundError):
+            self._index = os.open(self._path.with_name(self._path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
+        if begun and self._index >= 0 and has_lost_commits(self._path, self._index):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()
             if row is not None and row[0] == boot_id() != "":
                 msg = "the state database is damaged: its log has changes that cannot be read"
@@ -321,7 +326,13 @@ class Database:
         for spare in self._spare:
             spare.close()
         self._db.close()
+        self._close_index()
         self.room.close()
+
+    def _close_index(self) -> None:
+        if self._index >= 0:
+            os.close(self._index)
+            self._index = -1
 
 
 def _fsync(path: Path) -> None:

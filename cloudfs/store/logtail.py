@@ -51,24 +51,22 @@ class _Log(NamedTuple):
     """Of its frames; the rest of an older log, in which it is written, has others."""
 
 
-def has_lost_commits(path: Path) -> bool:
+def has_lost_commits(path: Path, index: int) -> bool:
     """Tell whether the log of the database `path` has whole commits behind its end.
 
-    For whoever has just opened it and read from it, and not written yet. Where a file cannot be read: False.
+    For whoever has just opened it and read from it, and not written yet. `index` is an open descriptor of the log's
+    index (`-shm`), to be closed after the connection: closing any of a file drops the locks that SQLite has on it.
+    Where a file cannot be read: False.
     """
     with suppress(OSError, struct.error):
-        (counted,) = _IN_INDEX.unpack(_start_of(path.with_name(path.name + "-shm"), _IN_INDEX.size))
+        (counted,) = _IN_INDEX.unpack(os.pread(index, _IN_INDEX.size, 0))
+        # Of the log itself it locks nothing.
         descriptor = os.open(path.with_name(path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return _commits_behind(_understood(descriptor), counted)
         finally:
             os.close(descriptor)
     return False
-
-
-def _start_of(path: Path, size: int) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return file.read(size)
 
 
 def _understood(descriptor: int) -> _Log:

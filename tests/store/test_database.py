@@ -219,6 +219,23 @@ def test_a_database_is_private_whatever_the_umask(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_its_locks_are_held_as_long_as_it_is_open(path: Path) -> None:
+    """Closing a descriptor of a file of its own would drop them: the next program to open it would begin it anew."""
+    Store(path).close()
+    program = (
+        "import fcntl, sys\n"
+        "with open(sys.argv[1], 'r+b') as index:\n"
+        "    fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)\n"
+    )
+    index = path.with_name(f"{path.name}-shm")
+    with closing(Store(path)) as store:
+        add(store, "a")
+        done = subprocess.run(
+            [sys.executable, "-c", program, index], check=False, capture_output=True, text=True
+        )
+    assert "BlockingIOError" in done.stderr, "byte 128 tells that the index is in use (walIndex, os_unix.c)"
+
+
 def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     link = tmp_path / "state.sqlite"
