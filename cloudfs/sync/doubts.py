@@ -80,7 +80,7 @@ class Doubts:
 
     @contextlib.contextmanager
     def lingering(self, ino: Ino) -> Iterator[None]:
-        """Note only whether a request about a node may still be carried out though no answer came: see `require_over`."""
+        """Note whether a request about a node may yet be carried out, as no answer came: see `require_over`."""
         try:
             yield
         except RemoteError as error:
