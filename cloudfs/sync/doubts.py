@@ -78,16 +78,6 @@ class Doubts:
                 self.settle(ino)
             raise
 
-    @contextlib.contextmanager
-    def lingering(self, ino: Ino) -> Iterator[None]:
-        """Note whether a request about a node may yet be carried out, as no answer came: see `require_over`."""
-        try:
-            yield
-        except RemoteError as error:
-            if may_have_arrived(error):
-                self._until[ino] = _end_of(trio.current_time(), 0)
-            raise
-
     def settle(self, ino: Ino) -> None:
         """The outcome is known. NO CHECKPOINT."""
         self._nodes.end_try(ino)
