@@ -237,6 +237,10 @@ class Store:
         """The observation was dealt with."""
         self.db.execute("DELETE FROM observed WHERE ino = ?", (ino,))
 
+    def hand_on_observed(self, ino: Ino, successor: Ino) -> None:
+        """Another node stands for the place that it is about."""
+        self.db.execute("UPDATE OR REPLACE observed SET ino = ? WHERE ino = ?", (successor, ino))
+
     def look_again(self, ino: Ino) -> None:
         """A node is clean again without having been sent: have its folder listed, if that told of it meanwhile."""
         node = self.nodes.get(ino)

@@ -107,6 +107,8 @@ class Committer:
             permissions=node.permissions,
         )
         self._store.hand_on_attempts(node.ino, left)
+        # Or what another client wrote there within the known version's second would be removed with its ETag.
+        self._store.hand_on_observed(node.ino, left)
         self._doubts.hand_on(node.ino, left)
 
 

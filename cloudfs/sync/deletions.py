@@ -293,7 +293,7 @@ class Deletions:
     def _bring_back(self, node: Node) -> tuple[int, list[Callable[[], None]]] | None:
         """Show a node again where the server has it; return how many came with it, and what to announce."""
         current = self._nodes.get(node.ino)
-        if current is None or current.s_parent is None or current.s_name is None:
+        if current is None or current.s_parent is None or current.s_name is None or current.tried is not None:
             return None
         folder, name, was = current.s_parent, current.s_name, (current.parent, current.name)
         above = self._nodes.get(folder)

@@ -153,10 +153,14 @@ class Remover:
             await self._delete(node, path, entry.version)
 
     async def _delete(self, node: Node, path: RemotePath, expect: RemoteVersion | None = None) -> None:
-        """Send the request; of what the mount goes on showing it is noted that we are who removes it."""
+        """Send the request; of what the mount goes on showing it is noted that we are who removes it.
+
+        So it is noted of every folder, which has no condition: its place is given up only when no earlier request may
+        yet take what is made there.
+        """
         stays = node.linked and node.s_parent is not None and node.s_name is not None
         place = (node.s_parent or node.ino, node.s_name or "")
-        with self._doubts.trying(node.ino, place) if stays else contextlib.nullcontext():
+        with self._doubts.trying(node.ino, place) if stays or node.folder else contextlib.nullcontext():
             await self._remote.delete(path, expect=expect)
 
     async def _require_known(self, node: Node, path: RemotePath) -> None:

@@ -436,4 +436,7 @@ FOUND: dict[str, Found] = {
             Wait(20.0),
         ],
     ),
+    "other-client-s-version-of-the-same-second-was-removed-from-a-place-that-was-left": Found(
+        "full", 971172, [Extend("a", 1), Rename("a", "d/b"), OtherRewrite("a", 2)]
+    ),
 }

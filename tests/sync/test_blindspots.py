@@ -226,3 +226,25 @@ def test_what_was_seen_of_a_file_that_another_one_replaces_is_forgotten_with_its
         await world.check_nothing_left()
 
     tell(tmp_path, story)
+
+
+def test_what_was_seen_of_a_file_goes_along_with_the_place_that_it_left(tmp_path: Path) -> None:
+    """It was edited and saved over another one: its old place is to be removed, where another client wrote since."""
+    remote = server()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/b", b"another")
+
+    async def story(world: World) -> None:
+        await world.refresh_all()
+        await trio.sleep(10)
+        await world.save("a", b"ours")
+        await world.rename("a", "d/b")
+        await another_writes(world)
+        await world.engine.lister.refresh(ROOT)
+        await world.drain()
+        await world.refresh_all()
+        assert await world.tree() == remote.other.tree()
+        assert remote.other.tree() == {"/a": b"theirs, and longer", "/d": None, "/d/b": b"ours"}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)

@@ -11,7 +11,8 @@ import trio
 
 from cloudfs.sync import removal
 from cloudfs.types import RemoteEntry, RemotePath
-from tests.model.fake_remote import NEXTCLOUD, FakeRemote
+from tests.model.fake_remote import NEXTCLOUD, FakeRemote, FaultKind
+from tests.model.faults import Span
 from tests.sync.mount import World, tell
 
 
@@ -103,3 +104,54 @@ def test_a_folder_from_which_something_is_removed_for_ever_holds_nothing_back_fo
     for number in range(100):
         remote.other.write(f"/d/{number}", b"old")
     tell(tmp_path, story, remote, poll_s=0)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_folder_is_not_made_anew_while_an_earlier_removal_of_it_may_be_carried_out(
+    tmp_path: Path, killed: bool
+) -> None:
+    """No condition keeps a removal from a folder of the same name, with all that is in it by then."""
+    remote = FakeRemote(lingers=True)
+    remote.other.mkdir("/d")
+    remote.other.write("/d/old", b"old")
+    remote.faults.next("delete", [FaultKind.LATE])
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.unlink("d/old")
+        await world.rmdir("d")
+        while not remote.faults.happened:
+            await trio.sleep(0.05)
+        if killed:
+            await world.kill()
+        await world.mkdir("d")
+        await world.save("d/new", b"new")
+        await world.drain()
+        await world.settle()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree() == {"/d": None, "/d/new": b"new"}
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_may_be_gone_already_is_not_brought_back(tmp_path: Path) -> None:
+    """Shown again, it would be taken for kept here once its absence is found."""
+    remote = FakeRemote()
+    remote.other.mkdir("/d")
+    remote.other.write("/d/old", b"old")
+    remote.faults.next("delete", [FaultKind.LOSE_REPLY])
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.unlink("d/old")
+        await world.rmdir("d")
+        while not remote.faults.happened:
+            await trio.sleep(0.05)
+        remote.faults.during(Span.AWAY, 30)
+        await world.engine.deletions.restore_removed()
+        await world.drain()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree() == {}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
