@@ -212,8 +212,8 @@ class StagedFile:
         """
         await in_disk_thread(self._folder.pwrite, self._name, offset, data)
 
-    async def overwrite(self, offset: int, data: bytes) -> None:
-        """As `pwrite`, over bytes that the file has already: allowed on a disk that is nearly full."""
+    async def pwrite_to_the_last(self, offset: int, data: bytes) -> None:
+        """As `pwrite`, also into what is kept free of the disk: for what a file needs to be sent, and to go."""
         await in_disk_thread(self._folder.pwrite, self._name, offset, data, True)  # noqa: FBT003  # through a thread
 
     async def truncate(self, size: int) -> None:

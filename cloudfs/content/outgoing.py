@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -19,7 +20,7 @@ from cloudfs.content.layers import FileContent, Layer, Whose
 from cloudfs.content.retrieval import Retrieval
 from cloudfs.content.source import Source
 from cloudfs.content.tails import TailProof, appended_to, is_tail_proof
-from cloudfs.errors import BaseLost, Changed, LocalDamage
+from cloudfs.errors import BaseLost, Changed, LocalDamage, PosixError
 from cloudfs.ranges import RangeSet, block_span, blocks_of
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -28,6 +29,8 @@ from cloudfs.types import BLOCK_SIZE, ContentVersion, RemoteVersion
 __all__ = ["Outgoing"]
 
 _CHUNK = 1024 * 1024
+_TO_THE_LAST_BYTES = 4 * 1024 * 1024
+"""A quarter of what is kept free of the disk, as four files are sent at a time."""
 
 
 class Outgoing:
@@ -147,16 +150,26 @@ class Outgoing:
             for at in range(start, stop, _CHUNK):
                 size = min(_CHUNK, stop - at)
                 if await layer.file.pread(at, size) != bytes(size):
-                    await layer.file.overwrite(at, bytes(size))
+                    await layer.file.pwrite_to_the_last(at, bytes(size))
 
     async def _copy_base(self, layer: Layer, start: int, stop: int) -> None:
         at = start
         async with aclosing(self._base_chunks(layer, start, stop)) as chunks:
             async for chunk in chunks:
-                await self._files.write_into(layer, at, chunk)
+                await self._put(layer, at, chunk)
                 layer.present.add(at, at + len(chunk))
                 reached("part of the base copied")
                 at += len(chunk)
+
+    async def _put(self, layer: Layer, at: int, chunk: bytes) -> None:
+        """Write what a layer lacks; where that is little, also into what is kept free: sent, it gives back more."""
+        try:
+            await self._files.write_into(layer, at, chunk)
+        except PosixError as error:
+            lacks = sum(stop - start for start, stop in layer.pieces(Whose.BASE, 0, layer.size))
+            if error.errno != errno.ENOSPC or lacks > _TO_THE_LAST_BYTES:
+                raise
+            await layer.file.pwrite_to_the_last(at, chunk)
 
     async def _retrieve(self, layer: Layer) -> bool:
         """Copy what a layer lacks from where else the server has its base; nothing counts before all is proved."""
@@ -166,7 +179,7 @@ class Outgoing:
 
         async def take(at: int, chunk: bytes) -> None:
             for start, stop in layer.pieces(Whose.BASE, at, min(at + len(chunk), layer.size)):
-                await self._files.write_into(layer, start, chunk[start - at : stop - at])
+                await self._put(layer, start, chunk[start - at : stop - at])
 
         seen_there_s = layer.base_seen if base is layer.base else None
         if not await self._retrieval.bring(base, seen_there_s, take):

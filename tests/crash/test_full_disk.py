@@ -91,6 +91,32 @@ def test_what_was_closed_is_kept_and_goes_up_and_then_there_is_room_again(
         stage.sync()
 
 
+def test_a_change_goes_up_that_is_filled_up_from_what_is_kept_free_of_the_disk(
+    disk: Path, server: StandIn
+) -> None:
+    """Nothing else would ever give space back, where only such changes wait."""
+    account = server.account(USER)
+    content = bytearray(random.Random(1).randbytes(2_500_000))
+    account.write("/file", bytes(content))
+    with mounted(disk, server) as stage:
+        root = stage.root()
+        hold = server.faults.add(Hold(), method="GET", times=None)
+        file = root.open("file", os.O_RDWR)
+        file.write(1_000_000, b"changed")
+        file.close()
+        content[1_000_000:1_000_007] = b"changed"
+        fill_the_rest(disk)
+        # So much that it is enough for the file, and less than a program may use.
+        ballast = disk / "ballast"
+        os.truncate(ballast, ballast.stat().st_size - RESERVE + 200_000)
+        assert not fits(partial(write, root, "other", b"x" * 300_000))
+        root.unlink("other")
+        hold.release()
+        server.faults.clear()
+        stage.sync()
+        assert account.read("/file") == bytes(content)
+
+
 def test_a_restart_on_a_full_disk_keeps_everything(disk: Path, server: StandIn) -> None:
     hold = server.faults.add(Hold(), method="PUT", times=None)
     with mounted(disk, server) as stage:
