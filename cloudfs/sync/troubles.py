@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter
 
@@ -17,6 +18,7 @@ from cloudfs.errors import (
     LocalDamage,
     NameRefused,
     NotAuthenticated,
+    PosixError,
     QuotaExceeded,
     RemoteError,
     ServerFault,
@@ -95,12 +97,14 @@ class Troubles:
         """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
         known = self._by_ino.get(node.ino)
         tries = 1 if known is None else known.tries + 1
-        blocked = isinstance(error, _BLOCKING) or self._is_refused_enough(node.ino, error)
+        refused = isinstance(error, _BLOCKING) or self._is_refused_enough(node.ino, error)
+        # A full disk may have room again at any moment, by what else goes up: it is tried as often as ever.
+        blocked = refused or (_has_no_room(error) and tries >= _REFUSED_TRIES)
         self._refused[node.ino] = type(error)
         wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
             wait_s = max(wait_s, error.retry_after_s)
-        if blocked:
+        if refused:
             wait_s = _BLOCKED_S
         self._by_ino[node.ino] = Trouble(
             ino=node.ino,
@@ -222,5 +226,11 @@ _REFUSING = (ConditionRefused, ServerFault, Unsupported)
 """Where not even the server says that it will pass."""
 
 
+def _has_no_room(error: Exception) -> bool:
+    return isinstance(error, PosixError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
 def _next_step(error: Exception) -> str:
+    if _has_no_room(error):
+        return "make room on the disk of this machine that holds cloudfs' state"
     return next((step for kind, step in _NEXT_STEP if isinstance(error, kind)), "see the log")

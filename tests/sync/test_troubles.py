@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import tracemalloc
 from pathlib import Path
@@ -17,6 +18,7 @@ from cloudfs.errors import (
     Locked,
     NameRefused,
     NotAuthenticated,
+    PosixError,
     QuotaExceeded,
     RemoteError,
     ServerFault,
@@ -185,3 +187,17 @@ async def test_what_is_never_sent_is_not_remembered_for_ever(autojump_clock: Moc
         tracemalloc.stop()
     assert after < before * 1.2
     assert inbox.changed_at(Ino(89_999)) == trio.current_time()
+
+
+async def test_a_full_disk_is_told_of_and_tried_as_often_as_ever(
+    node: Node, autojump_clock: MockClock
+) -> None:
+    del autojump_clock
+    troubles = Troubles()
+    for tries in range(1, 12):
+        troubles.add(node, PosixError(errno.ENOSPC, "staging"))
+        trouble = troubles.of(node.ino)
+        assert trouble is not None
+        assert trouble.blocked is (tries >= 4), "what else goes up may make room at once"
+        assert trouble.due - trio.current_time() <= 300
+    assert "make room" in trouble.next_step
