@@ -228,7 +228,7 @@ class Delivery:
     ) -> contextlib.AbstractContextManager[Body]:
         if parcel.size - parcel.base_bytes < FROM_BYTES or not may_be_cut(self._remote.features, condition):
             return contextlib.nullcontext(body)
-        return self.breaks.breakable(parcel.node.ino, parcel.path, body, parcel.size)
+        return self.breaks.breakable(parcel.node, parcel.path, body, parcel.size)
 
     async def _put_tail(
         self, parcel: Parcel, body: Body, condition: Condition, name: str

@@ -87,7 +87,7 @@ class Executor:
             await self._look_again(step)
 
     def break_off_unwanted(self) -> None:
-        """End the large uploads of files that were removed or replaced here since they began."""
+        """End the large uploads of files that were removed, replaced or changed here since they began."""
         self._hands.uploader.breaks.review()
 
     def takes_together(self, step: Step) -> bool:

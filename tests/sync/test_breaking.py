@@ -1,4 +1,4 @@
-"""A large upload of a file that is removed, or replaced, meanwhile ends at once; what is only changed ends none."""
+"""A large upload ends at once where its file is removed, replaced or changed meanwhile, unless it then never would."""
 
 from __future__ import annotations
 
@@ -108,27 +108,79 @@ def test_what_may_have_arrived_by_then_is_found_and_removed(tmp_path: Path) -> N
     tell(tmp_path, story, remote)
 
 
-async def written(world: World) -> dict[str, bytes]:
+async def write(world: World, data: bytes) -> None:
     async with opened(world, "a") as handle:
-        await world.write(handle, 0, b"changed")
-    return {"/a": b"changed" + LARGE[7:]}
+        await world.write(handle, 0, data)
 
 
-async def renamed(world: World) -> dict[str, bytes]:
-    await world.rename("a", "b")
-    return {"/b": LARGE}
-
-
-@pytest.mark.parametrize("change", [written, renamed])
-def test_what_is_only_changed_is_sent_to_its_end(tmp_path: Path, change: Any) -> None:
+def test_what_is_changed_before_half_of_it_is_sent_is_sent_anew(tmp_path: Path) -> None:
     remote = Slow()
 
     async def story(world: World) -> None:
         await under_way(world)
-        expected = await change(world)
+        began = trio.current_time()
+        await write(world, b"changed")
+        assert not await world.drain()
+        assert trio.current_time() - began < 60
+        assert not remote.ended
+        assert remote.other.tree() == {"/a": b"changed" + LARGE[7:]}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+@dataclass
+class AlwaysSlow(Slow):
+    """Each upload takes ten minutes."""
+
+    async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        async def slowly(start: int = 0) -> AsyncIterator[bytes]:
+            async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
+                async for chunk in chunks:
+                    yield chunk
+                    self.begun.set()
+                    await trio.sleep(600 * len(chunk) / size)
+
+        return await FakeRemote.put(self, path, slowly, size, condition, **more)
+
+
+def test_what_is_changed_all_the_time_goes_up(tmp_path: Path) -> None:
+    remote = AlwaysSlow()
+
+    async def story(world: World) -> None:
+        await under_way(world)
+        for number in range(40):
+            await write(world, b"change %02d" % number)
+            await trio.sleep(60)
+        assert "/a" in remote.other.tree(), "it went up meanwhile, as it was at one moment"
+        assert not await world.drain()
+        assert remote.other.tree() == {"/a": b"change 39" + LARGE[9:]}
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_is_changed_near_the_end_is_sent_to_it(tmp_path: Path) -> None:
+    remote = Slow(answers_late=True)
+
+    async def story(world: World) -> None:
+        await under_way(world)
+        await write(world, b"changed")
+        assert not await world.drain()
+        assert remote.ended
+        assert remote.other.tree() == {"/a": b"changed" + LARGE[7:]}
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_is_only_renamed_is_sent_to_its_end(tmp_path: Path) -> None:
+    remote = Slow()
+
+    async def story(world: World) -> None:
+        await under_way(world)
+        await world.rename("a", "b")
         await world.drain()
         assert remote.ended
-        assert remote.other.tree() == expected
+        assert remote.other.tree() == {"/b": LARGE}
 
     tell(tmp_path, story, remote)
 
