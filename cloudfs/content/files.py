@@ -358,11 +358,23 @@ class Files:
         try:
             self._put_row(content, layer)
         except PosixError:  # the disk was filled meanwhile: the store may have made room for another try
-            self._put_row(content, layer)
+            self._put_row_at_last(content, layer)
         content.unflushed = False
         reached("flushed")
         self.hardening.note(layer.ino, layer.version)
         self._changed(content.ino)
+
+    def _put_row_at_last(self, content: FileContent, layer: Layer) -> None:
+        try:
+            self._put_row(content, layer)
+        except PosixError:
+            # Its program is told. Nobody is to take these bytes for ones whose row was lost.
+            row = self._store.staged(layer.ino, layer.version)
+            if row is None or not row.present:
+                self._staging.unlabel(layer.ino, layer.version)
+            else:
+                label(self._store, self._staging, row)
+            raise
 
     def _put_row(self, content: FileContent, layer: Layer) -> None:
         label(self._store, self._staging, layer.row())

@@ -211,7 +211,7 @@ def test_a_lost_reply_is_finished_by_asking_again(
 ) -> None:
     copy = copy_of(stage)
     server.faults.add(LoseReply(), method="PUT", path=r"/doc\.txt$")
-    refuses(stage, keep_mine, "doc.txt", "could not be sent")
+    refuses(stage, keep_mine, "doc.txt", "what the server has now is not known")
     assert there.tree() == {"doc.txt": b"ours", copy: b"ours"}
     keep_mine(stage, "doc.txt")
     stage.sync()
