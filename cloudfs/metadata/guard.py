@@ -201,7 +201,9 @@ class VanishGuard:
         if not (everything or returned):
             return
         async for some in turns(changes, _MANY):
-            other = (it.node for it in some if isinstance(it, Refresh) and it.node.folder)
+            other = (
+                it.node for it in some if isinstance(it, Refresh) and it.node.folder and it.node.listed_at
+            )
             self._returned |= {it.ino for it in other if everything or it.ino in returned}
         self._returned.discard(folder)
         self._save()

@@ -84,5 +84,6 @@ class Breaks:
                 del self._sent[node.ino]
         if scope.cancelled_caught:
             error = Unreachable("it was changed or removed here meanwhile", subject=path)
-            error.unsent = counted.position < size
+            # Where nothing was taken of it the server had all of it before, and may just be putting it together.
+            error.unsent = counted.taken_bytes > 0 and counted.position < size
             raise error

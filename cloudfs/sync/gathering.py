@@ -27,6 +27,10 @@ class Gathering:
         until = self._since + self._most_s
         return now < until and again_at <= until
 
+    def waits(self, now: float) -> bool:
+        """Tell whether some are waiting for others: a place is to be kept for them. NO CHECKPOINT."""
+        return self._since is not None and now < self._since + self._most_s
+
     def over(self) -> None:
         """A request was sent."""
         self._since = None

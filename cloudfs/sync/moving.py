@@ -146,7 +146,7 @@ class Mover:
         with self._store.transaction():
             if not node.folder and node.s_parent != place[0] and self._blind_spots.hide(node):
                 # The folder that it came into may have been listed since its second: but without it.
-                self._nodes.update(place[0], listed_there=None)
+                self._nodes.update(place[0], listed_there=None, listed_etag=None)
             self._nodes.update(ino, **columns)
 
 

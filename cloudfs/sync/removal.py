@@ -160,8 +160,12 @@ class Remover:
         """
         stays = node.linked and node.s_parent is not None and node.s_name is not None
         place = (node.s_parent or node.ino, node.s_name or "")
-        with self._doubts.trying(node.ino, place) if stays or node.folder else contextlib.nullcontext():
-            await self._remote.delete(path, expect=expect)
+        try:
+            with self._doubts.trying(node.ino, place) if stays or node.folder else contextlib.nullcontext():
+                await self._remote.delete(path, expect=expect)
+        except Locked:
+            self._doubts.settle_if_over(node.ino)
+            raise
 
     async def _require_known(self, node: Node, path: RemotePath) -> None:
         entry = await self._evidence.look(path)

@@ -135,9 +135,10 @@ class Restraint:
                 self._note_sent(self._word.sent + self._sent[node.ino][1])
 
     def expire(self) -> None:
-        """Forget what was sent longer ago; to be called now and then, or the next life counts it. Raises PosixError."""
+        """Forget what was sent longer ago; to be called now and then, or the next life counts it."""
         self._lately_sent()
-        self._note_sent(sum(self._sent[ino][1] for ino in self._done))
+        with contextlib.suppress(PosixError):
+            self._note_sent(sum(self._sent[ino][1] for ino in self._done))
 
     def _note_sent(self, count: int) -> None:
         if count != self._word.sent:

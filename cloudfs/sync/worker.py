@@ -30,7 +30,7 @@ from cloudfs.sync.patience import Patience
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.restraint import Restraint
 from cloudfs.sync.rings import part_rings
-from cloudfs.sync.steps import MakeFolder, MoveAside, Remove, SetTime, Step, Upload
+from cloudfs.sync.steps import FindOut, MakeFolder, MoveAside, Remove, SetTime, Step, Upload
 from cloudfs.sync.storages import Storages
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.underway import Underway
@@ -271,7 +271,7 @@ class Worker:
 
     def _start(self, nursery: trio.Nursery, is_right: Callable[[Step], bool]) -> None:
         now = trio.current_time()
-        while self._queue and self._free() > 0:
+        while self._queue and self._free() > self._kept_free(now):
             step = self._queue.popleft()
             # What is dropped here is found again by a later plan.
             if not (self._dueness.of(step) <= now and self._fits(step)):
@@ -288,6 +288,10 @@ class Worker:
             if isinstance(step, Remove):
                 self._restraint.sending(step.node)
             self._begin(nursery, self._carry_out, step)
+
+    def _kept_free(self, now: float) -> int:
+        """Return how many places the next step leaves: one, where small files are gathering and it is none of them."""
+        return int(self._gathering.waits(now) and not self._executor.takes_together(self._queue[0]))
 
     def _begin(self, nursery: trio.Nursery, carry_out: Callable[..., Awaitable[None]], *steps: Step) -> None:
         for step in steps:
@@ -334,7 +338,8 @@ class Worker:
             for step in chosen:
                 self._put_aside(step)
         else:
-            self._gathering.over()
+            if len(chosen) == 1:
+                self._gathering.over()
             self._begin(nursery, self._carry_out, first)
             self._queue.extendleft(reversed(chosen[1:]))
 
@@ -456,7 +461,9 @@ class Worker:
             self._outcomes.note(step, error)
             return
         self._patience.forget(step)
-        self.troubles.forget(step.node.ino)
+        node = self._store.nodes.get(step.node.ino)
+        if not (isinstance(step, FindOut) and node is not None and node.dirty):
+            self.troubles.forget(step.node.ino)
         self._storages.answered(step.node)
         if isinstance(step, Remove):
             self._restraint.sent(step.node)

@@ -248,3 +248,28 @@ def test_what_was_seen_of_a_file_goes_along_with_the_place_that_it_left(tmp_path
         await world.check_nothing_left()
 
     tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)
+
+
+def test_a_file_that_was_moved_was_not_seen_where_it_is_now_by_a_look_at_the_root(tmp_path: Path) -> None:
+    remote = server()
+    for name in ("/d", "/c"):
+        remote.other.mkdir(name)
+
+    async def story(world: World) -> None:
+        remote.other.write("/c/a", b"base")
+        await world.refresh_all()
+        known = remote.account.get(RemotePath("/c/a")).version
+        remote.other.write("/c/a", b"theirs, and longer", mtime_s=known.modified_s)
+        await trio.sleep(10)
+        folder = world.engine.store.nodes.child(ROOT, "c")
+        assert folder is not None
+        with world.engine.worker._executor._touches.step([(folder.ino, "a")]):
+            for _ in range(2):
+                await world.engine.watcher._take_in()
+        await world.rename("c/a", "d/a")
+        await world.drain()
+        await world.save("d/a", b"ours")
+        await world.drain()
+        assert {b"theirs, and longer", b"ours"} <= set(remote.other.tree().values())
+
+    tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from cloudfs.errors import QuotaExceeded
 from cloudfs.remote.protocol import Body, Condition, Features
 from cloudfs.sync.breaking import FROM_BYTES
 from cloudfs.types import RemotePath, Stored
@@ -201,5 +202,52 @@ def test_what_would_take_longer_to_find_out_about_is_sent_to_its_end(tmp_path: P
         await world.drain()
         assert remote.ended
         assert remote.other.tree() == {}
+
+    tell(tmp_path, story, remote)
+
+
+@dataclass
+class AllThere(FakeRemote):
+    """The first try of a large file ends when all pieces are there; the next one sends none, and is carried out."""
+
+    tries: int = 0
+    data: bytes = b""
+    begun: trio.Event = field(default_factory=trio.Event)
+
+    async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        if size < FROM_BYTES:
+            return await super().put(path, body, size, condition, **more)
+        self.tries += 1
+        if self.tries == 1:
+            async with aclosing(body()) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
+                self.data = b"".join([chunk async for chunk in chunks])
+            raise QuotaExceeded("full", subject=path, status=507)
+        self.begun.set()
+        try:
+            await trio.sleep(AN_HOUR_S)
+        finally:
+            self.other.write(path, self.data)
+        raise AssertionError
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_what_the_server_has_all_of_may_yet_arrive(tmp_path: Path, replaced: bool) -> None:
+    remote = AllThere()
+
+    async def story(world: World) -> None:
+        await world.save("a", LARGE)
+        while not remote.tries:
+            await trio.sleep(1)
+        world.engine.worker.try_all_now()
+        await remote.begun.wait()
+        if replaced:
+            await world.save("new", b"another")
+            await world.rename("new", "a")
+        else:
+            await world.unlink("a")
+        assert not await world.drain()
+        await trio.sleep(120)
+        await world.drain()
+        assert await world.tree() == remote.other.tree() == ({"/a": b"another"} if replaced else {})
 
     tell(tmp_path, story, remote)

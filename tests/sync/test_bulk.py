@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import trio
 
-from cloudfs.remote.protocol import NewFile
-from cloudfs.types import Stored
+from cloudfs.remote.protocol import Body, NewFile
+from cloudfs.types import RemotePath, Stored
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.sync.bulk import ONE_BY_ONE, QUIET_S, WITH_BULK, Watched, fill_older_folders, kinds
 from tests.sync.mount import World, tell
@@ -421,3 +422,31 @@ def _before(owner: object, method: str, call: Callable[[], None]) -> None:
         return original(*arguments)
 
     setattr(owner, method, called)
+
+
+class SlowForLarge(Watched):
+    """A large upload takes ten minutes."""
+
+    async def put(self, path: RemotePath, body: Body, size: int, *args: Any, **more: Any) -> Stored:
+        if size > 1_000_000:
+            await trio.sleep(600)
+        return await super().put(path, body, size, *args, **more)
+
+
+@pytest.mark.parametrize("gap_s", [0.1, 0.3])
+def test_small_files_that_wait_for_others_do_not_wait_for_large_ones(tmp_path: Path, gap_s: float) -> None:
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await trio.sleep(6)
+        small = {f"new/small {number}": b"small" for number in range(3)}
+        for name, data in small.items():
+            await world.save(name, data)
+            await trio.sleep(gap_s)
+        for number in range(5):
+            await world.save(f"new/large {number}", bytes(2_000_000))
+            await trio.sleep(gap_s)
+        await trio.sleep(10)
+        assert {f"/{name}" for name in small} <= set(world.remote.other.tree())
+        await world.drain()
+
+    tell(tmp_path, story, SlowForLarge(features=WITH_BULK), quiet_s=2.0)
