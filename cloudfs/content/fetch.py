@@ -129,6 +129,7 @@ class Fetcher:
             self._config,
             nursery,
             self.verifier.note,
+            self._silence,
         )
         self._sweeper = Sweeper(blocks, self._pages, self._stores, self._presence, self._line, self._launcher)
         self._archivist = Archivist(remote, locate, self._line, blocks, self._pages, budget, self._config)

@@ -16,9 +16,11 @@ from cloudfs.content.judging import Judge
 from cloudfs.content.line import Line
 from cloudfs.content.presence import Presence
 from cloudfs.content.readahead import ReadPattern, Span, ahead_span, ahead_start, demand_span, gap_end
+from cloudfs.content.scouts import Scouts
 from cloudfs.content.source import FetchConfig, Source
 from cloudfs.content.transfer import Sink, Transfer
 from cloudfs.content.verifying import checks_first
+from cloudfs.remote.silence import Silence
 
 __all__ = ["Launcher"]
 
@@ -38,6 +40,7 @@ class Launcher:
         config: FetchConfig,
         nursery: trio.Nursery,
         coming: Callable[[Source], None],
+        silence: Silence,
     ) -> None:
         self._line = line
         self._presence = presence
@@ -46,6 +49,7 @@ class Launcher:
         self._config = config
         self._nursery = nursery
         self._coming = coming
+        self._scouts = Scouts(silence, config.idle_s)
 
     def read_ahead(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
         """Ask for what a reader at [start, stop) will want next, where it reads on."""
@@ -114,6 +118,15 @@ class Launcher:
     ) -> Transfer:
         """Start a transfer into `sink`; `whole`, `lowest` as for `Transfer`."""
         self._coming(source)
-        transfer = Transfer(source, start, stop, self._config, self._room.nudge, whole=whole, lowest=lowest)
+        transfer = Transfer(
+            source,
+            start,
+            stop,
+            self._config,
+            self._room.nudge,
+            whole=whole,
+            lowest=lowest,
+            scout_s=self._scouts.goes_on_s,
+        )
         self._line.launch(transfer, sink, self._nursery)
         return transfer

@@ -62,8 +62,13 @@ class Transfer:
         *,
         whole: bool = False,
         lowest: bool = False,
+        scout_s: Callable[[Transfer], float | None] = lambda _: None,
     ) -> None:
-        """`whole`: nothing is handed out before all of it is here. `lowest`: it stops while readers wait for others."""
+        """`whole`: nothing is handed out before all of it is here. `lowest`: it stops while readers wait for others.
+
+        `scout_s`: how long it goes on when it was waited for in vain; None: as long as any other.
+        """
+        self._scout_s = scout_s
         self.source = source
         self.start = start
         self.stop = stop
@@ -157,9 +162,9 @@ class Transfer:
             self.scope.cancel()
 
     def _grace_s(self) -> float:
+        if self._answered_s is None and self._given_up and (scout_s := self._scout_s(self)) is not None:
+            return scout_s
         nearly_done = self.stop - self.position <= self._config.nearly_done_bytes
-        if self._answered_s is None and self._given_up:
-            nearly_done = False  # it may come to nothing, and others wait for its place
         return self._config.nearly_done_s if nearly_done else self._config.idle_s
 
     async def wait_bytes(self, start: int, stop: int) -> Octets | None:

@@ -257,7 +257,7 @@ class Operations(XattrOperations):
 
     async def read(self, fh: int, off: int, size: int) -> Octets:  # type: ignore[override]  # takes any buffer
         """Read."""
-        with self._retries.attempt(fh) as left_s:
+        with self._retries.attempt(fh, off, off + size) as left_s:
             return await self.boundary.run("read", self._read(fh, off, size), left_s)
 
     async def _read(self, fh: int, off: int, size: int) -> Octets:
@@ -339,7 +339,8 @@ class Operations(XattrOperations):
         entry.st_ino = attributes.ino
         entry.generation = 0  # inode numbers are never reused
         entry.entry_timeout = self._caching.entry_s
-        entry.attr_timeout = self._caching.attributes_s
+        # What is shown of a file that is being written is not its exact time, and it may be closed at any moment.
+        entry.attr_timeout = self._caching.attributes_s if attributes.exact else 0.0
         entry.st_mode = _FILE_TYPE[attributes.kind] | attributes.permissions
         entry.st_nlink = attributes.links
         entry.st_uid, entry.st_gid = self._uid, self._gid

@@ -201,7 +201,8 @@ class Pieces:
             severable=True,
         )
         try:
-            await self._session.fetch(request, 201, 204)
+            with self._session.one_go.timed(stop - start):
+                await self._session.fetch(request, 201, 204)
         except NotFound as error:
             raise await self._what_is_missing(error) from error
         except Changed as error:

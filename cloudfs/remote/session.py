@@ -16,6 +16,7 @@ from cloudfs.remote.bodies import Upload
 from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import Failure, error_of_reply, is_dav_error
 from cloudfs.remote.hrefs import Place
+from cloudfs.remote.onego import OneGo
 from cloudfs.remote.protocol import Features, PiecesNoted
 from cloudfs.remote.transport import Transport
 from cloudfs.types import RemotePath
@@ -42,6 +43,7 @@ class Session:
         self.features = features
         self.pieces_noted: PiecesNoted | None = None
         """Told of uploads in pieces."""
+        self.one_go = OneGo(transport.limits.hopeful_bytes)
         self._told_hidden: dict[RemotePath, float] = {}
 
     def tell_hidden(self, folder: RemotePath, count: int, href: str) -> None:

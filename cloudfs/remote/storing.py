@@ -27,7 +27,6 @@ from cloudfs.remote import chunked, conditions, dialect, etags
 from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, WholeReply
-from cloudfs.remote.onego import OneGo, TooSlow
 from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
@@ -63,7 +62,6 @@ class Storing:
         self._session = session
         self._site = site
         self._stat = stat
-        self._one_go = OneGo(session.transport.limits.hopeful_bytes)
         self._keeps_checksums = False
         """Of what is sent in pieces, as was seen once: all are put together in the account's own storage."""
 
@@ -106,32 +104,28 @@ class Storing:
 
     async def _try_whole(self, parcel: chunked.Parcel) -> Stored | None:
         """Send a new file in one request, where that is quick; None: it goes in pieces."""
-        size = parcel.size
         if not self._may_go_whole(parcel):
             return None
-        body = self._one_go.paced(parcel.body, size)
         try:
             return await self._put_whole(
-                parcel.path, body, size, parcel.condition, parcel.mtime_s, parcel.checksum
+                parcel.path, parcel.body, parcel.size, parcel.condition, parcel.mtime_s, parcel.checksum
             )
-        except TooSlow:
-            self._one_go.was_in_vain()
-            return None
         except _ABOUT_THE_FILE:
             raise
         except RemoteError as error:
-            self._one_go.was_in_vain()
+            self._session.one_go.forget()
             # Of what failed otherwise it is not known what became of it: that is looked for before the next try.
             if isinstance(error, Unreachable) or (error.status or 500) >= 500:
                 raise
             return None
 
     def _may_go_whole(self, parcel: chunked.Parcel) -> bool:
-        sent_in_time = self._session.transport.sent_within(self._one_go.most_s, parcel.size)
+        one_go = self._session.one_go
+        sent_in_time = self._session.transport.sent_within(one_go.most_s, parcel.size)
         return (
             parcel.condition.absent
             and parcel.size <= (self._session.features.piece_bytes or parcel.size)
-            and self._one_go.is_worth_a_try(parcel.size, sent_in_time)
+            and one_go.is_quick(parcel.size, sent_in_time)
             and not chunked.is_begun(self._session, self._site, parcel)
         )
 
@@ -191,15 +185,16 @@ class Storing:
             severable=self._session.features.nextcloud and condition.absent,
         )
         try:
-            reply = await conditions.conditionally(
-                self._session,
-                request,
-                condition,
-                200,
-                201,
-                204,
-                trusted=self._session.features.conditional_put,
-            )
+            with self._session.one_go.timed(size):
+                reply = await conditions.conditionally(
+                    self._session,
+                    request,
+                    condition,
+                    200,
+                    201,
+                    204,
+                    trusted=self._session.features.conditional_put,
+                )
         except (ParentMissing, Unsupported) as error:
             await self._reject_folder(path, condition, error)
             raise

@@ -76,7 +76,7 @@ class Limits(msgspec.Struct, frozen=True):
     whole_bytes: int = 64 * 1024 * 1024
     """New files up to this size go in one request: in pieces 50 MiB take twice as long (protocol.md §7)."""
     hopeful_bytes: int = 256 * 1024 * 1024
-    """New files up to this size are begun so, and go in pieces where that takes too long (`onego`)."""
+    """New files up to this size do so where the line is known to be quick (`onego`)."""
     piece_bytes: int = 16 * 1024 * 1024
     """First piece of a large upload; later ones adapt to how long they take."""
     metadata_lane: int = 6
@@ -298,7 +298,7 @@ class Transport:
                 self.forget_session()  # it may have ended, so that this was a login: see `Limits.login_s`
             raise error_of_exception(error, request.subject) from error
         except Exception:
-            # Its body could not be had, or was not to be sent to its end.
+            # Its body could not be had.
             asked.ended(self.traffic.tally, "given up")
             raise
         finally:

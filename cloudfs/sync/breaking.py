@@ -20,16 +20,30 @@ from cloudfs.store.records import Node
 from cloudfs.sync.sending import CountedBody
 from cloudfs.types import ContentVersion, Ino, RemotePath
 
-__all__ = ["FROM_BYTES", "Breaks", "may_be_cut"]
+__all__ = ["FROM_BYTES", "NEW_FROM_BYTES", "Breaks", "goes_in_pieces", "may_be_cut"]
 
 FROM_BYTES = 16 * 1024 * 1024
 """What is smaller is let come to its end: to find out what became of it would take as long."""
+NEW_FROM_BYTES = 256 * 1024 * 1024 + 1
+"""A new file of less may go in one request (`remote.onego`)."""
 _AGAIN_S = 3600.0
 
 
 def may_be_cut(features: Features, condition: Condition) -> bool:
     """Tell whether an upload can be broken off: elsewhere a part of it may become the file (protocol.md §6)."""
     return features.nextcloud and (condition.absent or features.chunking)
+
+
+def goes_in_pieces(features: Features, condition: Condition, size: int) -> bool:
+    """Tell whether an upload leaves no part of a file wherever it is broken off, whatever the server's storage is.
+
+    One in a single request may, of a new file: on an object store a Nextcloud makes no part file (29.0.1, by reading).
+    """
+    return (
+        features.nextcloud
+        and features.chunking
+        and size >= (NEW_FROM_BYTES if condition.absent else FROM_BYTES)
+    )
 
 
 class _Sent(NamedTuple):

@@ -20,7 +20,7 @@ from cloudfs.remote.protocol import Body, Condition, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
-from cloudfs.sync.breaking import FROM_BYTES, Breaks, may_be_cut
+from cloudfs.sync.breaking import FROM_BYTES, Breaks, goes_in_pieces
 from cloudfs.sync.committing import Committer, stored_as, told_time_ns
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
@@ -226,7 +226,8 @@ class Delivery:
     def _breakable(
         self, parcel: Parcel, body: Body, condition: Condition
     ) -> contextlib.AbstractContextManager[Body]:
-        if parcel.size - parcel.base_bytes < FROM_BYTES or not may_be_cut(self._remote.features, condition):
+        small = parcel.size - parcel.base_bytes < FROM_BYTES
+        if small or not goes_in_pieces(self._remote.features, condition, parcel.size):
             return contextlib.nullcontext(body)
         return self.breaks.breakable(parcel.node, parcel.path, body, parcel.size)
 

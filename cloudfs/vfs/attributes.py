@@ -25,6 +25,7 @@ def attributes_of(node: Node, unflushed: FileContent | None) -> Attributes:
         mtime_ns=_written_ns(unflushed.mtime_ns, node.mtime_ns) if unflushed is not None else node.mtime_ns,
         ctime_ns=unflushed.mtime_ns if unflushed is not None else node.ctime_ns,
         links=_links(node),
+        exact=unflushed is None,
     )
 
 

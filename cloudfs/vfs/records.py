@@ -29,6 +29,8 @@ class Attributes(msgspec.Struct, frozen=True):
     ctime_ns: int
     links: int
     """1 for a file, 0 once it is unlinked, 2 for a folder."""
+    exact: bool = True
+    """The modification time is; that of a file that is being written is shown by the second."""
 
 
 class FolderEntry(msgspec.Struct, frozen=True):

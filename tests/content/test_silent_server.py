@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -122,3 +123,26 @@ async def test_what_comes_to_others_is_no_silence(world: World, fetching: Fetchi
         await trio.sleep(1.5)
         assert not fetcher._silence.presumed
         assert await read_as_the_kernel(fetcher, quick) is not None
+
+
+def is_silent(fetcher: Fetcher) -> bool:
+    return fetcher._silence.presumed
+
+
+@pytest.mark.parametrize("first_byte_s", [1.5, 4.0, 7.0])
+async def test_a_server_that_is_slow_after_a_silence_is_heard_again(
+    world: World, fetching: Fetching, first_byte_s: float
+) -> None:
+    sources = many(world, 120)
+    world.remote.faults = [Fault.silence(0)] * 24
+    async with fetching(world) as fetcher:
+        await read_in_dozens(fetcher, sources[:24])
+        assert is_silent(fetcher)
+        world.remote.faults = []
+        world.remote.latency_s = first_byte_s
+        for _ in range(20):  # as a program that copies one file after the other, and tries anew
+            if await read_as_the_kernel(fetcher, sources[24]) is not None:
+                break
+            await trio.sleep(0.5)
+        assert not is_silent(fetcher)
+        assert None not in await read_in_dozens(fetcher, sources[25:29])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,25 @@ def test_a_plain_copy_of_folders_sends_no_times_of_folders(tmp_path: Path, serve
         assert server.requests.count("PROPPATCH") == 0
     finally:
         stage.close()
+
+
+def test_the_time_of_a_file_that_was_looked_at_before_it_was_closed_is_exact_at_once(
+    tmp_path: Path, server: StandIn
+) -> None:
+    """While it is written it goes on by the second; `make` compares it right after the editor has saved."""
+    made = MountStage(tmp_path / "home", server)
+    try:
+        path = made.mount_point / "source.c"
+        path.write_bytes(b"int")
+        os.utime(path, ns=(OLD * S, OLD * S))
+        with path.open("r+b", buffering=0) as file:
+            file.write(b"long")
+            os.fstat(file.fileno())
+        shown = path.stat().st_mtime_ns
+        made.sync()
+        subprocess.run(["sync", "-f", made.mount_point], check=True)
+        time.sleep(1.1)  # the kernel keeps what it was told for a second
+        assert shown == path.stat().st_mtime_ns
+        assert shown % S
+    finally:
+        made.close()

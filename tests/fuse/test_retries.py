@@ -26,11 +26,11 @@ class Reading:
     async def _answer(self) -> None:
         await trio.sleep(self.answers_s)
 
-    async def read(self, handle: int = 1) -> float | None:
+    async def read(self, handle: int = 1, start: int = 0) -> float | None:
         """Return how long an answer took; None: it failed."""
         began = trio.current_time()
         try:
-            with self.retries.attempt(handle) as left_s:
+            with self.retries.attempt(handle, start, start + 4096) as left_s:
                 await self._boundary.run("read", self._answer(), left_s)
         except pyfuse3.FUSEError as error:
             return None if error.errno == errno.ETIMEDOUT else -1
@@ -82,3 +82,28 @@ async def test_a_slow_answer_begins_the_count_anew(autojump_clock: MockClock) ->
         assert await reading.read() is None
         reading.answers_s = 3.0
         assert await reading.read() == pytest.approx(3)
+
+
+@pytest.mark.expect_log("was not answered within")
+async def test_another_place_of_the_same_file_has_all_its_time(autojump_clock: MockClock) -> None:
+    """What a program has written there itself, or what is here, is no repetition."""
+    del autojump_clock
+    reading = Reading()
+    for _ in range(3):
+        assert await reading.read(start=8192) is None
+    reading.answers_s = 0.3
+    assert await reading.read(start=10000) is None, "a part of what was read in vain"
+    assert await reading.read(start=0) == pytest.approx(0.3)
+    assert await reading.read(start=12288) == pytest.approx(0.3)
+
+
+@pytest.mark.expect_log("was not answered within")
+async def test_no_more_is_remembered_than_the_kernel_asks_for_at_once(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    reading = Reading()
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(reading.read, 1, number * 4096)
+    assert len(reading.retries._failed[1]) == 16
+    reading.retries.closed(1)
+    assert reading.retries._failed == {}

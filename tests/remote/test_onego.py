@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
-from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from cloudfs.errors import AlreadyExists, QuotaExceeded, ServerFault, Unreachable
-from cloudfs.remote import onego
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
-from cloudfs.remote.onego import OneGo, TooSlow
+from cloudfs.remote.onego import OneGo
 from cloudfs.remote.protocol import Condition
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemotePath
@@ -56,48 +53,41 @@ async def send(remote: WebdavRemote, path: RemotePath = NEW, data: bytes = DATA)
     await remote.put(path, body_of(data), len(data), ABSENT, name=f"name of {path}")
 
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no line be quick enough."""
-    monkeypatch.setattr(onego, "_JUDGED_S", 0.0)
-    monkeypatch.setattr(onego, "_MOST_S", 0.0)
+async def quick(remote: WebdavRemote) -> None:
+    """Have the line be known: something went up."""
+    await send(remote, RemotePath(f"/before {trio.current_time()}"), bytes(PIECE))
 
 
-async def test_on_a_quick_line_it_is_one_request(
+async def test_on_a_line_that_is_known_to_be_quick_it_is_one_request(
     remote: WebdavRemote, server: StandIn, account: Account
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     await send(remote)
     assert server.requests.methods == ["PUT"]
     assert account.read("/new") == DATA
 
 
-async def test_what_is_too_large_goes_in_pieces_at_once(remote: WebdavRemote, server: StandIn) -> None:
-    await send(remote, data=bytes(4 * PIECE + 1))
-    assert server.requests.methods[:2] == ["MKCOL", "PUT"]
-
-
-@pytest.mark.usefixtures("slow")
-async def test_on_a_slow_line_it_goes_in_pieces_and_so_do_the_next(
-    remote: WebdavRemote, server: StandIn, account: Account
-) -> None:
+async def test_pieces_tell_how_quick_it_is(remote: WebdavRemote, server: StandIn) -> None:
     await send(remote)
-    assert account.read("/new") == DATA
-    assert not account.uploads
-    assert [method for method in server.requests.methods if method != "PROPFIND"][-4:] == [
-        "MKCOL",
-        "PUT",
-        "PUT",
-        "MOVE",
-    ]
+    assert server.requests.methods[0] == "MKCOL"
     server.requests.reset()
     await send(remote, RemotePath("/another"))
-    assert server.requests.methods[0] == "MKCOL"
-    assert account.read("/another") == DATA
+    assert server.requests.methods == ["PUT"]
+
+
+async def test_what_is_too_large_goes_in_pieces_at_once(remote: WebdavRemote, server: StandIn) -> None:
+    await quick(remote)
+    server.requests.reset()
+    await send(remote, data=bytes(4 * PIECE + 1))
+    assert server.requests.methods[:2] == ["MKCOL", "PUT"]
 
 
 async def test_a_proxy_that_takes_less_in_one_request_gets_pieces(
     remote: WebdavRemote, server: StandIn, account: Account
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     server.faults.add(Answer(413), method="PUT")
     await send(remote)
     assert server.requests.methods[:2] == ["PUT", "MKCOL"]
@@ -107,6 +97,8 @@ async def test_a_proxy_that_takes_less_in_one_request_gets_pieces(
 async def test_after_a_broken_line_it_goes_in_pieces(
     remote: WebdavRemote, server: StandIn, account: Account
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     server.faults.add(CutUpload(MIB), method="PUT")
     with pytest.raises(Unreachable):
         await send(remote)
@@ -120,6 +112,8 @@ async def test_after_a_broken_line_it_goes_in_pieces(
 async def test_what_another_client_put_there_stays(
     remote: WebdavRemote, server: StandIn, account: Account
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     account.write("/new", b"theirs")
     with pytest.raises(AlreadyExists):
         await send(remote)
@@ -132,37 +126,37 @@ async def test_a_line_is_judged_by_what_all_of_it_would_take(
     autojump_clock: MockClock, bytes_per_s: int, quick: bool
 ) -> None:
     del autojump_clock
-    size = 100 * MIB
-    taken = 0
-    began = trio.current_time()
-    chunks: Any = OneGo(256 * MIB).paced(body_of(bytes(size)), size)(0)
-    async with aclosing(chunks):
-        try:
-            async for chunk in chunks:
-                taken += len(chunk)
-                await trio.sleep(len(chunk) / bytes_per_s)
-        except TooSlow:
-            assert not quick
-            assert trio.current_time() - began == pytest.approx(2, abs=0.5)
-        else:
-            assert quick
-            assert taken == size
+    one_go, size = OneGo(256 * MIB), 100 * MIB
+    assert not one_go.is_quick(size, size), "nothing is known yet"
+    with one_go.timed(16 * MIB):
+        await trio.sleep(16 * MIB / bytes_per_s)
+    assert one_go.is_quick(size, size) is quick
+    assert not one_go.is_quick(size, size - 1), "a limit lets less through in time"
+    assert not one_go.is_quick(256 * MIB + 1, size * 100)
 
 
-async def test_a_line_is_judged_once(autojump_clock: MockClock) -> None:
-    """Later more would be thrown away than two seconds' worth."""
+async def test_what_is_small_or_old_or_failed_tells_nothing(autojump_clock: MockClock) -> None:
     del autojump_clock
-    size, taken = 100 * MIB, 0
-    async for chunk in OneGo(256 * MIB).paced(body_of(bytes(size)), size)(0):
-        taken += len(chunk)
-        await trio.sleep(len(chunk) / (12 * MIB if taken < 30 * MIB else MIB))
-    assert taken == size
+    one_go = OneGo(MIB)
+    with one_go.timed(MIB):
+        pass
+    assert not one_go.is_quick(MIB, MIB)
+    with pytest.raises(Unreachable), one_go.timed(4 * MIB):
+        raise Unreachable("broken")
+    assert not one_go.is_quick(MIB, MIB)
+    with one_go.timed(4 * MIB):
+        pass
+    assert one_go.is_quick(MIB, MIB)
+    await trio.sleep(601)
+    assert not one_go.is_quick(MIB, MIB)
 
 
 @pytest.mark.parametrize("status", [400, 403, 408, 411, 415, 500, 502, 504])
 async def test_whoever_takes_no_large_bodies_in_whatever_way_it_says_so_gets_pieces(
     remote: WebdavRemote, server: StandIn, account: Account, status: int
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     server.faults.add(Answer(status), method="PUT", path="/new$", times=None)
     try:
         await send(remote)
@@ -176,6 +170,8 @@ async def test_whoever_takes_no_large_bodies_in_whatever_way_it_says_so_gets_pie
 async def test_a_full_account_says_nothing_about_the_line(
     remote: WebdavRemote, server: StandIn, account: Account
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     account.set_quota(PIECE)
     for _ in range(2):
         server.requests.reset()
@@ -188,6 +184,8 @@ async def test_a_full_account_says_nothing_about_the_line(
 async def test_pieces_from_before_a_restart_are_gone_on_with(
     remote: WebdavRemote, server: StandIn, account: Account
 ) -> None:
+    await quick(remote)
+    server.requests.reset()
     noted = _Noted()
     remote.note_pieces(noted)
     server.faults.add(CutUpload(MIB), method="PUT")
@@ -196,8 +194,7 @@ async def test_pieces_from_before_a_restart_are_gone_on_with(
         with pytest.raises(Unreachable):
             await send(remote)
     assert noted.folders
-    remote._storing.forget()
-    remote._storing._one_go = OneGo(4 * PIECE)  # as in another process
+    await quick(remote)
     server.requests.reset()
     await send(remote)
     assert server.requests.methods[0] == "MKCOL"
@@ -222,25 +219,3 @@ class _Noted:
 
     def left(self, folder: str) -> None:
         """It may go on."""
-
-
-@pytest.mark.usefixtures("slow")
-async def test_what_was_given_up_is_in_the_log(
-    remote: WebdavRemote, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level("DEBUG", logger="cloudfs.remote.transport"):
-        await send(remote)
-    assert any("PUT /new: given up" in record.getMessage() for record in caplog.records)
-
-
-async def test_after_a_while_it_is_tried_again(autojump_clock: MockClock) -> None:
-    del autojump_clock
-    one_go = OneGo(MIB)
-    assert one_go.is_worth_a_try(MIB, MIB)
-    assert not one_go.is_worth_a_try(MIB, MIB - 1), "a limit lets less through in time"
-    assert not one_go.is_worth_a_try(MIB + 1, 2 * MIB)
-    one_go.was_in_vain()
-    await trio.sleep(599)
-    assert not one_go.is_worth_a_try(MIB, MIB)
-    await trio.sleep(2)
-    assert one_go.is_worth_a_try(MIB, MIB)

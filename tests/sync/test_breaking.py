@@ -51,20 +51,20 @@ class Slow(FakeRemote):
         return stored
 
 
-async def under_way(world: World, content: bytes = LARGE) -> None:
+async def under_way(world: World, content: bytes = LARGE, *, known: bool = True) -> None:
+    """Have a large upload begin, over another version where that is `known`."""
+    if known:
+        world.remote.other.write("/a", b"before")
+    await world.walk()
     await world.save("a", content)
     assert isinstance(world.remote, Slow)
     await world.remote.begun.wait()
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["new", "over another version"])
-def test_a_removed_file_is_sent_no_further(tmp_path: Path, known: bool) -> None:
+def test_a_removed_file_is_sent_no_further(tmp_path: Path) -> None:
     remote = Slow()
-    if known:
-        remote.other.write("/a", b"before")
 
     async def story(world: World) -> None:
-        await world.walk()
         await under_way(world)
         began = trio.current_time()
         await world.unlink("a")
@@ -73,6 +73,20 @@ def test_a_removed_file_is_sent_no_further(tmp_path: Path, known: bool) -> None:
         assert not remote.ended
         assert remote.other.tree() == {}
         await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_may_go_in_one_request_is_sent_to_its_end(tmp_path: Path) -> None:
+    """Cut, it may leave a part of the file on an object store."""
+    remote = Slow()
+
+    async def story(world: World) -> None:
+        await under_way(world, known=False)
+        await world.unlink("a")
+        await world.drain()
+        assert remote.ended
+        assert remote.other.tree() == {}
 
     tell(tmp_path, story, remote)
 
@@ -233,8 +247,10 @@ class AllThere(FakeRemote):
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 def test_what_the_server_has_all_of_may_yet_arrive(tmp_path: Path, replaced: bool) -> None:
     remote = AllThere()
+    remote.other.write("/a", b"before")
 
     async def story(world: World) -> None:
+        await world.walk()
         await world.save("a", LARGE)
         while not remote.tries:
             await trio.sleep(1)

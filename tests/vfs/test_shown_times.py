@@ -42,7 +42,9 @@ def test_it_goes_on_by_the_second_and_is_exact_once_the_file_is_closed(
         async with opened(world, "/a") as handle:
             found = await shown(world, handle, written_ns)
             assert (found.mtime_ns, found.ctime_ns) == (mtime_ns, written_ns)
-        assert (await world.fs.getattr(ino)).mtime_ns == written_ns
+            assert not found.exact, "else the kernel would go on showing it once the file is closed"
+        closed = await world.fs.getattr(ino)
+        assert (closed.mtime_ns, closed.exact) == (written_ns, True)
 
     tell(tmp_path, story)
 
