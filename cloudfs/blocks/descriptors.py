@@ -66,9 +66,8 @@ class Descriptors:
     def fsync(self, name: str) -> None:
         """Make a file durable. Raises OSError, also for a write-back that failed at any earlier time."""
         with self._turn(name):
-            doubt = self._doubted.get(
-                name
-            )  # before: one that comes up meanwhile may be about what was written since
+            # Before: a doubt that comes up meanwhile may be about what was written since.
+            doubt = self._doubted.get(name)
             file = self._take(name)
             try:
                 self._fsync(file)
