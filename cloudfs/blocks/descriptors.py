@@ -3,10 +3,11 @@
 Blocking and safe between threads; everything here runs in worker threads. One program that opens 10,000 dirty
 files must not use up the process's descriptors, which the server connections need too.
 
-No fsync is made to make room: of many new files, each would wait for the disk. But the kernel reports a failed
-write-back to the descriptors that are open, so of a file that was written to and closed since, the file system as a
-whole is asked (syncfs), which tells of all. A failure is remembered, and every later fsync of that file fails with it:
-after one the kernel takes the lost pages for clean, so a second fsync that succeeds proves nothing.
+No fsync is made to make room: of many new files, each would wait for the disk. A write-back that fails after that is
+told to the first fsync of a descriptor that is opened later: Linux keeps it with the inode (errseq_sample, since 4.17),
+until it was told once, or the inode had to leave the memory. A failure is remembered here, and every later fsync of
+that file fails with it: after one the kernel takes the lost pages for clean, so a second fsync that succeeds proves
+nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["Descriptors"]
@@ -24,75 +25,73 @@ __all__ = ["Descriptors"]
 class _Open:
     """One open file. INVARIANT: `fd` is closed exactly once, when it is retired and nobody uses it."""
 
-    __slots__ = ("fd", "name", "retired", "unsynced", "users")
+    __slots__ = ("fd", "name", "retired", "users")
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
         self.fd = fd
         self.users = 0
         self.retired = False
-        self.unsynced = False
 
 
 class Descriptors:
     """Open files by name, at most `limit` of them idle or busy, more only while all of them are busy."""
 
-    def __init__(
-        self, limit: int, open_file: Callable[[str], int], sync_file_system: Callable[[], None]
-    ) -> None:
-        """`open_file` returns a new descriptor for a name, or raises OSError.
-
-        `sync_file_system` makes all files durable, and raises OSError once for each failed write-back of any of them.
-        """
+    def __init__(self, limit: int, open_file: Callable[[str], int]) -> None:
+        """`open_file` returns a new descriptor for a name, or raises OSError."""
         self._limit = limit
         self._open_file = open_file
-        self._sync_file_system = sync_file_system
         self._lock = threading.Lock()
         self._files: OrderedDict[str, _Open] = OrderedDict()
         self._lost: dict[str, int] = {}
-        self._unheard: set[str] = set()
-        """Closed with bytes of which no descriptor will tell whether they reached the disk."""
+        self._doubted: dict[str, int] = {}
+        """By name, the number of the doubt."""
+        self._doubts = 0
+        self._asking: set[str] = set()
+        """Being synced."""
+        self._turns = threading.Condition()
 
     def __len__(self) -> int:
         return len(self._files)
 
     @contextmanager
-    def borrow(self, name: str, *, to_write: bool = False) -> Iterator[int]:
+    def borrow(self, name: str) -> Iterator[int]:
         """Lend the descriptor of a file, opening it if needed. It is not closed meanwhile. Raises OSError."""
         file = self._take(name)
         try:
             yield file.fd
         finally:
-            if to_write:  # after the write: an fsync meanwhile may have come before it
-                file.unsynced = True
             self._give_back(file)
 
     def fsync(self, name: str) -> None:
         """Make a file durable. Raises OSError, also for a write-back that failed at any earlier time."""
-        file = self._take(name)
-        try:
-            file.unsynced = False  # before: what is written during the fsync counts for the next one
-            self._fsync(file)
-        finally:
-            self._give_back(file)
-        if name in self._unheard:
-            self.sync_all()
-        self.require_kept(name)
+        with self._turn(name):
+            # Before: a doubt that comes up meanwhile may be about what was written since.
+            doubt = self._doubted.get(name)
+            file = self._take(name)
+            try:
+                self._fsync(file)
+            finally:
+                self._give_back(file)
+            if (code := self._lost.get(name)) is not None:
+                raise OSError(code, os.strerror(code), name)
+            with self._lock:
+                if self._doubted.get(name) == doubt:
+                    self._doubted.pop(name, None)
 
-    def sync_all(self) -> None:
-        """Make all files durable. Raises OSError; whose bytes were lost is known only of those that are open."""
+    def doubt(self, names: Iterable[str]) -> None:
+        """Some write-back has failed that may be of these files: each is doubted until an fsync of its own succeeds."""
         with self._lock:
-            unheard, self._unheard = self._unheard, set()
-        try:
-            self._sync_file_system()
-        except OSError as error:
-            self._lost |= dict.fromkeys(unheard, error.errno or errno.EIO)
-            raise
+            self._doubts += 1
+            self._doubted |= dict.fromkeys(names, self._doubts)
 
-    def require_kept(self, name: str) -> None:
-        """Raise OSError where some write-back of a file has failed at any earlier time, as far as it was heard of."""
-        if (code := self._lost.get(name)) is not None:
-            raise OSError(code, os.strerror(code), name)
+    def is_doubted(self, name: str) -> bool:
+        """Only an fsync can tell whether a file is durable, not one of the whole file system."""
+        return name in self._doubted or name in self._lost
+
+    def is_lost(self, name: str) -> bool:
+        """A write-back of the file has failed at some time: no fsync will succeed."""
+        return name in self._lost
 
     def adopt(self, name: str, fd: int) -> None:
         """Take over the descriptor of a file that was just created."""
@@ -108,9 +107,7 @@ class Descriptors:
             file = self._files.pop(name, None)
             if forget:
                 self._lost.pop(name, None)
-                self._unheard.discard(name)
-                if file is not None:
-                    file.unsynced = False
+                self._doubted.pop(name, None)
             idle = self._retired(file) if file is not None else []
         self._close_all(idle)
 
@@ -118,6 +115,19 @@ class Descriptors:
         """Retire every file."""
         for name in list(self._files):
             self.retire(name)
+
+    @contextmanager
+    def _turn(self, name: str) -> Iterator[None]:
+        """One fsync of a file at a time: a failure is told to one of them, and the others are to find it noted."""
+        with self._turns:
+            self._turns.wait_for(lambda: name not in self._asking)
+            self._asking.add(name)
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._asking.discard(name)
+                self._turns.notify_all()
 
     def _take(self, name: str) -> _Open:
         with self._lock:
@@ -166,9 +176,6 @@ class Descriptors:
 
     def _close_all(self, files: list[_Open]) -> None:
         for file in files:
-            if file.unsynced:
-                with self._lock:
-                    self._unheard.add(file.name)
             try:
                 os.close(file.fd)
             except OSError as error:  # as NFS does, which writes then

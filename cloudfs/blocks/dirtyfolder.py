@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +26,8 @@ STAGED_NAME = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _SYNC_SINGLY = 8
 """More files than these are cheaper to sync with everything else on their disk."""
+
+_log = logging.getLogger(__name__)
 
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -53,7 +57,11 @@ class DirtyFolder:
         self.path = folder
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.fchmod(self._fd, 0o700)
-        self._files = Descriptors(max_open, self._open, lambda: sync_file_system(self._fd))
+        self._files = Descriptors(max_open, self._open)
+        self._syncing_all = threading.Lock()
+        """The descriptor of the folder is told of a failure once; whoever asks next is to find the doubts of that."""
+        self._untold = False
+        """It was told of one, and no file is doubted for that yet."""
 
     def create(self, name: str) -> None:
         """Make an empty file. Raises PosixError, LocalDamage if there is one."""
@@ -70,9 +78,9 @@ class DirtyFolder:
         with reading(name), self._files.borrow(name):
             pass
 
-    def borrow(self, name: str, *, to_write: bool = False) -> AbstractContextManager[int]:
+    def borrow(self, name: str) -> AbstractContextManager[int]:
         """Lend the file's descriptor. Raises OSError."""
-        return self._files.borrow(name, to_write=to_write)
+        return self._files.borrow(name)
 
     def pread(self, name: str, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes. Raises LocalDamage."""
@@ -93,7 +101,7 @@ class DirtyFolder:
         What makes the file longer goes first: where there is no room for that, what is there already stays as it is.
         """
         rest = memoryview(data)
-        with writing(name), self._files.borrow(name, to_write=True) as fd:
+        with writing(name), self._files.borrow(name) as fd:
             if self._keep_free_bytes and not to_the_last:
                 self._require_free(len(data))
             over = os.fstat(fd).st_size - offset  # 1 µs
@@ -109,7 +117,7 @@ class DirtyFolder:
 
     def truncate(self, name: str, size: int) -> None:
         """Set the length. Raises PosixError."""
-        with writing(name), self._files.borrow(name, to_write=True) as fd:
+        with writing(name), self._files.borrow(name) as fd:
             os.ftruncate(fd, size)
 
     def sync(self, name: str, folder_too: bool) -> None:  # noqa: FBT001  # handed through a thread
@@ -119,29 +127,49 @@ class DirtyFolder:
             if folder_too:
                 os.fsync(self._fd)
 
-    def sync_many(self, names: list[str]) -> None:
-        """Make files and their names durable; those that are gone do not matter. Raises PosixError."""
+    def sync_many(self, names: list[str]) -> dict[str, PosixError]:
+        """Make files and their names durable; those that are gone do not matter.
+
+        Returns what is wrong with those that are not durable (`is_lost`). Raises PosixError where all may be concerned.
+        """
+        alone = names
         if len(names) > _SYNC_SINGLY:
             with writing("folder"):
-                self._sync_all(names)
-            return
-        for name in names:
-            with writing(name), suppress(FileNotFoundError):
-                self._files.fsync(name)
-        with writing("folder"):
-            os.fsync(self._fd)
-
-    def _sync_all(self, names: list[str]) -> None:
-        try:
-            self._files.sync_all()
-        except OSError:
-            # It tells once, and not of which file: these tell of their own, and will again.
-            for name in names:
-                with suppress(OSError):
+                self._sync_all()
+            alone = [name for name in names if self._files.is_doubted(name)]
+        failed: dict[str, PosixError] = {}
+        for name in alone:
+            try:
+                with writing(name), suppress(FileNotFoundError):
                     self._files.fsync(name)
-            raise
-        for name in names:
-            self._files.require_kept(name)
+            except PosixError as error:
+                failed[name] = error
+        if alone:
+            with writing("folder"):
+                os.fsync(self._fd)
+        return failed
+
+    def is_lost(self, name: str) -> bool:
+        """The disk has failed to take some of the file in this life of the process: no sync will succeed."""
+        return self._files.is_lost(name)
+
+    def _sync_all(self) -> None:
+        """Make everything durable but what is doubted afterwards. Raises OSError.
+
+        syncfs(2) tells once of a failed write-back, since Linux 5.8, of any program's file, and not of which: so each
+        file that there is now has to be asked itself.
+        """
+        with self._syncing_all:
+            if not self._untold:
+                try:
+                    sync_file_system(self._fd)
+                except OSError as error:
+                    _log.debug("the local disk failed to take some program's bytes: %s", error)
+                    self._untold = True
+            if self._untold:
+                with self._scan() as entries:
+                    self._files.doubt([entry.name for entry in entries])
+                self._untold = False
 
     def length(self, name: str) -> int:
         """Return the file's length. Raises LocalDamage."""

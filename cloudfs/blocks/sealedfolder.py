@@ -30,7 +30,7 @@ from cloudfs.blocks.slots import (
     pack,
     slot_at,
 )
-from cloudfs.errors import LocalDamage
+from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 
 __all__ = ["SealedFolder"]
@@ -160,13 +160,16 @@ class SealedFolder(DirtyFolder):
 
     def sync(self, name: str, folder_too: bool) -> None:  # noqa: FBT001  # as its parent
         """Make the file durable, and on request the folder's entry of it. Raises PosixError."""
-        with self._synced([name]):
+        with self._synced([name]) as failed:
+            if failed:
+                raise failed[name]
             super().sync(name, folder_too)
 
-    def sync_many(self, names: list[str]) -> None:
-        """Make files and their names durable; those that are gone do not matter. Raises PosixError."""
-        with self._synced(names):
-            super().sync_many(names)
+    def sync_many(self, names: list[str]) -> dict[str, PosixError]:
+        """Make files and their names durable; those that are gone do not matter. As its parent."""
+        with self._synced(names) as failed:
+            failed.update(super().sync_many([name for name in names if name not in failed]))
+        return failed
 
     def length(self, name: str) -> int:
         """Return the file's length. Raises LocalDamage."""
@@ -241,7 +244,7 @@ class SealedFolder(DirtyFolder):
 
     @contextmanager
     def _changing(self, name: str, end: int = 0) -> Iterator[tuple[_File, int]]:
-        with writing(name), self.borrow(name, to_write=True) as fd:
+        with writing(name), self.borrow(name) as fd:
             if end > _MOST_BYTES:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             file = self._file(name)
@@ -320,31 +323,38 @@ class SealedFolder(DirtyFolder):
         file.untold = False
 
     @contextmanager
-    def _synced(self, names: Iterable[str]) -> Iterator[None]:
-        """What is the latest when the block begins is on the disk when it ends well."""
+    def _synced(self, names: Iterable[str]) -> Iterator[dict[str, PosixError]]:
+        """What is the latest when the block begins is on the disk when it ends well, but for what it says has failed.
+
+        That holds already what is wrong with those that cannot be synced.
+        """
+        failed: dict[str, PosixError] = {}
+        begun: dict[str, tuple[_File, list[int]]] = {}
         with ExitStack() as held:
-            files = {}
-            for name in sorted(set(names)):
-                with writing(name):
-                    try:
-                        files[name] = self._file(name)
-                    except FileNotFoundError:
-                        continue
-                held.enter_context(files[name].syncing)
-            begun = {name: self._begin_sync(name, file) for name, file in files.items()}
             try:
-                yield
+                for name in sorted(set(names)):
+                    try:
+                        with writing(name), suppress(FileNotFoundError):
+                            file = self._file(name)
+                            held.enter_context(file.syncing)
+                            begun[name] = file, self._begin_sync(name, file)
+                    except PosixError as error:
+                        failed[name] = error
+                yield failed
             except BaseException:
-                for name, file in files.items():
-                    _give_up(file, begun[name])
+                for file, regions in begun.values():
+                    _give_up(file, regions)
                 raise
-            for name, file in files.items():
-                self._end_sync(name, file, begun[name])
+            for name, (file, regions) in begun.items():
+                if name in failed:
+                    _give_up(file, regions)
+                else:
+                    self._end_sync(name, file, regions)
 
     def _begin_sync(self, name: str, file: _File) -> list[int]:
         with file.lock:
             if file.untold and name in self._known:
-                with writing(name), suppress(FileNotFoundError), self.borrow(name, to_write=True) as fd:
+                with writing(name), suppress(FileNotFoundError), self.borrow(name) as fd:
                     self._tell(file, fd, file.size)
             begun = list(file.rewritten)
             for region in begun:

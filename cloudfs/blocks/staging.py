@@ -21,7 +21,7 @@ from cloudfs.blocks.dirtyfolder import STAGED_NAME, DirtyFolder
 from cloudfs.blocks.sealedfolder import SealedFolder
 from cloudfs.blocks.sealing import Keys
 from cloudfs.concurrency.threads import in_disk_thread, in_read_thread, in_sync_thread
-from cloudfs.errors import LocalDamage
+from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.types import ContentVersion, Ino
 
@@ -83,9 +83,20 @@ class Staging:
         """Delete a staging file and its bytes; none is no error. Not durable: `scan` may find it again."""
         await in_disk_thread(self._folder.delete, file_name(ino, version))
 
-    async def sync_many(self, files: list[tuple[Ino, ContentVersion]]) -> None:
-        """Make staging files durable, names included; those that are gone do not matter. Raises PosixError."""
-        await in_sync_thread(self._folder.sync_many, [file_name(*file) for file in files])
+    async def sync_many(
+        self, files: list[tuple[Ino, ContentVersion]]
+    ) -> dict[tuple[Ino, ContentVersion], PosixError]:
+        """Make staging files durable, names included; those that are gone do not matter.
+
+        Returns what is wrong with those that are not durable (`is_lost`). Raises PosixError where all may be concerned.
+        """
+        names = {file_name(*file): file for file in files}
+        failed = await in_sync_thread(self._folder.sync_many, list(names))
+        return {names[name]: error for name, error in failed.items()}
+
+    def is_lost(self, ino: Ino, version: ContentVersion) -> bool:
+        """The disk has failed to take some of a file in this life of the process: no sync will succeed."""
+        return self._folder.is_lost(file_name(ino, version))
 
     @property
     def path(self) -> Path:

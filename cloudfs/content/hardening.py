@@ -51,6 +51,8 @@ class Hardening:
         self._prune = prune
         self._soft: set[_Key] = set()
         self._cut: set[_Key] = set()
+        self._lost: set[_Key] = set()
+        """What the disk did not take, and was told of."""
         self._moved: set[Ino] = set()
         self._bell = trio.Event()
         self._hardening = trio.Lock()
@@ -88,20 +90,26 @@ class Hardening:
                 await trio.sleep(_AGAIN_S)
 
     async def harden(self) -> None:
-        """Put on the disk what was noted so far. Raises PosixError, OSError: then it is still noted."""
+        """Put on the disk what was noted so far. Raises PosixError, OSError: then what is not there is still noted.
+
+        So is what the disk has lost, for which nobody waits: it stays so until it is sent, or written anew elsewhere.
+        """
         async with self._hardening:
             await self._relabel()
             keys, self._soft, self._cut = self._soft, set(), set()
             try:
                 rows = await self._soft_rows(sorted(keys))
-                if rows:
-                    await self._harden(rows)
+                failed = await self._harden(rows) if rows else {}
             except BaseException:
                 self._soft |= keys
                 raise
-        for ino in {row.ino for row in rows}:
+            self._soft |= failed.keys()
+        for ino in {row.ino for row in rows if (row.ino, row.version) not in failed}:
             await self._prune(ino)
             await trio.lowlevel.checkpoint()
+        for key, error in failed.items():
+            if not self._staging.is_lost(*key):
+                raise error
 
     async def _soft_rows(self, keys: list[_Key]) -> list[StagedRow]:
         found = []
@@ -116,15 +124,26 @@ class Hardening:
                 await trio.lowlevel.checkpoint()
         return found
 
-    async def _harden(self, rows: list[StagedRow]) -> None:
-        await self._staging.sync_many([(row.ino, row.version) for row in rows])
+    async def _harden(self, rows: list[StagedRow]) -> dict[_Key, PosixError]:
+        """Return what is wrong with those that are not on the disk. Raises PosixError, OSError."""
+        failed = await self._staging.sync_many([(row.ino, row.version) for row in rows])
         reached("files synced")
         for start in range(0, len(rows), _AT_ONCE):
             with self._store.transaction():
                 for row in rows[start : start + _AT_ONCE]:
-                    self._mark(row)
+                    if (row.ino, row.version) not in failed:
+                        self._mark(row)
             await trio.lowlevel.checkpoint()
         await self._store.make_durable()
+        self._tell_of_lost(failed)
+        return failed
+
+    def _tell_of_lost(self, failed: dict[_Key, PosixError]) -> None:
+        lost = {key for key in failed if self._staging.is_lost(*key)}
+        for ino, version in lost - self._lost:
+            path = self._store.nodes.local_path(ino) or f"inode {ino}"
+            _log.warning("%s: the disk did not take all of its changes: %s", path, failed[ino, version])
+        self._lost = lost
 
     def _mark(self, row: StagedRow) -> None:
         """What the row said before the sync is on the disk now, whatever was added since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from cloudfs.blocks.descriptors import Descriptors
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Descriptors]:
-    files = Descriptors(2, lambda name: os.open(tmp_path / name, os.O_RDWR | os.O_CREAT), os.sync)
+    files = Descriptors(2, lambda name: os.open(tmp_path / name, os.O_RDWR | os.O_CREAT))
     yield files
     files.close()
 
@@ -62,7 +63,7 @@ def test_threads_share_without_mixing_files_up(files: Descriptors, tmp_path: Pat
         start.wait()
         for turn in range(200):
             name = f"{(number + turn) % 5}"
-            with files.borrow(name, to_write=turn % 50 == 0) as fd:
+            with files.borrow(name) as fd:
                 assert os.readlink(f"/proc/self/fd/{fd}") == str(tmp_path / name)
             if turn % 40 == number:
                 files.retire(name)
@@ -71,3 +72,47 @@ def test_threads_share_without_mixing_files_up(files: Descriptors, tmp_path: Pat
         for result in [pool.submit(work, number) for number in range(8)]:
             result.result()
     assert len(files) <= 2
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_an_fsync_does_not_succeed_while_another_one_is_told_of_a_failure(
+    files: Descriptors, monkeypatch: pytest.MonkeyPatch, *, reopened: bool
+) -> None:
+    """The kernel tells one of them, whatever descriptor the other one has by then."""
+    inside, asked_again, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def fail_once(_fd: int) -> None:
+        if inside.is_set():
+            asked_again.set()
+            return
+        inside.set()
+        go_on.wait()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(files.fsync, "a")
+        inside.wait()
+        if reopened:
+            files.retire("a")
+        second = pool.submit(files.fsync, "a")
+        asked_again.wait(0.2)  # where it does not wait for the first one
+        go_on.set()
+        assert isinstance(first.exception(), OSError)
+        assert isinstance(second.exception(), OSError)
+
+
+def test_a_doubt_that_comes_up_during_an_fsync_stays(
+    files: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be about what was written meanwhile."""
+    files.doubt(["a", "b"])
+    monkeypatch.setattr(os, "fsync", lambda _fd: files.doubt(["a"]))
+    files.fsync("a")
+    assert files.is_doubted("a")
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+    files.fsync("a")
+    assert not files.is_doubted("a")
+    assert files.is_doubted("b")
+    files.retire("b", forget=True)
+    assert not files.is_doubted("b")

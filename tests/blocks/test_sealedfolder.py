@@ -391,21 +391,35 @@ def test_a_power_cut_leaves_what_was_synced(
     folder.close()
 
 
+@pytest.mark.parametrize("many", [False, True])
 def test_bytes_that_an_fsync_did_not_bring_to_the_disk_do_not_count_as_there(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, many: bool
 ) -> None:
+    """Those of another file do that was synced with it."""
     folder = written(path, TEXT)
+    folder.create("8.1")
+    folder.pwrite("8.1", 0, TEXT)
     folder.sync(NAME, folder_too=True)
+    folder.sync("8.1", folder_too=False)
     kept = (path / NAME).read_bytes()
     folder.pwrite(NAME, 0, b"first")
+    folder.pwrite("8.1", 0, b"first")
     with monkeypatch.context() as patch:
+        fsync = os.fsync
 
-        def fail(_fd: int) -> None:
-            raise OSError(errno.EIO, "the disk is broken")
+        def fail(fd: int) -> None:
+            if Path(f"/proc/self/fd/{fd}").readlink().name == NAME:
+                raise OSError(errno.EIO, "the disk is broken")
+            fsync(fd)
 
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(PosixError, match=NAME):
-            folder.sync(NAME, folder_too=False)
+        if many:
+            assert list(folder.sync_many([NAME, "8.1"])) == [NAME]
+            with open(path / "8.1", "rb") as file:
+                assert len(list(slots._headers(file.fileno(), 1))) == 1
+        else:
+            with pytest.raises(PosixError, match=NAME):
+                folder.sync(NAME, folder_too=False)
     for number in range(10):
         folder.pwrite(NAME, 0, bytes([number]))
     first = slots.slot_at(1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -200,62 +201,140 @@ async def test_a_failed_fsync_is_never_forgotten(staging: Staging, monkeypatch: 
     await staging.delete(INO, VERSION)
 
 
+def failing_once(patch: pytest.MonkeyPatch, code: int, file: str | None = None) -> None:
+    """A write-back has failed, and each who asks is told once: the file system as a whole, and an fsync of `file`."""
+    untold = {"the file system", file}
+    fsync = os.fsync
+
+    def tell(what: str) -> None:
+        if what in untold:
+            untold.discard(what)
+            raise OSError(code, os.strerror(code))
+
+    def fsync_told(fd: int) -> None:
+        tell(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fsync(fd)
+
+    patch.setattr(os, "fsync", fsync_told)
+    patch.setattr(dirtyfolder, "sync_file_system", lambda _: tell("the file system"))
+
+
+MANY = [(Ino(ino), VERSION) for ino in range(7, 17)]
+
+
 async def test_a_failed_write_back_is_not_forgotten_by_a_sync_of_many(
     staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system tells of it once, and not whose bytes were lost: those that are open do."""
-    files = [(Ino(ino), VERSION) for ino in range(7, 17)]
-    for other in files:
-        await staging.create(*other)
-    await (await staging.open(*files[0])).pwrite(0, b"x")
-    fail, fsync = failing_with(errno.EIO), os.fsync
-
-    def fail_of_the_first(fd: int) -> None:
-        (fail if Path(f"/proc/self/fd/{fd}").readlink().name == "7.3" else fsync)(fd)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail_of_the_first)
-        patch.setattr(dirtyfolder, "sync_file_system", fail)
-        with pytest.raises(PosixError):
-            await staging.sync_many(files)
-    with pytest.raises(PosixError):
-        await staging.sync_many(files)
-    await staging.delete(*files[0])
-    await staging.sync_many(files)
+    """A file system tells of it once, and not whose bytes were lost: the files do. The others are on the disk."""
+    for file in MANY:
+        await staging.create(*file)
+    failing_once(monkeypatch, errno.EIO, "7.3")
+    for _ in range(2):
+        assert {file: error.errno for file, error in (await staging.sync_many(MANY)).items()} == {
+            MANY[0]: errno.EIO
+        }
+        assert [file for file in MANY if staging.is_lost(*file)] == MANY[:1]
+    await staging.delete(*MANY[0])
+    assert await staging.sync_many(MANY) == {}
 
 
-@pytest.mark.parametrize("many", [False, True])
-async def test_a_write_back_that_failed_after_room_was_made_is_told_by_each_sync(
-    staging: Staging, monkeypatch: pytest.MonkeyPatch, *, many: bool
+async def test_another_programs_lost_bytes_are_not_taken_for_those_of_a_closed_file(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No descriptor is left to be told, so the file system is asked; it tells once."""
+    """syncfs tells of everybody's."""
+    for file in MANY:
+        await (await staging.create(*file)).pwrite(0, b"x")
+    failing_once(monkeypatch, errno.ENOSPC)
+    assert await staging.sync_many(MANY) == {}
+    await (await staging.open(*MANY[0])).sync()
+
+
+async def test_what_one_sync_of_many_is_told_another_one_counts_with(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it asks for files that the first one did not ask for."""
+    more = [*MANY, *((Ino(ino), VERSION) for ino in range(20, 30))]
+    for file in more:
+        await staging.create(*file)
+    failing_once(monkeypatch, errno.EIO, "7.3")
+    assert await staging.sync_many(more[1:]) == {}
+    assert list(await staging.sync_many(MANY)) == MANY[:1]
+
+
+async def test_two_syncs_of_many_at_once_are_both_told(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ask by one descriptor, and one of them takes what there is to be told."""
+    for file in MANY:
+        await (await staging.create(*file)).pwrite(0, b"x")
+    failing_once(monkeypatch, errno.EIO, "7.3")
+    tell, taken, go_on = dirtyfolder.sync_file_system, threading.Event(), threading.Event()
+
+    def slowly(fd: int) -> None:
+        try:
+            tell(fd)
+        finally:
+            first = not taken.is_set()
+            taken.set()
+            if first:
+                go_on.wait()
+
+    async def second() -> None:
+        await trio.to_thread.run_sync(taken.wait)
+        told.append(await staging.sync_many(MANY))
+
+    async def first() -> None:
+        told.append(await staging.sync_many(MANY))
+
+    monkeypatch.setattr(dirtyfolder, "sync_file_system", slowly)
+    told: list[dict[tuple[Ino, ContentVersion], PosixError]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        nursery.start_soon(second)
+        with trio.move_on_after(0.2):  # the second one is waiting, or has been told something wrong
+            while not told:
+                await trio.sleep(0.01)
+        go_on.set()
+    assert [list(failed) for failed in told] == [MANY[:1], MANY[:1]]
+
+
+async def test_doubts_that_cannot_be_noted_are_noted_by_the_next_sync(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in MANY:
+        await staging.create(*file)
+    failing_once(monkeypatch, errno.EIO, "7.3")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing_with(errno.EMFILE))
+        with pytest.raises(PosixError):
+            await staging.sync_many(MANY)
+    assert list(await staging.sync_many(MANY)) == MANY[:1]
+
+
+async def test_a_write_back_that_failed_after_room_was_made_is_told_by_each_sync(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells the next one who opens the file, once."""
     file = await staging.create(INO, VERSION)
     await file.pwrite(0, b"x")
     for ino in range(10, 20):
         await staging.create(Ino(ino), VERSION)
-
-    async def sync() -> None:
-        await (staging.sync_many([(INO, VERSION)] * 9) if many else file.sync())
-
-    with monkeypatch.context() as patch:
-        patch.setattr(dirtyfolder, "sync_file_system", failing_with(errno.ENOSPC))
-        with pytest.raises(PosixError):
-            await sync()
-    with pytest.raises(PosixError) as lost:
-        await sync()
-    assert lost.value.errno == errno.ENOSPC
-    await staging.delete(INO, VERSION)
-    await staging.sync_many([(Ino(ino), VERSION) for ino in range(10, 20)])
+    failing_once(monkeypatch, errno.ENOSPC, "7.3")
+    for _ in range(2):
+        with pytest.raises(PosixError) as lost:
+            await file.sync()
+        assert lost.value.errno == errno.ENOSPC
+    assert list(await staging.sync_many([(INO, VERSION)])) == [(INO, VERSION)]
 
 
-async def test_what_a_closed_descriptor_wrote_counts_once_the_file_system_was_asked(
+async def test_a_file_is_synced_without_everybody_elses_bytes(
     staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also one whose descriptor was closed: another program may just be writing gigabytes."""
     file = await staging.create(INO, VERSION)
     await file.pwrite(0, b"x")
     for ino in range(10, 15):
         await staging.create(Ino(ino), VERSION)
-    await file.sync()
     monkeypatch.setattr(dirtyfolder, "sync_file_system", failing_with(errno.EIO))
     await file.sync()
 
