@@ -24,7 +24,7 @@ from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.connections import connect, cursors
 from cloudfs.store.logtail import boot_id, has_lost_commits
 from cloudfs.store.room import Room
-from cloudfs.store.schema import begin_versions, create_or_migrate
+from cloudfs.store.schema import SCHEMA_VERSION, begin_versions, create_or_migrate
 from cloudfs.store.snapshot import Snapshot
 
 __all__ = ["Database", "DatabaseDamaged", "set_aside"]
@@ -128,23 +128,45 @@ class Database:
         ):
             self._db.execute(f"PRAGMA {pragma}")
         self._give_back(0)
-        self._require_whole_log()
+        boot = boot_id()
+        # Before the first write: it would go where the log ends, and what lies behind that would seem to follow.
+        noted = self._log_is_whole(boot) or self._emptied_log()
         create_or_migrate(self._db)
         begin_versions(self._db)
+        self._note_log(boot if noted else "")
 
-    def _require_whole_log(self) -> None:
-        """Raise DatabaseDamaged where commits of this life of the machine are there and cannot be read.
+    def _log_is_whole(self, boot: str) -> bool:
+        """Tell whether all of the log was written in this life of the machine, and can be read; False: nobody knows.
 
-        What is written next would take their place, and files that belong to them would be nobody's.
+        Raises DatabaseDamaged where it cannot: what is written next would take the place of commits, and files that
+        belong to them would be nobody's.
         """
-        (begun,) = self._db.execute("PRAGMA user_version").fetchone()
+        (format_number,) = self._db.execute("PRAGMA user_version").fetchone()
+        if format_number != SCHEMA_VERSION or not boot:
+            return False
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()
+        if row is None or row[0] != boot:
+            return False
         with contextlib.suppress(FileNotFoundError):
             self._index = os.open(self._path.with_name(self._path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
-        if begun and self._index >= 0 and has_lost_commits(self._path, self._index):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()
-            if row is not None and row[0] == boot_id() != "":
-                msg = "the state database is damaged: its log has changes that cannot be read"
-                raise DatabaseDamaged(msg)
+        if self._index >= 0 and has_lost_commits(self._path, self._index):
+            msg = "the state database is damaged: its log has changes that cannot be read"
+            raise DatabaseDamaged(msg)
+        return True
+
+    def _emptied_log(self) -> bool:
+        """Fold all of the log in, and begin it anew; False where a full disk or a reader is in the way."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+        return False
+
+    def _note_log(self, boot: str) -> None:
+        """Note in which life of the machine the log was begun; "": it may hold what is no part of it."""
+        if boot:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('log', ?)", (boot,))
+        else:
+            self._db.execute("DELETE FROM meta WHERE key = 'log'")
 
     def _check(self) -> None:
         """Look whether the file is whole, as far as the time for it reaches."""

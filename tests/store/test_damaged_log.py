@@ -108,3 +108,54 @@ def test_after_a_power_cut_nothing_follows_from_it(
     spoil(killed, HEAD + 7 * FRAME + 999)
     monkeypatch.setattr(db, "boot_id", lambda: "the next life of the machine")
     assert names(killed, key) < ALL
+
+
+def kill(path: Path, number: int) -> Path:
+    """Return the database as it would be if whoever has it open was killed now; its log's index may be gone then."""
+    folder = path.parent / f"killed {number}"
+    folder.mkdir()
+    for part in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + part), folder)
+    return folder / path.name
+
+
+def add(store: Store, name: str) -> None:
+    store.nodes.insert(parent=ROOT, name=name, folder=0, mtime_ns=0, ctime_ns=0)
+
+
+@pytest.mark.parametrize("at", [1, 7], ids=lambda frame: f"frame {frame}")
+def test_killed_after_a_power_cut_what_is_left_from_before_it_is_not_taken_for_lost(
+    killed: Path, key: bytes | None, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """What the cut left behind the gap is older, and stays where new changes end."""
+    spoil(killed, HEAD + at * FRAME + 999)
+    monkeypatch.setattr(db, "boot_id", lambda: "the next life of the machine")
+    with closing(Store(killed, key=key)) as store:
+        store.set_boot_id("the next life of the machine")
+        left = {node.name for node in store.nodes.children(ROOT)}
+        add(store, "after")
+        again = kill(killed, 1)
+    assert left < ALL
+    assert names(again, key) == left | {"after"}
+
+
+def test_what_a_full_disk_keeps_from_beginning_the_log_anew_is_not_taken_for_lost_either(
+    killed: Path, key: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who reads it has the same effect. The next start tries again, and from then on all is told apart."""
+    spoil(killed, HEAD + 7 * FRAME + 999)
+    monkeypatch.setattr(db, "boot_id", lambda: "the next life of the machine")
+    with monkeypatch.context() as patch:
+        patch.setattr(db.Database, "_emptied_log", lambda _: False)
+        with closing(Store(killed, key=key)) as store:
+            left = {node.name for node in store.nodes.children(ROOT)}
+            add(store, "after")
+            again = kill(killed, 1)
+    with closing(Store(again, key=key)) as store:
+        assert {node.name for node in store.nodes.children(ROOT)} == left | {"after"}
+        for number in range(10):
+            add(store, f"more {number}")
+        third = kill(again, 2)
+    spoil(third, HEAD + 7 * FRAME + 999)
+    with pytest.raises(DatabaseDamaged, match="changes that cannot be read"):
+        Store(third, key=key)
