@@ -22,7 +22,7 @@ import trio
 
 from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.connections import connect, cursors
-from cloudfs.store.logtail import boot_id, has_lost_commits
+from cloudfs.store.logtail import boot_id, commits_behind
 from cloudfs.store.room import Room
 from cloudfs.store.schema import SCHEMA_VERSION, begin_versions, create_or_migrate
 from cloudfs.store.snapshot import Snapshot
@@ -149,10 +149,11 @@ class Database:
             return False
         with contextlib.suppress(FileNotFoundError):
             self._index = os.open(self._path.with_name(self._path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
-        if self._index >= 0 and has_lost_commits(self._path, self._index):
+        behind = commits_behind(self._path, self._index) if self._index >= 0 else 0
+        if behind > 1:
             msg = "the state database is damaged: its log has changes that cannot be read"
             raise DatabaseDamaged(msg)
-        return True
+        return not behind
 
     def _emptied_log(self) -> bool:
         """Fold all of the log in, and begin it anew; False where a full disk or a reader is in the way."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cloudfs.store import db
+from cloudfs.store.connections import connect
 from cloudfs.store.db import DatabaseDamaged
 from cloudfs.store.logtail import boot_id
 from cloudfs.store.store import Store
@@ -159,3 +161,55 @@ def test_what_a_full_disk_keeps_from_beginning_the_log_anew_is_not_taken_for_los
     spoil(third, HEAD + 7 * FRAME + 999)
     with pytest.raises(DatabaseDamaged, match="changes that cannot be read"):
         Store(third, key=key)
+
+
+def index_of(path: Path) -> Path:
+    return path.with_name(path.name + "-shm")
+
+
+@pytest.fixture
+def lagging(killed: Path, key: bytes | None) -> Iterator[Path]:
+    """Killed between a commit's last frame and the note of it in the log's index, which another process has open.
+
+    So that SQLite does not make the index anew.
+    """
+    heads = 96
+    with closing(connect(killed, key)) as other:
+        other.execute("SELECT count(*) FROM nodes").fetchone()
+        with closing(Store(killed, key=key)) as store, index_of(killed).open("r+b", buffering=0) as index:
+            before = index.read(heads)
+            add(store, "nobody was told of it")
+            store.db._db.close()
+            assert index.seek(0) == 0
+            assert index.read(heads) != before
+            index.seek(0)
+            index.write(before)
+        yield killed
+
+
+def test_a_commit_that_the_index_does_not_know_yet_is_not_taken_for_lost(
+    lagging: Path, key: bytes | None
+) -> None:
+    with closing(Store(lagging, key=key)) as store:
+        assert {node.name for node in store.nodes.children(ROOT)} == ALL
+        add(store, "after")
+        again = kill(lagging, 1)
+    with closing(Store(again, key=key)) as store:
+        assert {node.name for node in store.nodes.children(ROOT)} == ALL | {"after"}
+        assert (boot_id(),) == store.db.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()
+
+
+def test_of_a_commit_whose_checksums_were_being_taken_anew_nobody_was_told(
+    killed: Path, key: bytes | None
+) -> None:
+    """What does not fit into SQLite's memory is written before its end is, and summed up when the end is there."""
+    frames = (log_of(killed).stat().st_size - HEAD) // FRAME
+    ends = [
+        number
+        for number in range(frames)
+        if log_of(killed).read_bytes()[HEAD + number * FRAME + 4 :][:4] != bytes(4)
+    ]
+    assert ends[-1] == frames - 1
+    assert ends[-2] < frames - 2
+    spoil(killed, HEAD + (ends[-2] + 1) * FRAME + 999)
+    assert names(killed, key) < ALL
