@@ -111,6 +111,8 @@ class Database:
                     raise DatabaseDamaged(msg) from error
                 raise
         self._inside = False
+        self._mistrusted = False
+        """The log may hold commits that were taken back, and the database does not say so yet."""
         self._spare: list[sqlite3.Connection] = []
         """What the last snapshot read with, or nothing."""
         self.room = Room(path, room_bytes)
@@ -187,6 +189,8 @@ class Database:
 
     def execute(self, sql: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
         """Run one statement; outside `transaction` it commits by itself."""
+        if self._mistrusted and not self._inside:
+            self._mistrust_log()
         # Without a context manager, which would take as long as the row itself.
         try:
             return self._db.cursor(self._cursor).execute(sql, parameters)
@@ -276,15 +280,29 @@ class Database:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _made_room(self, error: sqlite3.OperationalError) -> bool:
-        if error.sqlite_errorcode not in _FULL or self._db.in_transaction:
+        if self._db.in_transaction:
             return False
-        self._give_back(0)
-        self._begin_wal_anew()
-        return True
+        if error.sqlite_errorcode in _FULL:
+            self._give_back(0)
+            self._begin_wal_anew()
+        if _primary(error) == sqlite3.SQLITE_IOERR:
+            self._mistrust_log()
+        return error.sqlite_errorcode in _FULL
+
+    def _mistrust_log(self) -> None:
+        """Have the next start see no damage in what the log holds of a commit that was taken back.
+
+        It was in the log when the log's index could not grow. What is written next takes the place of its beginning, or
+        of all of it: this is to be the first, and is as small as a commit can be. Where even that fails, it is tried again.
+        """
+        self._mistrusted = True
+        with contextlib.suppress(sqlite3.Error):
+            self._note_log("")
+            self._mistrusted = False
 
     def executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        """Run one statement for many rows."""
-        with self._reporting():
+        """Run one statement for many rows, all or nothing."""
+        with self.transaction(), self._reporting():
             self._db.executemany(sql, rows)
 
     @contextlib.contextmanager
@@ -293,6 +311,8 @@ class Database:
         if self._inside:
             yield
             return
+        if self._mistrusted:
+            self._mistrust_log()
         if self._room_bytes and self._db.total_changes - self._looked_at > _ROWS_PER_LOOK:
             self._look_at_disk()
         self.execute("BEGIN IMMEDIATE")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloudfs.errors import PosixError
 from cloudfs.store import db
 from cloudfs.store.connections import connect
 from cloudfs.store.db import DatabaseDamaged
@@ -167,21 +170,24 @@ def index_of(path: Path) -> Path:
     return path.with_name(path.name + "-shm")
 
 
+HEADS = 96
+"""The two copies of what the log's index says of the log."""
+
+
 @pytest.fixture
 def lagging(killed: Path, key: bytes | None) -> Iterator[Path]:
     """Killed between a commit's last frame and the note of it in the log's index, which another process has open.
 
     So that SQLite does not make the index anew.
     """
-    heads = 96
     with closing(connect(killed, key)) as other:
         other.execute("SELECT count(*) FROM nodes").fetchone()
         with closing(Store(killed, key=key)) as store, index_of(killed).open("r+b", buffering=0) as index:
-            before = index.read(heads)
+            before = index.read(HEADS)
             add(store, "nobody was told of it")
             store.db._db.close()
             assert index.seek(0) == 0
-            assert index.read(heads) != before
+            assert index.read(HEADS) != before
             index.seek(0)
             index.write(before)
         yield killed
@@ -213,3 +219,45 @@ def test_of_a_commit_whose_checksums_were_being_taken_anew_nobody_was_told(
     assert ends[-2] < frames - 2
     spoil(killed, HEAD + (ends[-2] + 1) * FRAME + 999)
     assert names(killed, key) < ALL
+
+
+class _NoRoomForIndex:
+    """A connection on which a commit is answered as where the disk has no room for more of the log's index.
+
+    By then the log has it, to its end.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, index: Path) -> None:
+        self._connection = connection
+        self._index = index
+
+    def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:  # as a connection
+        if sql != "COMMIT":
+            return self._connection.execute(sql, *more)
+        with self._index.open("r+b", buffering=0) as index:
+            before = index.read(HEADS)
+            self._connection.execute(sql)
+            index.seek(0)
+            index.write(before)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    def __getattr__(self, name: str) -> Any:  # whatever a connection has
+        return getattr(self._connection, name)
+
+
+def test_what_a_full_disk_left_of_commits_that_were_taken_back_is_not_taken_for_lost(
+    killed: Path, key: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller ones are written over their beginnings, as long as somebody who reads keeps the log from beginning anew."""
+    with closing(Store(killed, key=key)) as store, store.db.snapshot():
+        for size in (200, 100):
+            with monkeypatch.context() as patch:
+                patch.setattr(store.db, "_db", _NoRoomForIndex(store.db._db, index_of(killed)))
+                with pytest.raises(PosixError), store.transaction():
+                    for number in range(size):
+                        add(store, f"taken back {size} {number} {'x' * 200}")
+        add(store, "after")
+        again = kill(killed, 1)
+    assert names(again, key) == ALL | {"after"}
