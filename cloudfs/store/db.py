@@ -293,7 +293,7 @@ class Database:
         """Have the next start see no damage in what the log holds of a commit that was taken back.
 
         It was in the log when the log's index could not grow. What is written next takes the place of its beginning, or
-        of all of it: this is to be the first, and is as small as a commit can be. Where even that fails, it is tried again.
+        of all of it: this is to be the first, and is as small as a commit can be. Where that fails, it is tried again.
         """
         self._mistrusted = True
         with contextlib.suppress(sqlite3.Error):

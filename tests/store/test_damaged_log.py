@@ -250,7 +250,7 @@ class _NoRoomForIndex:
 def test_what_a_full_disk_left_of_commits_that_were_taken_back_is_not_taken_for_lost(
     killed: Path, key: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Smaller ones are written over their beginnings, as long as somebody who reads keeps the log from beginning anew."""
+    """Smaller ones are written over their beginnings, while somebody who reads keeps the log from beginning anew."""
     with closing(Store(killed, key=key)) as store, store.db.snapshot():
         for size in (200, 100):
             with monkeypatch.context() as patch:
