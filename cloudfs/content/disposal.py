@@ -202,9 +202,8 @@ class Disposal:
 
     def _kept(self, recovered: Path, ino: Ino, version: ContentVersion) -> list[str]:
         said, path = read(self._staging.label_of(ino, version)), self._staging.path / file_name(ino, version)
-        if (
-            said is None or not said.present or path.stat().st_nlink > 1
-        ):  # there already, from after a power cut
+        # Another name: it is there already, from after a power cut.
+        if said is None or path.stat().st_nlink > 1 or not self._staging.holds_bytes(ino, version):
             return []
         target = keep_in(recovered, path, said.path.rpartition("/")[2], self._staging.sealed_as)
         return [f"{target}: changes that the database knows nothing of; they are kept, but not sent"]
@@ -224,3 +223,5 @@ class Disposal:
                     self._store.delete_staged(row.ino, row.version)
                     self._store.nodes.update(row.ino, version=row.base)
                     self._store.look_again(row.ino)
+                # Killed between the label and the row of a first write it says what nobody was told is safe.
+                self._staging.unlabel(row.ino, row.version)
