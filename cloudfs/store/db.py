@@ -111,6 +111,8 @@ class Database:
                     raise DatabaseDamaged(msg) from error
                 raise
         self._inside = False
+        self._due: list[Callable[[], None]] = []
+        """What is to be called once the transaction is committed."""
         self._mistrusted = False
         """The log may hold commits that were taken back, and the database does not say so yet."""
         self._spare: list[sqlite3.Connection] = []
@@ -328,6 +330,19 @@ class Database:
             self._commit()
         finally:
             self._inside = False
+            due, self._due = self._due, []
+        for call in due:
+            call()
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Call once the present transaction is committed, and not where it fails; at once outside of one.
+
+        What is called must not fail.
+        """
+        if self._inside:
+            self._due.append(call)
+        else:
+            call()
 
     def _commit(self) -> None:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,7 +22,8 @@ from cloudfs.blocks.staging import LABEL, Staging
 from cloudfs.content.adoption import Adoption
 from cloudfs.content.disposal import Disposal
 from cloudfs.content.labels import Label, label
-from cloudfs.errors import LocalDamage
+from cloudfs.content.powercut import after_power_cut
+from cloudfs.errors import LocalDamage, PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.db import DatabaseDamaged
 from cloudfs.store.records import StagedRow
@@ -239,6 +242,86 @@ def test_a_file_of_more_pieces_than_its_label_has_room_for_is_kept_too(
         assert rescued(kept, keys)[10_000:10_010] == bytes([1]) * 10
 
     trio.run(story)
+
+
+def test_a_file_that_a_failed_transaction_did_not_give_up_goes_on_saying_what_it_is(tmp_path: Path) -> None:
+    async def story() -> None:
+        with at_start(tmp_path) as (store, staging, disposal):
+            row = await stage_file(store, staging, "a", RangeSet([(0, 10)]))
+            said = staging.label_of(row.ino, row.version)
+            with pytest.raises(PosixError), store.transaction():
+                disposal.discard(row.ino)
+                raise PosixError(errno.ENOSPC)
+            assert store.staged(row.ino, row.version) == row
+            assert staging.label_of(row.ino, row.version) == said != b""
+            with store.transaction():
+                disposal.discard(row.ino)
+            assert not staging.label_of(row.ino, row.version)
+
+    trio.run(story)
+
+
+def test_a_start_finishes_where_what_should_be_kept_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it stays where it is, and what nobody needs gives its room back."""
+
+    async def story() -> None:
+        with at_start(tmp_path) as (store, staging, disposal):
+            kept = await stage_file(store, staging, "kept", RangeSet([(0, 10)]))
+            given_up = await stage_file(store, staging, "given up", RangeSet([(0, 10)]))
+            staging.unlabel(given_up.ino, given_up.version)
+            for row in (kept, given_up):
+                store.delete_staged(row.ino, row.version)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "link", full)
+                (told,) = await disposal.repair(tmp_path / "recovered")
+            assert "No space left" in told
+            assert staging.scan() == [(kept.ino, kept.version)]
+            await disposal.repair(tmp_path / "recovered")
+            assert not staging.scan()
+        assert recovered(tmp_path) == {bytes([1]) * 10}
+
+    def full(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    trio.run(story)
+
+
+def test_a_start_ends_where_a_row_stands_on_itself(tmp_path: Path) -> None:
+    """As no row does that was not damaged: what it stands on is older."""
+
+    async def story() -> None:
+        with at_start(tmp_path) as (store, staging, disposal):
+            row = await stage_file(store, staging, "a", RangeSet([(0, 10)]))
+            row = msgspec.structs.replace(row, size=20, base_limit=20, base=row.version)
+            store.put_staged(row.made_safe(row.state))
+            store.put_staged(msgspec.structs.replace(row, version=ContentVersion(row.version + 1)))
+            store.nodes.update(row.ino, s_version=0)
+            store.set_boot_id("before the cut")
+            with limited():
+                after_power_cut(store, staging, tmp_path / "recovered", "after it")
+            store.put_staged(row)
+            with limited():
+                await disposal.prune_all()
+
+    trio.run(story)
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Fail what never ends: it does not come back to be cancelled. Counts CPU seconds."""
+
+    def ended(*_: object) -> None:
+        raise AssertionError("it has no end")
+
+    before = signal.signal(signal.SIGVTALRM, ended)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def test_damage_that_is_met_in_use_is_mended_by_the_next_start(
