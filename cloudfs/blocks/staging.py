@@ -185,6 +185,12 @@ class Staging:
         except LocalDamage:
             return -1
 
+    def holds_bytes(self, ino: Ino, version: ContentVersion) -> bool:
+        """Tell whether a staging file is more than holes; True where it cannot be read. Blocking."""
+        with contextlib.suppress(LocalDamage):
+            return bool(self._folder.written(file_name(ino, version)))
+        return True
+
     def scan(self) -> list[tuple[Ino, ContentVersion]]:
         """List the staging files, for the repair at start. Blocking: one call per file. Logs foreign names."""
         ours, foreign = self._folder.listing()

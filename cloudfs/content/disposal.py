@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE = 256
 """Rows looked for between two checkpoints: 3 ms."""
+_UNKNOWN = "changes that the database knows nothing of"
 _BURY_AGAIN_S = 30.0
 _BURY_S = 0.5
 """Deleted staging files are gathered for so long; they share one fsync of the database."""
@@ -73,9 +74,10 @@ class Disposal:
     def doom(self, ino: Ino, version: ContentVersion) -> None:
         """Have a staging file deleted by the next `bury`, if its row is gone by then.
 
-        A kill before that leaves it without a row, and without a label: so it is known as one that was given up.
+        A kill before that leaves it without a row, and without a label: so it is known as one that was given up. A
+        transaction that fails leaves it both.
         """
-        self._staging.unlabel(ino, version)
+        self._store.when_committed(lambda: self._staging.unlabel(ino, version))
         self._doomed.append((ino, version))
         self._bell.set()
 
@@ -175,6 +177,8 @@ class Disposal:
             version != node.s_version or needed
         ):
             needed.add(version)
+            if row.base >= version:  # of a damaged row: it would have no end
+                break
             version = row.base
         return needed
 
@@ -182,8 +186,9 @@ class Disposal:
         """At start: make staging files and rows agree; return what could not be mended, for people.
 
         A file without a row was given up, or never acknowledged, and goes; but one with a label had its row in another
-        state of the database, which was put back without its log: that is kept in the folder `recovered`. A row without
-        a file is only harmless while no byte had been acknowledged for it. Raises OSError.
+        state of the database, which was put back without its log: that is kept in the folder `recovered`, or where it
+        is until a start can do that. A row without a file is only harmless while no byte had been acknowledged for it.
+        Raises PosixError.
         """
         self._take_back_unwritten()
         found = set(self._staging.scan())
@@ -196,18 +201,22 @@ class Disposal:
             else:
                 complaints.append(f"inode {row.ino}: its staging file {row.ino}.{row.version} is missing")
         for ino, version in sorted(found):
-            complaints += self._kept(recovered, ino, version)
+            try:
+                complaints += self._kept(recovered, ino, version)
+            except OSError as error:
+                name = file_name(ino, version)
+                complaints.append(f"{name}: {_UNKNOWN}; they wait for a start that can keep them: {error}")
+                continue
             await self._staging.delete(ino, version)
         return complaints
 
     def _kept(self, recovered: Path, ino: Ino, version: ContentVersion) -> list[str]:
         said, path = read(self._staging.label_of(ino, version)), self._staging.path / file_name(ino, version)
-        if (
-            said is None or not said.present or path.stat().st_nlink > 1
-        ):  # there already, from after a power cut
+        # Another name: it is there already, from after a power cut.
+        if said is None or path.stat().st_nlink > 1 or not self._staging.holds_bytes(ino, version):
             return []
         target = keep_in(recovered, path, said.path.rpartition("/")[2], self._staging.sealed_as)
-        return [f"{target}: changes that the database knows nothing of; they are kept, but not sent"]
+        return [f"{target}: {_UNKNOWN}; they are kept, but not sent"]
 
     def _take_back_unwritten(self) -> None:
         """Drop the layers that a process prepared and died before writing: their content is that of their base.
@@ -224,3 +233,5 @@ class Disposal:
                     self._store.delete_staged(row.ino, row.version)
                     self._store.nodes.update(row.ino, version=row.base)
                     self._store.look_again(row.ino)
+                # Killed between the label and the row of a first write it says what nobody was told is safe.
+                self._staging.unlabel(row.ino, row.version)

@@ -22,7 +22,10 @@ _MAX_BYTES = 3000
 
 
 class Label(msgspec.Struct, frozen=True, array_like=True):
-    """Where the mount showed the file, and which of its bytes are written; the others below `limit` were its base's."""
+    """Where the mount showed the file, and which of its bytes are written; the others below `limit` were its base's.
+
+    `present` is empty, too, where there is no room to say it.
+    """
 
     path: str
     size: int
@@ -42,7 +45,7 @@ def label(store: Store, staging: Staging, row: StagedRow) -> None:
         return
     present = list(RangeSet.unpack(row.present))
     text = msgspec.json.encode(Label(path, row.size, row.base_limit, present))
-    if len(text) > _MAX_BYTES:  # as if nothing was written: it is kept then, and not sent
+    if len(text) > _MAX_BYTES:  # as if it was no whole file: it is kept then, and not sent
         text = msgspec.json.encode(Label(path, row.size, max(row.base_limit, 1), []))
     staging.label(row.ino, row.version, text)
 

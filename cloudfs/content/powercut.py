@@ -80,7 +80,8 @@ def _sound(store: Store, staging: Staging, node: Node, row: StagedRow) -> Staged
     """Return the row as far as its bytes are on the disk, None where nothing of it is known to be."""
     found = at = _as_on_disk(staging, row)
     while at is not None and not RangeSet.unpack(at.present).covers(0, min(at.base_limit, at.size)):
-        base = store.staged(at.ino, at.base)
+        # Only a damaged row stands on what is not older; it would have no end.
+        base = store.staged(at.ino, at.base) if at.base < at.version else None
         if base is None:
             return found if at.base_remote is not None or at.base == node.s_version else None
         # What it stands on counts only as it is: there may be any number of such below each other.

@@ -22,9 +22,9 @@ import trio
 
 from cloudfs.errors import CloudfsError, LocalDamage, PosixError
 from cloudfs.store.connections import connect, cursors
-from cloudfs.store.logtail import boot_id, has_lost_commits
+from cloudfs.store.logtail import boot_id, commits_behind
 from cloudfs.store.room import Room
-from cloudfs.store.schema import begin_versions, create_or_migrate
+from cloudfs.store.schema import SCHEMA_VERSION, begin_versions, create_or_migrate
 from cloudfs.store.snapshot import Snapshot
 
 __all__ = ["Database", "DatabaseDamaged", "set_aside"]
@@ -111,6 +111,10 @@ class Database:
                     raise DatabaseDamaged(msg) from error
                 raise
         self._inside = False
+        self._due: list[Callable[[], None]] = []
+        """What is to be called once the transaction is committed."""
+        self._mistrusted = False
+        """The log may hold commits that were taken back, and the database does not say so yet."""
         self._spare: list[sqlite3.Connection] = []
         """What the last snapshot read with, or nothing."""
         self.room = Room(path, room_bytes)
@@ -128,23 +132,46 @@ class Database:
         ):
             self._db.execute(f"PRAGMA {pragma}")
         self._give_back(0)
-        self._require_whole_log()
+        boot = boot_id()
+        # Before the first write: it would go where the log ends, and what lies behind that would seem to follow.
+        noted = self._log_is_whole(boot) or self._emptied_log()
         create_or_migrate(self._db)
         begin_versions(self._db)
+        self._note_log(boot if noted else "")
 
-    def _require_whole_log(self) -> None:
-        """Raise DatabaseDamaged where commits of this life of the machine are there and cannot be read.
+    def _log_is_whole(self, boot: str) -> bool:
+        """Tell whether all of the log was written in this life of the machine, and can be read; False: nobody knows.
 
-        What is written next would take their place, and files that belong to them would be nobody's.
+        Raises DatabaseDamaged where it cannot: what is written next would take the place of commits, and files that
+        belong to them would be nobody's.
         """
-        (begun,) = self._db.execute("PRAGMA user_version").fetchone()
+        (format_number,) = self._db.execute("PRAGMA user_version").fetchone()
+        if format_number != SCHEMA_VERSION or not boot:
+            return False
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()
+        if row is None or row[0] != boot:
+            return False
         with contextlib.suppress(FileNotFoundError):
             self._index = os.open(self._path.with_name(self._path.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
-        if begun and self._index >= 0 and has_lost_commits(self._path, self._index):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'boot'").fetchone()
-            if row is not None and row[0] == boot_id() != "":
-                msg = "the state database is damaged: its log has changes that cannot be read"
-                raise DatabaseDamaged(msg)
+        behind = commits_behind(self._path, self._index) if self._index >= 0 else 0
+        if behind > 1:
+            msg = "the state database is damaged: its log has changes that cannot be read"
+            raise DatabaseDamaged(msg)
+        return not behind
+
+    def _emptied_log(self) -> bool:
+        """Fold all of the log in, and begin it anew; False where a full disk or a reader is in the way."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+        return False
+
+    def _note_log(self, boot: str) -> None:
+        """Note in which life of the machine the log was begun; "": it may hold what is no part of it."""
+        if boot:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('log', ?)", (boot,))
+        else:
+            self._db.execute("DELETE FROM meta WHERE key = 'log'")
 
     def _check(self) -> None:
         """Look whether the file is whole, as far as the time for it reaches."""
@@ -164,6 +191,8 @@ class Database:
 
     def execute(self, sql: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
         """Run one statement; outside `transaction` it commits by itself."""
+        if self._mistrusted and not self._inside:
+            self._mistrust_log()
         # Without a context manager, which would take as long as the row itself.
         try:
             return self._db.cursor(self._cursor).execute(sql, parameters)
@@ -253,15 +282,29 @@ class Database:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _made_room(self, error: sqlite3.OperationalError) -> bool:
-        if error.sqlite_errorcode not in _FULL or self._db.in_transaction:
+        if self._db.in_transaction:
             return False
-        self._give_back(0)
-        self._begin_wal_anew()
-        return True
+        if error.sqlite_errorcode in _FULL:
+            self._give_back(0)
+            self._begin_wal_anew()
+        if _primary(error) == sqlite3.SQLITE_IOERR:
+            self._mistrust_log()
+        return error.sqlite_errorcode in _FULL
+
+    def _mistrust_log(self) -> None:
+        """Have the next start see no damage in what the log holds of a commit that was taken back.
+
+        It was in the log when the log's index could not grow. What is written next takes the place of its beginning, or
+        of all of it: this is to be the first, and is as small as a commit can be. Where that fails, it is tried again.
+        """
+        self._mistrusted = True
+        with contextlib.suppress(sqlite3.Error):
+            self._note_log("")
+            self._mistrusted = False
 
     def executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        """Run one statement for many rows."""
-        with self._reporting():
+        """Run one statement for many rows, all or nothing."""
+        with self.transaction(), self._reporting():
             self._db.executemany(sql, rows)
 
     @contextlib.contextmanager
@@ -270,6 +313,8 @@ class Database:
         if self._inside:
             yield
             return
+        if self._mistrusted:
+            self._mistrust_log()
         if self._room_bytes and self._db.total_changes - self._looked_at > _ROWS_PER_LOOK:
             self._look_at_disk()
         self.execute("BEGIN IMMEDIATE")
@@ -285,6 +330,19 @@ class Database:
             self._commit()
         finally:
             self._inside = False
+            due, self._due = self._due, []
+        for call in due:
+            call()
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Call once the present transaction is committed, and not where it fails; at once outside of one.
+
+        What is called must not fail.
+        """
+        if self._inside:
+            self._due.append(call)
+        else:
+            call()
 
     def _commit(self) -> None:
         try:

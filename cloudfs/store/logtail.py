@@ -1,8 +1,12 @@
 """What lies in a write-ahead log behind its end: commits that SQLite passes over without a word.
 
 SQLite reads a log up to the first frame that does not fit its checksum, and takes that for one whose writing was cut
-off. That is what a kill leaves, and nothing comes behind such a frame. Behind one that was damaged later there is all
-that was committed since: acknowledged changes, whose files the start would take for nobody's.
+off. That is what a kill leaves. Behind one that was damaged later there is all that was committed since: acknowledged
+changes, whose files the start would take for nobody's.
+
+One commit behind the end tells nothing: killed in the midst of it, it may be there to its end, and nobody was told. The
+log's index does not know it yet, and is not made anew while another process has it open; or it was so large that SQLite
+took the checksums of its first frames anew behind its last one. With two, the first was over before the second began.
 
 After a power cut the same means nothing: frames reach the disk in any order, and what was not synced may be missing.
 SOURCE: https://www.sqlite.org/fileformat2.html#the_write_ahead_log and https://www.sqlite.org/walformat.html.
@@ -14,11 +18,13 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["boot_id", "has_lost_commits"]
+__all__ = ["boot_id", "commits_behind"]
 
 _LOG = struct.Struct(">IIIIIIII")
 """Magic, version, page size, number of the checkpoint, two salts, two sums."""
@@ -51,22 +57,22 @@ class _Log(NamedTuple):
     """Of its frames; the rest of an older log, in which it is written, has others."""
 
 
-def has_lost_commits(path: Path, index: int) -> bool:
-    """Tell whether the log of the database `path` has whole commits behind its end.
+def commits_behind(path: Path, index: int) -> int:
+    """Return how many whole commits the log of the database `path` has behind its end; 2 stands for more.
 
     For whoever has just opened it and read from it, and not written yet. `index` is an open descriptor of the log's
     index (`-shm`), to be closed after the connection: closing any of a file drops the locks that SQLite has on it.
-    Where a file cannot be read: False.
+    Where a file cannot be read: 0.
     """
     with suppress(OSError, struct.error):
         (counted,) = _IN_INDEX.unpack(os.pread(index, _IN_INDEX.size, 0))
         # Of the log itself it locks nothing.
         descriptor = os.open(path.with_name(path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _commits_behind(_understood(descriptor), counted)
+            return sum(1 for _ in islice(_commits(_understood(descriptor), counted), 2))
         finally:
             os.close(descriptor)
-    return False
+    return 0
 
 
 def _understood(descriptor: int) -> _Log:
@@ -80,10 +86,10 @@ def _understood(descriptor: int) -> _Log:
     return log._replace(salts=_head(log, 0)[2:4])
 
 
-def _commits_behind(log: _Log, counted: int) -> bool:
-    """Look at each head, 2 µs; a log has 4,000 frames, or some times as many after a burst of changes."""
+def _commits(log: _Log, counted: int) -> Iterator[int]:
+    """Look at each head, 9 µs; a log has 4,000 frames, or some times as many after a burst of changes."""
     frames = (os.fstat(log.descriptor).st_size - _LOG.size) // (_FRAME.size + log.page_bytes)
-    return any(_is_whole_commit(log, number) for number in range(counted + 1, frames))
+    return (number for number in range(counted + 1, frames) if _is_whole_commit(log, number))
 
 
 def _is_whole_commit(log: _Log, number: int) -> bool:

@@ -109,6 +109,8 @@ CREATE TABLE meta (
     --             after a cut is never a number that was drawn before it. 2^31 starts fit into SQLite's integers.
     -- 'boot':     the kernel's boot id when the database was last opened: another one means that a power cut may lie
     --             between. Missing after a migration.
+    -- 'log':      the boot id under which the WAL was begun anew: all that is in it was written in that life of the
+    --             machine, and no power cut has left anything in it (`logtail`). Missing: not known.
     -- 'note_NAME': something small that a part of the program keeps across restarts (`Store.note`).
     value NOT NULL
 ) WITHOUT ROWID;

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class Store:
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All or nothing; the body must not await."""
         return self.db.transaction()
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Call once the present transaction is committed, and not where it fails; at once outside of one."""
+        self.db.when_committed(call)
 
     def seen_there_s(self, folder: Ino) -> float | None:
         """Return when the server was last seen to have in a folder what is known of it, by its own clock (Unix s).

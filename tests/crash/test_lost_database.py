@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
+import signal
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,15 @@ import trio
 from cloudfs.blocks.sealing import Cipher, Keys
 from cloudfs.blocks.staging import LABEL, Staging
 from cloudfs.content.adoption import Adoption
-from cloudfs.content.labels import Label
-from cloudfs.errors import LocalDamage
+from cloudfs.content.disposal import Disposal
+from cloudfs.content.labels import Label, label
+from cloudfs.content.powercut import after_power_cut
+from cloudfs.errors import LocalDamage, PosixError
+from cloudfs.ranges import RangeSet
 from cloudfs.store.db import DatabaseDamaged
+from cloudfs.store.records import StagedRow
 from cloudfs.store.store import Store
-from cloudfs.types import ROOT, Ino
+from cloudfs.types import ROOT, ContentVersion, Ino
 from tests.crash.rescued import rescued
 from tests.functional.drivers import Driver, read, tree, write
 from tests.functional.stages import USER, VfsStage
@@ -184,6 +190,140 @@ def test_what_a_database_without_its_log_knows_nothing_of_is_kept(
     assert sorted(kept) == [b"later " * 1000, b"new " * 1000]
 
 
+async def nothing_else() -> None:
+    """Nothing else has to be on the disk."""
+
+
+@contextmanager
+def at_start(home: Path, keys: Keys | None = None) -> Iterator[tuple[Store, Staging, Disposal]]:
+    """Give the changed files of an account, before anybody uses them."""
+    store = Store(home / "state.sqlite")
+    sealed = None if keys is None else (keys, store.store_id)
+    staging = Staging(home / f"staging-{store.store_id}", sealed=sealed)
+    try:
+        yield store, staging, Disposal(store, staging, lambda _: None, nothing_else)
+    finally:
+        staging.close()
+        store.close()
+
+
+async def stage_file(store: Store, staging: Staging, name: str, ranges: RangeSet) -> StagedRow:
+    """Write parts of a file, as it is when it was closed."""
+    version, size = store.nodes.next_version(), max((stop for _, stop in ranges), default=0)
+    ino = store.nodes.insert(
+        parent=ROOT, name=name, folder=0, mtime_ns=0, ctime_ns=0, version=version, size=size
+    )
+    file = await staging.create(ino, version)
+    for start, stop in ranges:
+        await file.pwrite(start, bytes([1]) * (stop - start))
+    row = StagedRow(ino, version, size, ranges.pack(), ContentVersion(0), size, None)
+    store.put_staged(row)
+    label(store, staging, row)
+    return row
+
+
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["plain", "sealed"])
+def test_a_file_of_more_pieces_than_its_label_has_room_for_is_kept_too(
+    tmp_path: Path, keys: Keys | None
+) -> None:
+    """Its label says nothing of them. Of what holds nothing there is nothing to be kept."""
+
+    async def story() -> None:
+        pieces = RangeSet((start, start + 10) for start in range(10_000, 3_000_000, 10_000))
+        with at_start(tmp_path, keys) as (store, staging, disposal):
+            for name, ranges in (("in pieces", pieces), ("empty", RangeSet())):
+                row = await stage_file(store, staging, name, ranges)
+                assert b'"/' in staging.label_of(row.ino, row.version)
+                store.delete_staged(row.ino, row.version)
+            (told,) = await disposal.repair(tmp_path / "recovered")
+            assert "the database knows nothing of" in told
+            assert not staging.scan()
+        (kept,) = (tmp_path / "recovered").iterdir()
+        assert rescued(kept, keys)[10_000:10_010] == bytes([1]) * 10
+
+    trio.run(story)
+
+
+def test_a_file_that_a_failed_transaction_did_not_give_up_goes_on_saying_what_it_is(tmp_path: Path) -> None:
+    async def story() -> None:
+        with at_start(tmp_path) as (store, staging, disposal):
+            row = await stage_file(store, staging, "a", RangeSet([(0, 10)]))
+            said = staging.label_of(row.ino, row.version)
+            with pytest.raises(PosixError), store.transaction():
+                disposal.discard(row.ino)
+                raise PosixError(errno.ENOSPC)
+            assert store.staged(row.ino, row.version) == row
+            assert staging.label_of(row.ino, row.version) == said != b""
+            with store.transaction():
+                disposal.discard(row.ino)
+            assert not staging.label_of(row.ino, row.version)
+
+    trio.run(story)
+
+
+def test_a_start_finishes_where_what_should_be_kept_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it stays where it is, and what nobody needs gives its room back."""
+
+    async def story() -> None:
+        with at_start(tmp_path) as (store, staging, disposal):
+            kept = await stage_file(store, staging, "kept", RangeSet([(0, 10)]))
+            given_up = await stage_file(store, staging, "given up", RangeSet([(0, 10)]))
+            staging.unlabel(given_up.ino, given_up.version)
+            for row in (kept, given_up):
+                store.delete_staged(row.ino, row.version)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "link", full)
+                (told,) = await disposal.repair(tmp_path / "recovered")
+            assert "No space left" in told
+            assert staging.scan() == [(kept.ino, kept.version)]
+            await disposal.repair(tmp_path / "recovered")
+            assert not staging.scan()
+        assert recovered(tmp_path) == {bytes([1]) * 10}
+
+    def full(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    trio.run(story)
+
+
+def test_a_start_ends_where_a_row_stands_on_itself(tmp_path: Path) -> None:
+    """As no row does that was not damaged: what it stands on is older."""
+
+    async def story() -> None:
+        with at_start(tmp_path) as (store, staging, disposal):
+            row = await stage_file(store, staging, "a", RangeSet([(0, 10)]))
+            row = msgspec.structs.replace(row, size=20, base_limit=20, base=row.version)
+            store.put_staged(row.made_safe(row.state))
+            store.put_staged(msgspec.structs.replace(row, version=ContentVersion(row.version + 1)))
+            store.nodes.update(row.ino, s_version=0)
+            store.set_boot_id("before the cut")
+            with limited():
+                after_power_cut(store, staging, tmp_path / "recovered", "after it")
+            store.put_staged(row)
+            with limited():
+                await disposal.prune_all()
+
+    trio.run(story)
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Fail what never ends: it does not come back to be cancelled. Counts CPU seconds."""
+
+    def ended(*_: object) -> None:
+        raise AssertionError("it has no end")
+
+    before = signal.signal(signal.SIGVTALRM, ended)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def test_damage_that_is_met_in_use_is_mended_by_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,14 +412,14 @@ def test_a_foreign_database_is_set_aside_like_a_damaged_one(tmp_path: Path) -> N
         Store(path)
 
 
-def lose(home: Path, number: int, content: bytes, label: Label | None) -> None:
+def lose(home: Path, number: int, content: bytes, said: Label | None) -> None:
     """Have a database lost with one staging file in its folder, and what is left adopted by a new one."""
     lost = home / f"staging-{number}"
     lost.mkdir()
     staged = lost / "5.4294967300"
     staged.write_bytes(content)
-    if label is not None:
-        os.setxattr(staged, LABEL, msgspec.json.encode(label))
+    if said is not None:
+        os.setxattr(staged, LABEL, msgspec.json.encode(said))
     store = Store(home / f"{number}.sqlite")
     try:
         staging = Staging(home / f"staging-of-{number}")

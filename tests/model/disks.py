@@ -15,6 +15,7 @@ import trio
 
 from cloudfs import disk
 from cloudfs.errors import PosixError
+from cloudfs.store import db
 from cloudfs.store.db import Database
 from tests.crash.cuts import Disk
 from tests.model.world import World
@@ -95,7 +96,8 @@ class CutWorld(World):
     async def start(self) -> None:
         self._patch.undo()
         self._disk = None
-        self._patch.setattr(disk, "boot_id", lambda: str(self._boots))
+        for who in (disk, db):
+            self._patch.setattr(who, "boot_id", lambda: str(self._boots))
         await super().start()
         self._disk, self._began_at = Disk(self.folder / "state", self._patch), trio.current_time()
 
