@@ -15,15 +15,17 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 from platformdirs import PlatformDirs
 
 from cloudfs import accountfile
 from cloudfs.errors import ExitCode, UserError
+from cloudfs.safe_way import Unsafe, find_unsafe
 from cloudfs.settings import Account, Bandwidth, SecretKind, Settings, Trust, published_at
 
 __all__ = [
@@ -80,11 +82,36 @@ class Folders(msgspec.Struct, frozen=True):
 
         What a removal has left that was cut off by a kill goes now: nobody would look for it under a name that is gone.
         """
-        for folder in (self.config, self.accounts, self.state, self.cache, self.runtime):
+        self.require_safe_way()
+        for folder in self.all:
             private_folder(folder)
         for folder in (self.state, self.cache):
             for aside in folder.glob(f".*{_ASIDE}"):
                 shutil.rmtree(aside, ignore_errors=True)
+
+    def require_safe_way(self) -> None:
+        """Raise UserError BAD_CONFIG where somebody else could put other folders in the place of these.
+
+        Asked before something is put there, not before something is taken away (a logout, a remote wipe, a rescue).
+        """
+        for folder in self.all:
+            try:
+                found = find_unsafe(folder)
+            except OSError as error:
+                raise _unusable(folder, error) from error
+            if found is not None:
+                raise _unsafe(folder, found, in_use=self._is_in_use())
+
+    def _is_in_use(self) -> bool:
+        try:
+            return bool(account_names(self))
+        except UserError:
+            return True  # nobody can tell
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """All folders, each behind the one that it lies in."""
+        return (self.config, self.accounts, self.state, self.cache, self.runtime)
 
     @property
     def accounts(self) -> Path:
@@ -113,34 +140,38 @@ class Folders(msgspec.Struct, frozen=True):
 
 
 def _runtime(environ: Mapping[str, str], state: Path) -> Path:
-    """XDG_RUNTIME_DIR; where cron or ssh forgot to set it, systemd's folder; else a part of the state."""
+    """XDG_RUNTIME_DIR; where cron or ssh forgot to set it, systemd's folder; else a part of the state.
+
+    One that others may write to is passed over: sockets are no reason to refuse a mount.
+    """
     for candidate in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"):
         with suppress(OSError):
-            if candidate.startswith("/") and Path(candidate).stat().st_uid == os.geteuid():
-                return Path(candidate) / "cloudfs"
+            folder = Path(candidate) / "cloudfs"
+            if (
+                folder.is_absolute()
+                and folder.parent.stat().st_uid == os.geteuid()
+                and not find_unsafe(folder)
+            ):
+                return folder
     return state / _SOCKETS
 
 
 def private_folder(path: Path) -> Path:
     """Create `path` with mode 0700 and return it.
 
-    An existing one must be a real folder of ours and is tightened to 0700, and nobody else may be able to put another
-    one in its place. Raises UserError BAD_CONFIG.
+    An existing one must be a real folder of ours and is tightened to 0700. Raises UserError BAD_CONFIG.
     """
-    _require_safe_way(path)
     try:
         for missing in reversed([folder for folder in path.parents if not folder.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114  # Path's may fail
             raise _bad(
                 f"{path} is a symbolic link.", "Remove it, or set CLOUDFS_HOME to the real place."
             ) from error
-        raise _bad(
-            f"The folder {path} cannot be used: {error.strerror}.", "Make it a folder of yours."
-        ) from error
+        raise _unusable(path, error) from error
     try:
         found = os.fstat(descriptor)
         if found.st_uid != os.geteuid():
@@ -152,31 +183,21 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def _require_safe_way(path: Path) -> None:
-    """Raise where a folder above belongs to somebody else, or is open to all: they could rename what is in it."""
-    for above in Path(os.path.realpath(path)).parents:
-        with suppress(FileNotFoundError):
-            found = above.stat()
-            if found.st_uid not in {0, os.geteuid()} and found.st_uid not in _nobody():
-                why = "belongs to another user"
-            elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-                why = "is open to every user"
-            else:
-                continue
-            raise _bad(
-                f"The folder {above}, with {path} in it, {why}.",
-                "Choose another place, with CLOUDFS_HOME or the XDG variables.",
-            )
-
-
-def _nobody() -> Collection[int]:
-    """Return whose, in a user namespace as of a container, everything is that belongs to nobody in it, `/` too."""
-    try:
-        if Path("/proc/self/uid_map").read_bytes().split() == [b"0", b"0", b"4294967295"]:
-            return ()
-        return (int(Path("/proc/sys/kernel/overflowuid").read_bytes()),)
-    except (OSError, ValueError):
-        return ()
+def _unsafe(path: Path, found: Unsafe, *, in_use: bool) -> UserError:
+    """Say what is wrong with a place; one that is in use must not be left behind, with changes that were not sent."""
+    elsewhere = "choose another place, with CLOUDFS_HOME or the XDG variables."
+    if in_use:
+        elsewhere = (
+            "move all of cloudfs's folders elsewhere, as they are, and name that place with CLOUDFS_HOME or the XDG"
+            " variables: changes that were not sent yet are in them."
+        )
+    if found.is_open:
+        who = "" if os.geteuid() in {0, found.owner} else "as its owner, "
+        why, hint = "is open to every user", f"{who}`chmod o-w {quote(found.place)}`.\nOr {elsewhere}"
+    else:
+        why, hint = "belongs to another user", elsewhere
+    message = f"{found.place}, on the way to {path}, {why}: other folders could be put in the place of ours."
+    return _bad(message, hint[0].upper() + hint[1:])
 
 
 # --- accounts
@@ -203,6 +224,8 @@ def account_names(folders: Folders) -> list[str]:
         names = [path.stem for path in folders.accounts.iterdir() if path.suffix == ".toml"]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise _unusable(folders.accounts, error) from error
     return sorted(name for name in names if _ACCOUNT_NAME.fullmatch(name))
 
 
@@ -344,6 +367,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return _bad(f"The folder {folder} cannot be used: {error.strerror}.", "Make it a folder of yours.")
 
 
 def _bad(message: str, hint: str) -> UserError:

@@ -2,12 +2,14 @@
 
 Everything of it lives in one temporary folder, cloudfs's own files included; at the end nothing is left.
 Only where changes did not reach a real server is that folder kept, and the person told how to send them.
+What a killed demo of a made-up account has left goes when the next one begins.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import getpass
 import json
 import os
@@ -16,6 +18,7 @@ import select
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,12 @@ from scripts._demo_account import BIG_FILE, build
 ROOT = Path(__file__).resolve().parents[1]
 CLOUDFS = str(Path(sys.executable).with_name("cloudfs"))
 ACCOUNT = "demo"
+PREFIX = "cloudfs-demo-"
+LOCK = "alive"
+"""A file in the folder of a demo, locked as long as that lives; it holds the mount point.
+
+A real account's demo has none: changes in it may be wanted yet.
+"""
 
 # Nothing is waited for without end.
 SERVER_S = 30
@@ -137,9 +146,12 @@ def main() -> int:
     """Run the demo; return the exit code."""
     options = parse()
     listen_to_signals()
-    folder = Path(tempfile.mkdtemp(prefix="cloudfs-demo-"))
+    clear_killed()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     mountpoint = options.mountpoint or (Path("cloud") if options.url else folder / "cloud")
     demo = Demo(folder, Path(os.path.abspath(mountpoint)))  # noqa: PTH100  # resolve() would ask a dead mount
+    if not options.url:
+        show_life(demo)
     try:
         with login_to(options, folder) as login, mounted(demo, login):
             explain(demo, login)
@@ -184,6 +196,53 @@ def ignore_signals() -> None:
     """Let the rest of the end happen undisturbed; every step of it is bounded."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+
+
+# --- demos that were killed ---
+
+
+def show_life(demo: Demo) -> None:
+    """Have others see that this demo lives: the kernel takes the lock away with the process."""
+    new = demo.folder / f"{LOCK}.new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, os.fsencode(demo.mountpoint))
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    new.rename(demo.folder / LOCK)  # only then others look at it
+
+
+def clear_killed() -> None:
+    """End and remove what killed demos of made-up accounts have left, and say so."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError):  # it lives, or is somebody else's
+            found = lock.parent.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                clear(Demo(lock.parent, Path(os.fsdecode(file.read()))))
+
+
+def clear(demo: Demo) -> None:
+    """End the daemon and the server of a demo that is dead itself, and remove its folder."""
+    unmount(demo)
+    for pid in servers_of(demo.folder):
+        os.kill(pid, signal.SIGTERM)
+        end_process(pid)
+    if demo.is_mounted():
+        say(f"demo: a killed demo's {demo.mountpoint} cannot be unmounted, so {demo.folder} stays.")
+        return
+    shutil.rmtree(demo.folder)
+    say(f"demo: removed what a killed demo had left in {demo.folder}.")
+
+
+def servers_of(folder: Path) -> Iterator[int]:
+    """Find the processes that serve the made-up account in a demo's folder."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if {b"tests.servers.standin", os.fsencode(folder / "account")} <= set(words):
+                yield int(path.parent.name)
 
 
 # --- the account ---
@@ -316,20 +375,20 @@ def unmount(demo: Demo) -> None:
         say(f"demo: a program still uses {demo.mountpoint}; it is detached, and gone when that program ends.")
         subprocess.run(["fusermount3", "-uz", demo.mountpoint], check=False, timeout=UNMOUNT_S)
     if demo.daemon is not None:
-        end_daemon(demo.daemon)
+        end_process(demo.daemon)
 
 
-def end_daemon(pid: int) -> None:
-    """Wait until the daemon is gone; then tell it to go; then end it (it loses nothing by that)."""
+def end_process(pid: int) -> None:
+    """Wait until a daemon or server is gone; then tell it to go; then end it (a daemon loses nothing by that)."""
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None and is_daemon(pid):
+        if number is not None and is_ours(pid):
             os.kill(pid, number)
         deadline = time.monotonic() + STOP_S
-        while is_daemon(pid) and time.monotonic() < deadline:
+        while is_ours(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
 
 
-def is_daemon(pid: int) -> bool:
+def is_ours(pid: int) -> bool:
     """Tell whether the process is there, and cloudfs: numbers are given out again."""
     try:
         return b"cloudfs" in Path(f"/proc/{pid}/cmdline").read_bytes()

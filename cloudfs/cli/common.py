@@ -17,7 +17,7 @@ from cloudfs.control.client import Client, NoSocket, Unanswered
 from cloudfs.control.instance import Holder, find_holder
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mount_point import absolute, dead_mounts
-from cloudfs.fuse.mounts import MountEntry
+from cloudfs.fuse.mounts import MountEntry, mounts_at
 from cloudfs.paths import is_below
 from cloudfs.sizes import in_units
 from cloudfs.wiped import find_wiped
@@ -88,9 +88,11 @@ def mount_point_of(account: str) -> str:
 def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: float | None = None) -> Client:
     """Connect to a daemon that was found; `timeout_s` is the longest silence that is borne, None: the usual one.
 
-    One that is just beginning or ending is waited for. Raises UserError NOT_MOUNTED.
+    One that is just beginning or ending is waited for, but no mounted one that has lost its socket. Raises UserError
+    NOT_MOUNTED.
     """
     until = time.monotonic() + (_SETTLE_S if timeout_s is None else min(timeout_s, _SETTLE_S))
+    former: Holder | None = None
     found: Holder | None = holder
     while found is not None:
         if found.waiting:
@@ -108,6 +110,9 @@ def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: floa
                 waiting=partial(waiting, f"waiting for the daemon of {account} …"),
             )
         except NoSocket as error:
+            # Looked at twice, as at a beginning it may be its forerunner's note.
+            if found.connection and found == former and mounts_at(found.mount_point):
+                raise _deaf(account, found) from error
             if time.monotonic() > until:
                 raise Unanswered(
                     f"The account {account} is just being mounted or unmounted, by the process {found.pid}.",
@@ -115,8 +120,17 @@ def client_of(folders: Folders, account: str, holder: Holder, *, timeout_s: floa
                     code=ExitCode.NOT_MOUNTED,
                 ) from error
         time.sleep(_LOOK_S)
-        found = holder_of(folders, account)
+        former, found = found, holder_of(folders, account)
     raise not_mounted(account)
+
+
+def _deaf(account: str, holder: Holder) -> Unanswered:
+    where = f"mounted at {holder.mount_point}, but its control socket in {holder.socket_folder} is gone"
+    return Unanswered(
+        f"The account {account} is {where}.",
+        hint=f"`fusermount3 -u {quote(holder.mount_point)}` ends it, and nothing is lost; then mount it again.",
+        code=ExitCode.NOT_MOUNTED,
+    )
 
 
 def not_mounted(account: str) -> UserError:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from cloudfs.cli import caring, deciding, examples, looking, pin_commands
+from cloudfs.cli.options import seconds
 from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 
 __all__ = ["app", "main"]
@@ -43,7 +44,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
 AccountOption = Annotated[str | None, typer.Option("--account", metavar="NAME", help="Name of the account.")]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("--timeout", metavar="SECONDS", min=0, help="Give up after so long (exit code 3)."),
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0, callback=seconds, help="Give up after so long (exit code 3)."
+    ),
 ]
 
 

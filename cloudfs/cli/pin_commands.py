@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cloudfs.cli.options import seconds
 from cloudfs.errors import ExitCode, UserError
 
 __all__ = ["add_to"]
@@ -35,7 +36,11 @@ def pin(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="SECONDS", min=0, help="With --wait: give up after so long (exit code 3)."
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            callback=seconds,
+            help="With --wait: give up after so long (exit code 3).",
         ),
     ] = None,
     account: Annotated[

@@ -35,7 +35,12 @@ _AGAIN = (
 
 def check_folders(folders: Folders) -> Iterator[Finding]:
     """Look at the folders of all accounts."""
-    for folder in (folders.config, folders.accounts, folders.state, folders.cache, folders.runtime):
+    try:
+        folders.require_safe_way()
+    except UserError as error:
+        yield problem("folders", error.message, error.hint)
+        return
+    for folder in folders.all:
         finding = _folder(folder)
         if finding is not None:
             yield finding

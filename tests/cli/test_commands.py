@@ -53,6 +53,9 @@ def test_version_and_help(run: Run, run_process: Run) -> None:
         ("login", "https://x", "--password-stdin"),
         ("status", "--colour"),
         ("sync", "--timeout", "soon"),
+        ("sync", "--wait", "--timeout", "nan"),
+        ("unmount", "--wait", "--timeout", "NaN"),
+        ("pin", "--wait", "--timeout", "nan", "x"),
     ],
 )
 def test_wrong_usage(run: Run, words: tuple[str, ...]) -> None:

@@ -111,26 +111,6 @@ def test_folders_and_secrets_of_others_are_refused(folders: Folders) -> None:
         folders.create()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("how", ["another's", "another's, further up", "open to all"])
-def test_a_place_in_which_others_can_rename_is_refused(tmp_path: Path, how: str) -> None:
-    """As /tmp/NAME, made by somebody before us, in which they could put folders of theirs in the place of ours."""
-    place = tmp_path / "theirs"
-    home = place / "ours" if "further" in how else place
-    home.mkdir(parents=True)
-    if how == "open to all":
-        place.chmod(0o777)
-    else:
-        os.chown(place, 1234, 1234)
-    made = Folders.from_environment({"CLOUDFS_HOME": str(home)})
-    with refused():
-        made.create()
-    assert list(home.iterdir()) == []
-    os.chown(place, 0, 0)
-    place.chmod(0o1777)
-    made.create()  # as in /tmp itself
-
-
 # --- accounts
 
 

@@ -237,6 +237,14 @@ def test_what_was_rescued_counts(run: Run, folders: Folders) -> None:
     assert run("logout").code == ExitCode.OK
 
 
+def test_a_folder_above_that_has_become_open_to_all(run: Run, folders: Folders, tmp_path: Path) -> None:
+    """No new account is made there, but whoever wants what is there out of it, or gone, is not kept from that."""
+    folders.state.parent.chmod(0o777)
+    assert run("cache", "recovered", "work", "--to", tmp_path / "copies").code == ExitCode.OK
+    assert run("logout").code == ExitCode.OK
+    assert left_over(folders) == []
+
+
 def test_a_database_that_cannot_be_read(run: Run, folders: Folders) -> None:
     (folders.account_state("work") / "state.sqlite").write_bytes(b"no database" * 1000)
     result = run("logout")

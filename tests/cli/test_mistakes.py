@@ -343,3 +343,20 @@ def test_a_socket_that_nobody_serves(run: Run, folders: Folders, monkeypatch: py
         assert result.code == ExitCode.NOT_MOUNTED
         told = f"The account work is just being mounted or unmounted, by the process {os.getpid()}."
         assert result.said[0] == told
+
+
+@pytest.mark.parametrize("words", [("status",), ("unmount", "work")], ids=" ".join)
+def test_a_mounted_one_whose_socket_is_gone_is_not_waited_for(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Something has cleared the runtime folder: no socket comes by itself. It serves its mount all the same."""
+    monkeypatch.setattr(common, "_SETTLE_S", 600.0)  # as good as for ever: nothing is to wait for it
+    add_account(folders)
+    with hold(folders.account_state("work"), "work") as held:
+        held.note(Holder(os.getpid(), "/proc", str(folders.runtime), connection="7"))
+        result = run(*words)
+    assert result.code == ExitCode.NOT_MOUNTED
+    assert result.said == [
+        f"The account work is mounted at /proc, but its control socket in {folders.runtime} is gone.",
+        "`fusermount3 -u /proc` ends it, and nothing is lost; then mount it again.",
+    ]

@@ -8,15 +8,18 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from cloudfs.errors import ExitCode
+from scripts._demo import clear_killed
 
 REPOSITORY = Path(__file__).parents[2]
 PASSWORD = "tree-house-17"
@@ -211,3 +214,35 @@ def test_a_kill_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path) -> Non
     demo.process.terminate()
     assert demo.wait() == 0, demo.output
     assert demo.leftovers() == []
+
+
+def test_what_a_killed_demo_left_goes_when_the_next_one_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = tmp_path / "cloudfs-demo-kept"
+    kept.mkdir()
+    (kept / "home").touch()  # of a real account, whose changes may be wanted yet
+    demo = Demo(tmp_path)
+    demo.wait_until_said("Ctrl-C here ends it.")
+    mount = Path(demo.find(r"^    (/\S+/cloud)$"))
+    clear_killed()
+    assert os.listdir(mount)  # it lives
+    demo.process.kill()
+    demo.process.wait(timeout=90)
+    assert os.path.ismount(mount)
+    clear_killed()
+    assert capsys.readouterr().out == f"demo: removed what a killed demo had left in {mount.parent}.\n"
+    assert demo.leftovers() == [kept.name]
+    assert str(mount) not in Path("/proc/self/mounts").read_text()
+    assert processes_of(mount.parent) == []
+    demo.wait()  # nobody holds its output open any more
+
+
+def processes_of(folder: Path) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if os.fsencode(folder) in (words := path.read_bytes()):
+                found.append(os.fsdecode(words))
+    return found

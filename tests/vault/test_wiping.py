@@ -73,3 +73,9 @@ def test_a_disk_that_does_not_tell_what_is_lost_is_wiped_all_the_same(
     monkeypatch.setattr(wiping, "only_here", fail)
     wipe(folders, "work", ACCOUNT, "app-password", opened)
     assert is_gone(folders)
+
+
+def test_a_folder_above_that_has_become_open_to_all_keeps_nothing(folders: Folders, opened: Opened) -> None:
+    folders.state.parent.chmod(0o777)
+    wipe(folders, "work", ACCOUNT, "app-password", opened)
+    assert is_gone(folders)
