@@ -71,8 +71,9 @@ class FullWorld(World):
         raise PosixError(errno.ENOSPC, _FULL)
 
     async def _stop(self) -> None:
-        self._patch.undo()
+        # Until its end: what it puts on the disk meanwhile is there when it is killed in the midst.
         await super()._stop()
+        self._patch.undo()
 
     async def check_nothing_left(self) -> None:
         await self.restart()  # what could not be given up is so at the next start
@@ -122,8 +123,9 @@ class CutWorld(World):
         self.remote.trace("that was a power cut")
 
     async def _stop(self) -> None:
-        self._patch.undo()
+        # Until its end: what it puts on the disk meanwhile is there when it is killed in the midst.
         await super()._stop()
+        self._patch.undo()
 
 
 _HARD_S = 1.0
