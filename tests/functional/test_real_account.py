@@ -100,6 +100,8 @@ def test_a_gibibyte_goes_up_and_comes_down(stage: MountStage, site: RealSite) ->
         hashlib.sha256(),
         hashlib.sha256(),
     )
+    stage.cloudfs("unmount", "a")
+    stage.mount()
     idle = stage.memory("VmRSS")
     assert idle < IDLE_BYTES
     with path.open("wb") as file:
