@@ -14,7 +14,10 @@ from contextlib import contextmanager
 
 import trio
 
-__all__ = ["OneGo"]
+__all__ = ["MOST_BYTES", "OneGo"]
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Larger files always go in pieces."""
 
 _MOST_S = 10.0
 _TELLING_BYTES = 4 * 1024 * 1024

@@ -43,7 +43,7 @@ class Session:
         self.features = features
         self.pieces_noted: PiecesNoted | None = None
         """Told of uploads in pieces."""
-        self.one_go = OneGo(transport.limits.hopeful_bytes)
+        self.one_go = OneGo(transport.limits.one_go_bytes)
         self._told_hidden: dict[RemotePath, float] = {}
 
     def tell_hidden(self, folder: RemotePath, count: int, href: str) -> None:

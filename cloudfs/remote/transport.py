@@ -32,6 +32,7 @@ from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
 from cloudfs.remote.limiting import Meter, Traffic
+from cloudfs.remote.onego import MOST_BYTES
 from cloudfs.remote.proxies import proxy_for
 from cloudfs.remote.tally import Tally
 from cloudfs.remote.values import http_date_s
@@ -75,7 +76,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Largest reply that is read whole."""
     whole_bytes: int = 64 * 1024 * 1024
     """New files up to this size go in one request: in pieces 50 MiB take twice as long (protocol.md §7)."""
-    hopeful_bytes: int = 256 * 1024 * 1024
+    one_go_bytes: int = MOST_BYTES
     """New files up to this size do so where the line is known to be quick (`onego`)."""
     piece_bytes: int = 16 * 1024 * 1024
     """First piece of a large upload; later ones adapt to how long they take."""

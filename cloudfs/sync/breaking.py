@@ -14,24 +14,18 @@ from typing import NamedTuple
 import trio
 
 from cloudfs.errors import Unreachable
+from cloudfs.remote.onego import MOST_BYTES
 from cloudfs.remote.protocol import Body, Condition, Features
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.sync.sending import CountedBody
 from cloudfs.types import ContentVersion, Ino, RemotePath
 
-__all__ = ["FROM_BYTES", "NEW_FROM_BYTES", "Breaks", "goes_in_pieces", "may_be_cut"]
+__all__ = ["FROM_BYTES", "Breaks", "goes_in_pieces"]
 
 FROM_BYTES = 16 * 1024 * 1024
 """What is smaller is let come to its end: to find out what became of it would take as long."""
-NEW_FROM_BYTES = 256 * 1024 * 1024 + 1
-"""A new file of less may go in one request (`remote.onego`)."""
 _AGAIN_S = 3600.0
-
-
-def may_be_cut(features: Features, condition: Condition) -> bool:
-    """Tell whether an upload can be broken off: elsewhere a part of it may become the file (protocol.md §6)."""
-    return features.nextcloud and (condition.absent or features.chunking)
 
 
 def goes_in_pieces(features: Features, condition: Condition, size: int) -> bool:
@@ -39,11 +33,8 @@ def goes_in_pieces(features: Features, condition: Condition, size: int) -> bool:
 
     One in a single request may, of a new file: on an object store a Nextcloud makes no part file (29.0.1, by reading).
     """
-    return (
-        features.nextcloud
-        and features.chunking
-        and size >= (NEW_FROM_BYTES if condition.absent else FROM_BYTES)
-    )
+    most_whole = MOST_BYTES if condition.absent else FROM_BYTES - 1
+    return features.nextcloud and features.chunking and size > most_whole
 
 
 class _Sent(NamedTuple):

@@ -15,7 +15,6 @@ from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import Changed, Maintenance, RemoteError, Throttled, Unavailable, Unreachable
 from cloudfs.paths import ROOT_PATH
 from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
-from cloudfs.sync.breaking import may_be_cut
 from cloudfs.sync.connectivity import Connectivity
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.sending import Uploads
@@ -154,7 +153,8 @@ class GatedRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file, or its tail."""
-        once_begun = may_be_cut(self.features, condition)
+        # Elsewhere a part of an overwrite may become the file (protocol.md §6), for as long as the pause lasts.
+        once_begun = self.features.nextcloud and (condition.absent or self.features.chunking)
         breakable = (
             nullcontext() if self.pause is None else self.pause.sending.breakable(path, once_begun=once_begun)
         )

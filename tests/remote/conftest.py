@@ -79,7 +79,7 @@ async def remote(login: Login, site: Site) -> AsyncIterator[WebdavRemote]:
         yield remote
 
 
-class _Begun:
+class Begun:
     """The uploads in pieces that have not come to their end."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class _Begun:
 @asynccontextmanager
 async def tidied(remote: WebdavRemote) -> AsyncIterator[WebdavRemote]:
     """Leave no pieces behind, as the engine does: a real server keeps them for a day."""
-    begun = _Begun()
+    begun = Begun()
     remote.note_pieces(begun)
     yield remote
     for folder in begun.folders:

@@ -83,7 +83,7 @@ async def test_the_version_replaced_is_the_one_that_was_meant(remote: WebdavRemo
 
 
 async def test_a_new_file_in_pieces(login: Login, site: Site, top: RemotePath) -> None:
-    limits = Limits(whole_bytes=MIB, hopeful_bytes=0, piece_bytes=PIECE)
+    limits = Limits(whole_bytes=MIB, one_go_bytes=0, piece_bytes=PIECE)
     async with tidied(WebdavRemote(site, login.password, limits=limits)) as remote:
         stored = await send(remote, join(top, "f"), Condition(absent=True))
         entry = await remote.stat(join(top, "f"))
@@ -120,7 +120,7 @@ async def pieces(server: StandIn, account: Account) -> AsyncIterator[WebdavRemot
     remote = WebdavRemote(
         site,
         account.app_password(),
-        limits=Limits(read_s=0.5, piece_bytes=PIECE, whole_bytes=PIECE, hopeful_bytes=0),
+        limits=Limits(read_s=0.5, piece_bytes=PIECE, whole_bytes=PIECE, one_go_bytes=0),
     )
     yield remote
     await remote.aclose()

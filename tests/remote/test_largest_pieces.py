@@ -53,7 +53,7 @@ async def test_no_request_is_larger_than_the_server_wants(server: StandIn) -> No
 
 async def test_pieces_grow_up_to_that_and_no_further(server: StandIn) -> None:
     tell(server, 6 * MIB)
-    limits = Limits(whole_bytes=MIB, hopeful_bytes=0, piece_bytes=MIB)
+    limits = Limits(whole_bytes=MIB, one_go_bytes=0, piece_bytes=MIB)
     assert await sent(server, 14 * MIB, limits) == [MIB, 2 * MIB, 4 * MIB, 6 * MIB, MIB]
 
 

@@ -111,7 +111,7 @@ def server() -> Multipart:
 async def send(server: Multipart, times: int = 1) -> list[Stored]:
     features = Features(name="Nextcloud", nextcloud=True, chunking=True, checksums=True)
     site = Site("http://h/remote.php/dav/files/jo/", "jo", features, "http://h/", "jo")
-    limits = Limits(whole_bytes=0, hopeful_bytes=0, piece_bytes=10)
+    limits = Limits(whole_bytes=0, one_go_bytes=0, piece_bytes=10)
     remote = WebdavRemote(site, "secret", limits=limits, wire=lambda _lane: httpx.MockTransport(server))
     try:
         return [

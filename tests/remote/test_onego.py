@@ -16,7 +16,7 @@ from cloudfs.remote.onego import OneGo
 from cloudfs.remote.protocol import Condition
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemotePath
-from tests.remote.conftest import body_of
+from tests.remote.conftest import Begun, body_of
 from tests.servers import Account, Answer, CutUpload, StandIn
 
 MIB = 1024 * 1024
@@ -41,7 +41,7 @@ def account(server: StandIn) -> Account:
 async def remote(server: StandIn, account: Account) -> AsyncIterator[WebdavRemote]:
     """Of 256 MiB and 64 MiB small ones are made, with which all goes as with these."""
     site = await discover(server.url, "alice", account.password)
-    limits = Limits(whole_bytes=PIECE, piece_bytes=PIECE, hopeful_bytes=4 * PIECE)
+    limits = Limits(whole_bytes=PIECE, piece_bytes=PIECE, one_go_bytes=4 * PIECE)
     remote = WebdavRemote(site, account.app_password(), limits=limits)
     await remote.stat(RemotePath("/"))
     server.requests.reset()
@@ -186,7 +186,7 @@ async def test_pieces_from_before_a_restart_are_gone_on_with(
 ) -> None:
     await quick(remote)
     server.requests.reset()
-    noted = _Noted()
+    noted = Begun()
     remote.note_pieces(noted)
     server.faults.add(CutUpload(MIB), method="PUT")
     server.faults.add(CutUpload(MIB), method="PUT", path="uploads", nth=2)
@@ -199,23 +199,3 @@ async def test_pieces_from_before_a_restart_are_gone_on_with(
     await send(remote)
     assert server.requests.methods[0] == "MKCOL"
     assert account.read("/new") == DATA
-
-
-class _Noted:
-    """What is begun in pieces."""
-
-    def __init__(self) -> None:
-        self.folders: set[str] = set()
-
-    def began(self, folder: str, name: str) -> None:
-        del name
-        self.folders.add(folder)
-
-    def is_begun(self, folder: str) -> bool:
-        return folder in self.folders
-
-    def ended(self, folder: str) -> None:
-        self.folders.discard(folder)
-
-    def left(self, folder: str) -> None:
-        """It may go on."""

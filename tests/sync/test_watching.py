@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -211,11 +211,9 @@ def test_a_folder_that_is_used_is_not_asked_for_by_itself(tmp_path: Path) -> Non
     watched(tmp_path, story)
 
 
-async def test_what_is_used_is_looked_for_after_a_while_and_what_is_denied_sooner(
-    autojump_clock: MockClock,
-) -> None:
-    """So that a walk through what was seen ten seconds ago asks for nothing."""
-    del autojump_clock
+@asynccontextmanager
+async def looking() -> AsyncIterator[tuple[Watcher, list[float]]]:
+    """Have somebody watch, and note when (trio) he looks, in vain."""
     looked_s: list[float] = []
 
     async def look() -> bool:
@@ -225,6 +223,16 @@ async def test_what_is_used_is_looked_for_after_a_while_and_what_is_denied_soone
     watcher = Watcher(look, Pace(), possible=lambda: True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watcher.run)
+        yield watcher, looked_s
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_used_is_looked_for_after_a_while_and_what_is_denied_sooner(
+    autojump_clock: MockClock,
+) -> None:
+    """So that a walk through what was seen ten seconds ago asks for nothing."""
+    del autojump_clock
+    async with looking() as (watcher, looked_s):
         await trio.sleep(POLL_S + SECOND)
         began_s, looked_s[:] = looked_s[-1], []
         await trio.sleep_until(began_s + 10)
@@ -237,7 +245,6 @@ async def test_what_is_used_is_looked_for_after_a_while_and_what_is_denied_soone
         watcher.used()
         await trio.sleep(SECOND)
         assert len(looked_s) == 2
-        nursery.cancel_scope.cancel()
 
 
 def test_a_name_is_looked_for_before_it_is_denied(tmp_path: Path) -> None:
@@ -333,15 +340,7 @@ async def test_who_comes_after_an_idle_night_is_shown_what_changed_as_soon_as_ev
     autojump_clock: MockClock,
 ) -> None:
     del autojump_clock
-    looked_s: list[float] = []
-
-    async def look() -> bool:
-        looked_s.append(trio.current_time())
-        return False
-
-    watcher = Watcher(look, Pace(), possible=lambda: True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watcher.run)
+    async with looking() as (watcher, looked_s):
         await trio.sleep(7200)
         before = len(looked_s)
         while len(looked_s) == before:
@@ -350,7 +349,6 @@ async def test_who_comes_after_an_idle_night_is_shown_what_changed_as_soon_as_ev
         watcher.used()
         await trio.sleep(POLL_S + SECOND)
         assert len(looked_s) == before + 2
-        nursery.cancel_scope.cancel()
 
 
 async def test_nobody_relies_on_being_told_while_the_server_is_left_alone(autojump_clock: MockClock) -> None:
