@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -20,11 +22,38 @@ from cloudfs.concurrency.threads import (
 Lane = Callable[[Callable[[], object]], Awaitable[object]]
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing goes that is part of a circle."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.parametrize("lane", [in_disk_thread, in_notify_thread, in_read_thread, in_sync_thread])
 async def test_calls_run_off_the_loop_and_errors_come_back(lane: Lane) -> None:
     assert await lane(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await lane(lambda: 1 // 0)
+
+
+class _Block:
+    """Something large that a call is given."""
+
+
+@pytest.mark.parametrize("lane", [in_disk_thread, in_notify_thread, in_read_thread, in_sync_thread])
+async def test_what_failed_keeps_nothing_of_what_it_was_given(lane: Lane, no_collector: None) -> None:
+    given = []
+
+    async def give() -> None:
+        block = _Block()
+        given.append(weakref.ref(block))
+        with pytest.raises(ZeroDivisionError):
+            await lane(lambda: divmod(id(block), 0))
+
+    await give()
+    await in_disk_thread(int)  # the loop itself keeps what woke a task until it wakes another
+    assert given[0]() is None
 
 
 async def test_a_full_lane_does_not_hold_up_another() -> None:
