@@ -54,9 +54,9 @@ async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
 
 def is_begun(session: Session, site: Site, parcel: Parcel) -> bool:
     """Tell whether pieces of just this may be on the server, from an earlier try."""
-    return session.pieces_noted is not None and session.pieces_noted.is_begun(
-        Pieces(session, site, parcel).folder
-    )
+    if session.pieces_noted is None or parcel.size <= SMALLEST_PIECE_BYTES:
+        return False
+    return session.pieces_noted.is_begun(Pieces(session, site, parcel).folder)
 
 
 async def drop(session: Session, site: Site, folder: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from contextlib import aclosing
 
 import msgspec
 import trio
 
 from cloudfs.content.tails import TailProof
 from cloudfs.errors import ConditionRefused, NotFound
-from cloudfs.remote.protocol import Remote
+from cloudfs.remote.protocol import Body, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.types import Kind, RemoteEntry, RemotePath
 
@@ -106,6 +107,22 @@ class Evidence:
         if stored is not None and stored.upper().startswith("SHA1:"):
             return stored.lower() == checksum.lower()
         return checksum == await self._hash(entry)
+
+    async def is_part(self, entry: RemoteEntry, size: int, body: Body) -> bool:
+        """Tell whether the server's file is the beginning of a content of `size` bytes, which it reads.
+
+        Not one with a checksum: that came with all of it.
+        """
+        part = entry.version
+        if entry.kind is not Kind.FILE or part.size >= size or part.checksum is not None:
+            return False
+        digest, left = hashlib.sha1(usedforsecurity=False), part.size
+        async with aclosing(body()) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
+            while left:
+                chunk = memoryview(await anext(chunks))[:left]
+                await trio.to_thread.run_sync(digest.update, chunk)
+                left -= len(chunk)
+        return f"SHA1:{digest.hexdigest()}" == await self._hash(entry)
 
     async def _hash(self, entry: RemoteEntry, start: int = 0) -> str:
         digest, version = hashlib.sha1(usedforsecurity=False), entry.version
