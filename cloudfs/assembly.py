@@ -217,7 +217,7 @@ def guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGuar
         guard.distrusted = restraint.distrusted = whether
         inbox.ring()
 
-    setback = Setback(store, distrust)
+    setback = Setback(store, distrust, limit=config.delete_guard)
     distrust(setback.since is not None)
     return guard, restraint, setback
 

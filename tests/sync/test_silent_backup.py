@@ -116,7 +116,7 @@ def test_its_state_is_taken_over_and_what_was_not_sent_yet_stays(
 
 
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.expect_log("cannot be read in full any more", optional=True)
+@pytest.mark.expect_log("another client replaced the version that this file was edited from", optional=True)
 def test_an_edit_of_a_version_that_the_server_lost_keeps_what_was_written(
     tmp_path: Path, *, cached: bool
 ) -> None:
@@ -175,3 +175,82 @@ def test_much_that_was_made_since_is_not_dropped_without_a_word(tmp_path: Path) 
         assert remote.other.tree() == before
 
     tell(tmp_path, story, remote, held_from=5)
+
+
+def older(number: int) -> bytes:
+    return b"old %d" % number
+
+
+async def with_many_changed_since(world: World, changed: int, others: int = 0) -> Backup:
+    """Have so many files be changed after a backup, which is then restored."""
+    remote = world.remote
+    for number in range(changed + others):
+        remote.other.write(f"/d/{number}", older(number))
+    await world.refresh_all()
+    await trio.sleep(60)
+    backup = Backup(remote)
+    for number in range(changed):
+        await world.save(f"d/{number}", b"newer %d" % number)
+    await world.drain()
+    await trio.sleep(60)
+    return backup
+
+
+BACKUP = pytest.mark.expect_log("as after a backup was restored")
+
+
+@BACKUP
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("kind", [FakeRemote, PlainRemote])
+def test_older_versions_of_much_at_once_are_asked_about(
+    tmp_path: Path, kind: Callable[[], FakeRemote], *, restarted: bool
+) -> None:
+    """What is here in a newer version is shown until somebody answers, and goes up with that."""
+
+    async def story(world: World) -> None:
+        backup = await with_many_changed_since(world, 10)
+        before = await world.tree()
+        backup.restore()
+        await world.refresh_all()
+        if restarted:
+            await world.restart()
+            await world.refresh_all()
+        assert await world.tree() == before
+        held = world.engine.deletions.vanished()
+        assert held is not None
+        assert (held.count, held.older, held.set_back) == (0, 10, True)
+        assert (await world.engine.deletions.restore_vanished()).left == 0
+        assert await files(world) == before
+        assert world.engine.deletions.vanished() is None
+
+    tell(tmp_path, story, stocked(kind), held_from=5)
+
+
+@BACKUP
+def test_the_older_versions_are_taken_over_with_the_answer(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        backup = await with_many_changed_since(world, 10)
+        backup.restore()
+        await world.refresh_all()
+        await world.engine.deletions.accept_vanished()
+        tree = await files(world)
+        assert [tree[f"/d/{number}"] for number in range(10)] == [older(number) for number in range(10)]
+        assert world.engine.deletions.vanished() is None
+
+    tell(tmp_path, story, stocked(), held_from=5)
+
+
+@pytest.mark.parametrize(("changed", "others", "limit"), [(5, 0, 5), (10, 10, 5), (10, 0, 0)])
+def test_older_versions_of_few_files_are_taken_over(
+    tmp_path: Path, changed: int, others: int, limit: int
+) -> None:
+    """Somebody takes an old version back; so it is where they are no more than half, or nobody wants to be asked."""
+
+    async def story(world: World) -> None:
+        backup = await with_many_changed_since(world, changed, others)
+        backup.restore()
+        await world.refresh_all()
+        assert world.engine.deletions.vanished() is None
+        assert await world.read_file("d/0") == older(0)
+
+    tell(tmp_path, story, stocked(), held_from=limit)
