@@ -50,9 +50,9 @@ class Leftovers:
             self._remember(self._begun | {folder: name})
         reached("pieces noted")
 
-    def is_begun(self, folder: str) -> bool:
-        """Tell whether it is noted."""
-        return folder in self._begun
+    def begun(self, prefix: str) -> list[str]:
+        """Return those that are noted."""
+        return [folder for folder in self._begun if folder.startswith(prefix)]
 
     def is_under_way(self, name: str) -> bool:
         """Tell whether what is called so is just going up in pieces, and by nothing else."""

@@ -10,7 +10,7 @@ import pytest
 from cloudfs.remote.onego import OneGo
 from tests.functional.drivers import tree, write
 from tests.functional.stages import USER, VfsStage
-from tests.servers import Account, Hold, StandIn
+from tests.servers import Account, Answer, Hold, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
@@ -70,4 +70,18 @@ def test_it_goes_up_once_and_is_moved(
     shown = {path: content for path, content in tree(stage.root()).items() if content is not None}
     assert files(account) == shown
     assert LARGE in shown.values()
+    assert not account.uploads
+
+
+def test_what_was_sent_before_the_line_broke_is_not_sent_again(
+    server: StandIn, stage: VfsStage, account: Account
+) -> None:
+    server.faults.add(Answer(502), method="MOVE", times=None)
+    write(stage.root(), "d/known", LARGE)
+    stage.wait(lambda: bool(server.requests.matching("MOVE")))
+    stage.root().rename("d/known", "renamed")
+    server.faults.clear()
+    stage.sync()
+    assert pieces(server) == ["00001"]
+    assert files(account) == {"renamed": LARGE}
     assert not account.uploads
