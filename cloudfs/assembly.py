@@ -129,12 +129,15 @@ def gate(
     pause: Pause,
     inbox: Inbox,
     nursery: trio.Nursery,
+    leftovers: Leftovers | None,
 ) -> tuple[GatedRemote, Quota]:
     """Make the one door to the server, and what counts the space there."""
     if isinstance(remote, Spelling):
         remote.spell_by(store.nodes.spelled)
     gate = GatedRemote(remote, connectivity)
     gate.pause = pause
+    if leftovers is not None:
+        gate.goes_in_pieces = leftovers.is_under_way
     quota = Quota(gate, nursery, inbox.has_room)
     gate.spent, gate.freed = quota.spent, quota.freed
     return gate, quota
@@ -189,6 +192,7 @@ def hands_of(  # noqa: PLR0913, PLR0917  # what all of them need comes together 
     looks = FolderLooks(new_folders, remote, lister, touches, Renewer(store, remote, touches, lister))
     packer, committer = Packer(store, contents, residents, collect), Committer(store, doubts, collect)
     uploader = Uploader(store, remote, contents, residents, conflicts, doubts, packer, committer)
+    uploader.breaks.goes_in_pieces = remote.goes_in_pieces
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
     remover = Remover(
@@ -213,7 +217,7 @@ def guards(config: EngineConfig, store: Store, inbox: Inbox) -> tuple[VanishGuar
         guard.distrusted = restraint.distrusted = whether
         inbox.ring()
 
-    setback = Setback(store, distrust)
+    setback = Setback(store, distrust, limit=config.delete_guard)
     distrust(setback.since is not None)
     return guard, restraint, setback
 

@@ -203,7 +203,7 @@ async def _compose(  # noqa: PLR0913, PLR0917  # all that an engine is made of c
     )
     outspoken, leftovers = remote if isinstance(remote, Outspoken) else None, leftovers_of(store, remote)
     pause = Pause(store, resumed)
-    remote, quota = gate(remote, store, connectivity, pause, inbox, nursery)
+    remote, quota = gate(remote, store, connectivity, pause, inbox, nursery, leftovers)
     displaced = Displaced(store, residents, sink)
     fetcher, prefetcher = reading(config, store, remote, blocks, sink, nursery, pause, connectivity.silence)
     files = Files(

@@ -31,7 +31,7 @@ def _of_setback(held: HeldDeletions) -> str:
     found += [f"older versions of {held.older:,} files"] if held.older else []
     shown = f"; it shows {' and '.join(found)} ({', '.join(held.paths[:3])} …)" if found else ""
     return (
-        f"a backup was restored on the server{shown}; here all stays as it is,"
+        f"it seems that a backup was restored on the server{shown}; here all stays as it is,"
         " and nothing is deleted there, until you answer"
     )
 

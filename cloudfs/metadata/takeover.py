@@ -87,9 +87,9 @@ class Takeover:
         if self._guard is not None:
             changes = await self._guard.sift(folder, changes)
         if self._setback is not None:
-            others: list[Ino] = []
+            others: list[Refresh] = []
             async for some in turns(changes, _MANY):
-                others += [it.node.ino for it in some if isinstance(it, Refresh) and it.content]
+                others += [it for it in some if isinstance(it, Refresh) and it.content]
             self._setback.begin_listing(folder, others)
         fitted = True
         for part in slices(changes, _BATCH):

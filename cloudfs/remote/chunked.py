@@ -11,6 +11,7 @@ connection that breaks leaves it cut (§6).
 The requests are those of version 2, which servers without it take as version 1. The ID is made of everything that
 the bytes and their place depend on, so pieces of two contents cannot meet. Those of two tries can: version 2 puts
 together all that it has, without a look at OC-Total-Length. So a try that goes on from another looks at that first.
+A file that was renamed since goes on from the pieces for its old place, where these are kept by themselves.
 
 The requests are in `pieces`; what only grew at its end goes up as its tail (`tails`).
 """
@@ -40,6 +41,7 @@ async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
     upload = (Tail if parcel.base_bytes else Pieces)(session, site, parcel)
     noted = session.pieces_noted
     if noted is not None:
+        await upload.go_on_in(noted.begun(upload.content))
         noted.began(upload.folder, parcel.name)
     try:
         await upload.send_pieces()
@@ -53,10 +55,10 @@ async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
 
 
 def is_begun(session: Session, site: Site, parcel: Parcel) -> bool:
-    """Tell whether pieces of just this may be on the server, from an earlier try."""
-    return session.pieces_noted is not None and session.pieces_noted.is_begun(
-        Pieces(session, site, parcel).folder
-    )
+    """Tell whether pieces of just these bytes may be on the server, from an earlier try."""
+    if session.pieces_noted is None or parcel.size <= SMALLEST_PIECE_BYTES:
+        return False
+    return bool(session.pieces_noted.begun(Pieces(session, site, parcel).content))
 
 
 async def drop(session: Session, site: Site, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""A large new file in one request, where the line is known to be quick enough.
+"""A large new file in one request, where the line is known to be quick; a smaller one unless it is known not to be.
 
 In pieces a file costs the server its bytes twice, as it copies them together (protocol.md §7: 50 MiB take twice as
 long). What pieces are for, that little is lost with a connection, matters little where all of it takes seconds. How
@@ -19,6 +19,8 @@ __all__ = ["MOST_BYTES", "OneGo"]
 MOST_BYTES = 256 * 1024 * 1024
 """Larger files always go in pieces."""
 
+_PIECES_BYTES = 16 * 1024 * 1024
+"""What is smaller goes in one request on any line."""
 _MOST_S = 10.0
 _TELLING_BYTES = 4 * 1024 * 1024
 """Of less the request costs more than the bytes."""
@@ -44,6 +46,11 @@ class OneGo:
         """Longest time that all of it may take."""
         return _MOST_S
 
+    def is_slow(self, size: int, sent_in_time: int) -> bool:
+        """Tell whether all of a file is known not to go up within 10 s: then it is worth pieces, where it is large."""
+        known = trio.current_time() - self._known_at < _KNOWN_S
+        return size >= _PIECES_BYTES and known and size > min(sent_in_time, self._bytes_per_s * _MOST_S)
+
     def forget(self) -> None:
         """The line broke, or something on it takes no large bodies: go in pieces until more is known."""
         self._known_at = -math.inf
@@ -53,6 +60,10 @@ class OneGo:
         """Be around the sending of so many bytes, and learn from how long it takes if it succeeds."""
         began = trio.current_time()
         yield
+        self.learn(size, trio.current_time() - began)
+
+    def learn(self, size: int, took_s: float) -> None:
+        """So many bytes have just gone up in so long."""
         if size >= _TELLING_BYTES:
             self._known_at = trio.current_time()
-            self._bytes_per_s = size / max(self._known_at - began, 0.001)
+            self._bytes_per_s = size / max(took_s, 0.001)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -64,10 +64,12 @@ class Pieces:
 
     def __init__(self, session: Session, site: Site, parcel: Parcel) -> None:
         self._session = session
+        self._site = site
         self._parcel = parcel
         self._target_url = session.place.url_of(parcel.path)
-        self.folder = "cloudfs-" + hashlib.sha256(self._identity().encode()).hexdigest()[:32]
-        self._url = url_of(site, self.folder)
+        self.content = f"cloudfs-{_digest(self._identity())}-"
+        """What the folders begin with in which pieces of just these bytes may be, whatever place they were for."""
+        self._use(self.content + _digest(self._target_url))
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         limits = session.transport.limits
         first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
@@ -81,6 +83,27 @@ class Pieces:
         """Name and length of what the server has by now."""
         self._goes_on = False
         """An earlier try may have left pieces."""
+
+    def _use(self, folder: str) -> None:
+        self.folder = folder
+        self._url = url_of(self._site, folder)
+
+    async def go_on_in(self, folders: Sequence[str]) -> None:
+        """Use the pieces in one of these folders, if the server takes them for this place, too.
+
+        Version 1 keeps them by themselves, and lists what was sent as 00001 so. Version 2 puts them where the file was
+        to be, and lists other names. Raises RemoteError.
+        """
+        own = self.folder
+        if own in folders:
+            return
+        for folder in folders:
+            self._use(folder)
+            with suppress(NotFound, ParentMissing, ServerFault):
+                listed = await self._listed()
+                if listed and listed.keys() == {piece_name(number) for number in _numbered(listed)}:
+                    return
+        self._use(own)
 
     async def send_pieces(self) -> None:
         """Send one piece after the other, from where an earlier try stopped."""
@@ -151,7 +174,7 @@ class Pieces:
 
     def _identity(self) -> str:
         parcel = self._parcel
-        return f"{parcel.name}\0{self._target_url}\0{parcel.size}\0{parcel.checksum}"
+        return f"{parcel.name}\0{parcel.size}\0{parcel.checksum}"
 
     def _first_piece(self) -> tuple[int, int]:
         """Return the number and the offset of the first piece that is sent."""
@@ -264,6 +287,10 @@ class Pieces:
 def url_of(site: Site, folder: str) -> str:
     """Return the address of an upload, with a trailing slash."""
     return f"{site.base_url}remote.php/dav/uploads/{encode(site.user_id or '')}/{encode(folder)}/"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def piece_name(number: int) -> str:

@@ -172,8 +172,8 @@ class PiecesNoted(Protocol):
         """Pieces of the content `name` (see `Remote.put`) are about to be in this folder of the server's; durable."""
         ...
 
-    def is_begun(self, folder: str) -> bool:
-        """Tell whether pieces may be in this folder."""
+    def begun(self, prefix: str) -> Sequence[str]:
+        """Return the folders, of those whose names begin so, in which pieces may be."""
         ...
 
     def ended(self, folder: str) -> None:

@@ -88,7 +88,7 @@ class Storing:
         parcel = None
         if name is not None and takes_pieces:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
-        if parcel is not None and (base_bytes or self._goes_in_pieces(size, condition)):
+        if parcel is not None and (base_bytes or self._goes_in_pieces(parcel)):
             try:
                 return await self._try_whole(parcel) or await self._put_in_pieces(parcel)
             except Forbidden as error:
@@ -120,12 +120,10 @@ class Storing:
             return None
 
     def _may_go_whole(self, parcel: chunked.Parcel) -> bool:
-        one_go = self._session.one_go
-        sent_in_time = self._session.transport.sent_within(one_go.most_s, parcel.size)
         return (
             parcel.condition.absent
             and parcel.size <= (self._session.features.piece_bytes or parcel.size)
-            and one_go.is_quick(parcel.size, sent_in_time)
+            and self._session.one_go.is_quick(parcel.size, self._sent_in_time(parcel.size))
             and not chunked.is_begun(self._session, self._site, parcel)
         )
 
@@ -217,8 +215,18 @@ class Storing:
         checksum = reply.headers.get("OC-Checksum", "")
         return checksum if checksum.upper().startswith("SHA1:") else None
 
-    def _goes_in_pieces(self, size: int, condition: Condition) -> bool:
-        return not chunked.fits_whole(self._session, size) if condition.absent else size > _OVER_BYTES
+    def _goes_in_pieces(self, parcel: chunked.Parcel) -> bool:
+        size = parcel.size
+        if not parcel.condition.absent:
+            return size > _OVER_BYTES
+        return (
+            not chunked.fits_whole(self._session, size)
+            or self._session.one_go.is_slow(size, self._sent_in_time(size))
+            or chunked.is_begun(self._session, self._site, parcel)
+        )
+
+    def _sent_in_time(self, size: int) -> int:
+        return self._session.transport.sent_within(self._session.one_go.most_s, size)
 
     async def _reject_folder(self, path: RemotePath, condition: Condition, cause: RemoteError) -> None:
         """Raise what a folder in the way of a file means: 409 and 405 stand for it as for a missing parent."""

@@ -103,7 +103,8 @@ class Tail(Pieces):
     def _identity(self) -> str:
         version = self._parcel.condition.version
         assert version is not None  # noqa: S101  # see Parcel
-        return f"{super()._identity()}\0{self._parcel.base_bytes}\0{version.etag}"
+        # Its first piece is what stands in this place.
+        return f"{super()._identity()}\0{self._target_url}\0{self._parcel.base_bytes}\0{version.etag}"
 
     def _first_piece(self) -> tuple[int, int]:
         return 2, self._parcel.base_bytes

@@ -33,6 +33,8 @@ __all__ = ["Deletions", "Held", "Outcome"]
 _log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 60.0
+_FIND_OUT_S = 20.0
+"""So long an answer waits for what became of removals, which may still be carried out for 10 s (`sync/doubts`)."""
 _NAMED = 5
 _BATCH = 200
 _SEARCHED = 500
@@ -272,7 +274,12 @@ class Deletions:
         return Outcome(count)
 
     async def restore_removed(self) -> Outcome:
-        """Show it here again where it was, with what was changed in it; what has its name taken stays removed."""
+        """Show it here again where it was, with what was changed in it; what has its name taken stays removed.
+
+        So does what the server may yet remove, or have removed, by a request that got no answer: that is found out
+        first, for 20 s at most.
+        """
+        await self._find_out(self._restraint.leaving())
         leaving = self._restraint.leaving()
         leaving.sort(key=lambda node: len(self._nodes.synced_ancestors(node.ino)))
         done = 0
@@ -289,6 +296,25 @@ class Deletions:
                 announce()
             await trio.lowlevel.checkpoint()
         return Outcome(done, self._restraint.count())
+
+    async def _find_out(self, leaving: Iterable[Node]) -> None:
+        """Have the worker look what became of removals whose outcome is in doubt, until it is known of all."""
+        doubtful = [node.ino for node in leaving if node.tried is not None]
+        with trio.move_on_after(_FIND_OUT_S):
+            while doubtful:
+                doubtful = [ino for ino in doubtful if await self._is_in_doubt(ino)]
+                await trio.sleep(1.0 if doubtful else 0.0)
+
+    async def _is_in_doubt(self, ino: Ino) -> bool:
+        """Tell whether it is not known what became of a removal; then it is looked once more."""
+        async with self._reserved(ino):
+            node = self._nodes.get(ino)
+            if node is None or not node.removing or node.tried is None:
+                return False
+            # Once looked for in vain, it would only be found out by the same request, which is not to be sent.
+            self._nodes.begin_try(ino, node.tried)
+        self._changed(ino)
+        return True
 
     def _bring_back(self, node: Node) -> tuple[int, list[Callable[[], None]]] | None:
         """Show a node again where the server has it; return how many came with it, and what to announce."""

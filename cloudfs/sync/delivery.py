@@ -8,7 +8,8 @@ again, though a look shows that it holds, is not for us to mend: the server's, o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -20,7 +21,7 @@ from cloudfs.remote.protocol import Body, Condition, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
-from cloudfs.sync.breaking import FROM_BYTES, Breaks, goes_in_pieces
+from cloudfs.sync.breaking import FROM_BYTES, Breaks
 from cloudfs.sync.committing import Committer, stored_as, told_time_ns
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
@@ -86,7 +87,9 @@ class Delivery:
                 condition = Condition(absent=True)
             elif await self._evidence.holds(entry, parcel.size, parcel.checksum):
                 return await self._commit_found(parcel, entry)
-            elif await self._evidence.sent(entry, earlier):
+            elif await self._evidence.sent(entry, earlier) or await self._is_torn(
+                parcel, layer, entry, earlier
+            ):
                 condition, parcel = self._onto(parcel, entry)
             else:
                 self._keep_both(parcel, entry)
@@ -112,6 +115,19 @@ class Delivery:
         earlier = self._store.attempts(parcel.node.ino)
         earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
         return earlier + ([] if parcel.base is None else base_content(parcel.base))
+
+    async def _is_torn(
+        self, parcel: Parcel, layer: Layer | None, entry: RemoteEntry, earlier: Sequence[Attempt]
+    ) -> bool:
+        """Tell whether an earlier try was cut, and the server took the part that came for the file.
+
+        wsgidav does with every file, and a Nextcloud on an object store with a new one (29.0.1, by reading). Were it
+        another client's after all, none of its bytes are lost: they are those that ours begins with.
+        """
+        tried = any((it.size, it.checksum) == (parcel.size, parcel.checksum) for it in earlier)
+        if not tried or parcel.base_bytes:
+            return False
+        return await self._evidence.is_part(entry, parcel.size, partial(self._outgoing.chunks, layer))
 
     async def _commit_found(self, parcel: Parcel, entry: RemoteEntry) -> RemoteVersion:
         """The server has this very content. Its time may be that of an earlier try, or another client's."""
@@ -204,10 +220,13 @@ class Delivery:
 
         # Bytes and versions go together for ever: under this name the server may keep pieces of an upload.
         name = f"{self._store.store_id}-{parcel.node.ino}-{parcel.version}"
+        if parcel.base_bytes:
+            # Until it was sent the version was written further under its number, from another base perhaps.
+            name += f"-{parcel.checksum}"
 
         # A GET of ours that is still open would lock the file against our own upload (protocol.md §14).
         async with self._fetcher.paused(parcel.node.ino):
-            with self._breakable(parcel, body, condition) as handed:
+            with self._breakable(parcel, body, name) as handed:
                 if parcel.base_bytes:
                     return await self._put_tail(parcel, handed, condition, name)
                 stored = await self._remote.put(
@@ -223,13 +242,10 @@ class Delivery:
             return stored, None
         return stored, parcel.checksum if stored.checksum_kept else stored.checksum
 
-    def _breakable(
-        self, parcel: Parcel, body: Body, condition: Condition
-    ) -> contextlib.AbstractContextManager[Body]:
-        small = parcel.size - parcel.base_bytes < FROM_BYTES
-        if small or not goes_in_pieces(self._remote.features, condition, parcel.size):
+    def _breakable(self, parcel: Parcel, body: Body, name: str) -> contextlib.AbstractContextManager[Body]:
+        if parcel.size - parcel.base_bytes < FROM_BYTES:
             return contextlib.nullcontext(body)
-        return self.breaks.breakable(parcel.node, parcel.path, body, parcel.size)
+        return self.breaks.breakable(parcel.node, parcel.path, body, parcel.size, name)
 
     async def _put_tail(
         self, parcel: Parcel, body: Body, condition: Condition, name: str
@@ -243,8 +259,7 @@ class Delivery:
                 parcel.size,
                 condition,
                 mtime_s=parcel.mtime_s,
-                # Until it was sent the version was written further under its number, from another base perhaps.
-                name=f"{name}-{parcel.checksum}",
+                name=name,
                 base_bytes=parcel.base_bytes,
             )
         except Unsupported:

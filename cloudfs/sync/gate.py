@@ -40,6 +40,8 @@ class GatedRemote:
         """Told when something of unknown size was removed."""
         self.pause: Pause | None = None
         """What breaks uploads off."""
+        self.goes_in_pieces: Callable[[str], bool] = lambda _: False
+        """Told the name of an upload (see `put`), whether it is on its way in pieces at the moment."""
         self.uploads = Uploads()
         self._root_etag: str | None = None
         if isinstance(remote, Admitting):
@@ -153,10 +155,14 @@ class GatedRemote:
         base_bytes: int = 0,
     ) -> Stored:
         """Send a whole file, or its tail."""
-        # Elsewhere a part of an overwrite may become the file (protocol.md §6), for as long as the pause lasts.
-        once_begun = self.features.nextcloud and (condition.absent or self.features.chunking)
+
+        def may_break() -> bool:
+            # A part of an overwrite may become the file (protocol.md §6), for as long as the pause lasts.
+            whole = self.features.nextcloud and condition.absent
+            return whole or (name is not None and self.goes_in_pieces(name))
+
         breakable = (
-            nullcontext() if self.pause is None else self.pause.sending.breakable(path, once_begun=once_begun)
+            nullcontext() if self.pause is None else self.pause.sending.breakable(path, may_break=may_break)
         )
         with breakable, self.uploads.counted(path, body, size, base_bytes) as counted:
             await self._prove_login(size - base_bytes)

@@ -38,21 +38,25 @@ class Leftovers:
         text = store.note(_KEY)
         self._begun = {} if text is None else msgspec.json.decode(text, type=dict[str, str])
         """The name of what is sent, by the server's folder."""
-        self._under_way: set[str] = set()
-        """INVARIANT: of these nothing is removed."""
+        self._under_way: dict[str, str] = {}
+        """The same of those that somebody is just sending. INVARIANT: of these nothing is removed."""
         self._left = trio.Event()
         remote.note_pieces(self)
 
     def began(self, folder: str, name: str) -> None:
         """Note it before the server hears of it."""
-        self._under_way.add(folder)
+        self._under_way[folder] = name
         if folder not in self._begun and len(self._begun) < _MOST:
             self._remember(self._begun | {folder: name})
         reached("pieces noted")
 
-    def is_begun(self, folder: str) -> bool:
-        """Tell whether it is noted."""
-        return folder in self._begun
+    def begun(self, prefix: str) -> list[str]:
+        """Return those that are noted."""
+        return [folder for folder in self._begun if folder.startswith(prefix)]
+
+    def is_under_way(self, name: str) -> bool:
+        """Tell whether what is called so is just going up in pieces, and by nothing else."""
+        return name in self._under_way.values()
 
     def ended(self, folder: str) -> None:
         """It was put together, or removed."""
@@ -61,7 +65,7 @@ class Leftovers:
 
     def left(self, folder: str) -> None:
         """A try is over."""
-        self._under_way.discard(folder)
+        self._under_way.pop(folder, None)
         if folder in self._begun:
             self._left.set()
 

@@ -144,10 +144,18 @@ class Mover:
         if stored.file_id:
             columns["s_file_id"] = stored.file_id
         with self._store.transaction():
-            if not node.folder and node.s_parent != place[0] and self._blind_spots.hide(node):
-                # The folder that it came into may have been listed since its second: but without it.
-                self._nodes.update(place[0], listed_there=None, listed_etag=None)
+            if node.s_parent != place[0]:
+                self._distrust(node, place[0])
             self._nodes.update(ino, **columns)
+
+    def _distrust(self, node: Node, folder: Ino) -> None:
+        """Count as not seen what was not before a node came into a folder: nothing shows it from now on."""
+        if not node.folder and self._blind_spots.hide(node):
+            # The folder may have been listed since the file's second: but without it.
+            self._nodes.update(folder, listed_there=None, listed_etag=None)
+        elif node.folder and not self._nodes.is_seen_whole(node.ino):
+            # That something is new in it may have shown in the folders above alone.
+            self._nodes.update(node.ino, listed_etag=None)
 
 
 def _as_found(node: Node, entry: RemoteEntry) -> Stored:

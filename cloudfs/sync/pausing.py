@@ -35,7 +35,7 @@ class Rest:
         self._work = work
         self._ended = ended
         self._reasons: set[str] = set()
-        self._breakable: set[trio.CancelScope] = set()
+        self._breakable: dict[trio.CancelScope, Callable[[], bool]] = {}
 
     @property
     def is_on(self) -> bool:
@@ -50,8 +50,9 @@ class Rest:
     def begin(self, reason: str) -> None:
         """Rest from now on."""
         self._reasons.add(reason)
-        for scope in self._breakable:
-            scope.cancel()
+        for scope, may_break in self._breakable.items():
+            if may_break():
+                scope.cancel()
 
     def end(self, reason: str) -> None:
         """Go on, unless there is another reason."""
@@ -61,22 +62,21 @@ class Rest:
             self._ended()
 
     @contextmanager
-    def breakable(self, subject: str, *, once_begun: bool = True) -> Iterator[None]:
+    def breakable(self, subject: str, *, may_break: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Have what is inside broken off when a rest begins. Raises Unreachable, `unsent` where it was not begun.
 
-        `once_begun`: False for what has to come to its end then.
+        `may_break`: asked then; False for what has to come to its end.
         """
         if self.is_on:
             error = self._broken_off(subject)
             error.unsent = True
             raise error
         with trio.CancelScope() as scope:
-            if once_begun:
-                self._breakable.add(scope)
+            self._breakable[scope] = may_break
             try:
                 yield
             finally:
-                self._breakable.discard(scope)
+                del self._breakable[scope]
         if scope.cancelled_caught:
             raise self._broken_off(subject)
 

@@ -188,7 +188,7 @@ def kept_newer(node: Node) -> Trouble:
     return Trouble(
         ino=node.ino,
         name=node.name,
-        reason="the server was set back to a backup and has an older version of it; it stays as it is until you answer",
+        reason="the server seems to be set back to a backup and has an older version of it; it stays until you answer",
         next_step="`cloudfs deletions accept` takes over the older version, `cloudfs deletions restore` sends this one",
         tries=0,
         due=0.0,

@@ -89,8 +89,8 @@ class Begun:
         del name
         self.folders.add(folder)
 
-    def is_begun(self, folder: str) -> bool:
-        return folder in self.folders
+    def begun(self, prefix: str) -> list[str]:
+        return [folder for folder in self.folders if folder.startswith(prefix)]
 
     def ended(self, folder: str) -> None:
         self.folders.discard(folder)

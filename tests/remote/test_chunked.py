@@ -30,7 +30,7 @@ from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Condition
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
-from tests.remote.conftest import Login, body_of, store, tidied
+from tests.remote.conftest import Begun, Login, body_of, store, tidied
 from tests.servers import Account, Answer, CutUpload, Drop, LoseReply, Record, StandIn
 
 MIB = 1024 * 1024
@@ -91,6 +91,26 @@ async def test_a_new_file_in_pieces(login: Login, site: Site, top: RemotePath) -
         assert await remote.get_range(join(top, "f"), 0, len(NEW), entry.version) == NEW
         with pytest.raises(AlreadyExists):
             await send(remote, join(top, "f"), Condition(absent=True))
+
+
+async def test_pieces_of_a_file_that_was_renamed_go_on(login: Login, site: Site, top: RemotePath) -> None:
+    limits = Limits(whole_bytes=MIB, one_go_bytes=0, piece_bytes=PIECE)
+    async with tidied(WebdavRemote(site, login.password, limits=limits)) as remote:
+        if not site.features.chunking:
+            pytest.skip("it takes no pieces")
+        await remote.put(join(top, "f"), body_of(b"another's"), 9, Condition(absent=True))
+        with pytest.raises(AlreadyExists):
+            await send(remote, join(top, "f"), Condition(absent=True))
+
+        def sent_again(start: int = 0) -> AsyncIterator[bytes]:
+            raise AssertionError(start)
+
+        await remote.put(
+            join(top, "g"), sent_again, len(NEW), Condition(absent=True), checksum=CHECKSUM, name="x-1"
+        )
+        entry = await remote.stat(join(top, "g"))
+        assert entry.version.checksum == CHECKSUM
+        assert await remote.get_range(join(top, "g"), 0, len(NEW), entry.version) == NEW
 
 
 # What goes wrong.
@@ -444,3 +464,24 @@ async def test_the_target_changes_between_the_pieces(
     with pytest.raises(Changed):
         await send(pieces, FILE, Condition(version))
     assert account.read("/file") == b"somebody else's"
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_pieces_go_on_under_another_name(
+    pieces: WebdavRemote, server: StandIn, account: Account, version: RemoteVersion, new: bool
+) -> None:
+    """Renamed after the line broke: in version 1 of the protocol pieces belong to no place."""
+    pieces.note_pieces(begun := Begun())
+    condition = Condition(absent=True) if new else Condition(version)
+    source, target = RemotePath("/new") if new else FILE, RemotePath("/renamed")
+    server.faults.add(Answer(502), method="MOVE")
+    with pytest.raises(ServerFault):
+        await send(pieces, source, condition)
+    if not new:
+        await pieces.move(FILE, target)
+    server.requests.reset()
+    await send(pieces, target, condition)
+    assert not server.requests.matching("PUT")
+    assert account.read("/renamed") == NEW
+    assert not account.uploads
+    assert not begun.folders

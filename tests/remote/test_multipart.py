@@ -21,7 +21,7 @@ from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Condition, Features
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemotePath, Stored
-from tests.remote.conftest import body_of
+from tests.remote.conftest import Begun, body_of
 from tests.remote.test_multistatus import FOLDER, multistatus, response
 
 FILE = RemotePath("/file")
@@ -34,18 +34,22 @@ _ERROR = (
 
 
 class Multipart:
-    """One account, one new file, one upload at a time."""
+    """One account, one new file, one upload at a time: another one ends it."""
 
     def __init__(self) -> None:
         self.file: bytes | None = None
         self.parts: dict[int, bytes] | None = None
         """By number; None: no upload."""
+        self.folder = ""
+        """Of that upload."""
         self.knows_session = True
         """The distributed cache has what the upload is for."""
         self.piece_s = 20.0
         """Neither quick nor slow: all pieces have one size."""
         self.checksums = ""
         """That of the file, as it is listed: the end of an upload does not keep it."""
+        self.folders: list[tuple[str, str]] = []
+        """Which folder each request was about that was about one, and its method."""
         self.looks = 0
         """How often the file was asked for."""
         self.breaks_at: int | None = None
@@ -53,12 +57,14 @@ class Multipart:
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         uploads = "/uploads/" in request.url.path
+        if uploads:
+            self.folders.append((request.method, request.url.path.split("/")[5]))
         if request.method == "MKCOL":
-            if self.parts is not None:
+            if self.parts is not None and self.folders[-1][1] == self.folder:
                 return self._refuse(405, b"MethodNotAllowed")
-            self.parts, self.knows_session = {}, True
+            self.parts, self.knows_session, self.folder = {}, True, self.folders[-1][1]
             return self._answer(201)
-        if uploads and self.parts is None:
+        if uploads and (self.parts is None or self.folders[-1][1] != self.folder):
             return self._refuse(404, b"NotFound")
         if request.method == "PUT":
             return await self._put(request)
@@ -108,15 +114,19 @@ def server() -> Multipart:
     return Multipart()
 
 
-async def send(server: Multipart, times: int = 1) -> list[Stored]:
+async def send(
+    server: Multipart, times: int = 1, *, noted: Begun | None = None, path: RemotePath = FILE
+) -> list[Stored]:
     features = Features(name="Nextcloud", nextcloud=True, chunking=True, checksums=True)
     site = Site("http://h/remote.php/dav/files/jo/", "jo", features, "http://h/", "jo")
     limits = Limits(whole_bytes=0, one_go_bytes=0, piece_bytes=10)
     remote = WebdavRemote(site, "secret", limits=limits, wire=lambda _lane: httpx.MockTransport(server))
+    if noted is not None:
+        remote.note_pieces(noted)
     try:
         return [
             await remote.put(
-                FILE,
+                path,
                 body_of(DATA),
                 len(DATA),
                 Condition(absent=True),
@@ -167,6 +177,25 @@ async def test_what_is_there_already_is_not_sent_again(server: Multipart, autoju
     await send(server)
     assert server.file == DATA
     assert trio.current_time() - before < 50 * server.piece_s
+
+
+async def test_parts_of_a_file_that_was_renamed_are_sent_again(
+    server: Multipart, autojump_clock: MockClock
+) -> None:
+    """Version 2 keeps them where the file was to be: it lists them in another way."""
+    del autojump_clock
+    begun = Begun()
+    server.breaks_at = 60
+    with pytest.raises(Unreachable):
+        await send(server, noted=begun)
+    (before,) = begun.folders
+    server.breaks_at = None
+    server.folders.clear()
+    await send(server, noted=begun, path=RemotePath("/renamed"))
+    assert server.file == DATA
+    used = {path for method, path in server.folders if method in {"MKCOL", "PUT"}}
+    assert used
+    assert before not in used
 
 
 async def test_an_upload_that_the_server_has_lost_track_of_begins_anew(

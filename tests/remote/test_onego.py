@@ -135,6 +135,36 @@ async def test_a_line_is_judged_by_what_all_of_it_would_take(
     assert not one_go.is_quick(256 * MIB + 1, size * 100)
 
 
+async def test_a_line_is_slow_only_where_that_is_known(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    one_go, size = OneGo(256 * MIB), 20 * MIB
+    assert not one_go.is_slow(size, size), "nothing is known yet"
+    one_go.learn(4 * MIB, 4.0)
+    assert one_go.is_slow(size, size)
+    assert not one_go.is_slow(16 * MIB - 1, size), "pieces are not worth it"
+    one_go.learn(4 * MIB, 1.0)
+    assert not one_go.is_slow(size, size)
+    assert one_go.is_slow(size, size - 1), "a limit lets less through in time"
+    one_go.learn(4 * MIB, 4.0)
+    await trio.sleep(601)
+    assert not one_go.is_slow(size, size)
+
+
+@pytest.mark.parametrize(("slow", "first"), [(True, "MKCOL"), (False, "PUT")])
+async def test_a_new_file_that_is_known_to_take_long_goes_in_pieces(
+    server: StandIn, account: Account, monkeypatch: pytest.MonkeyPatch, slow: bool, first: str
+) -> None:
+    """Broken off, or cut, it loses little."""
+    monkeypatch.setattr(OneGo, "is_slow", lambda *_: slow)
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password(), limits=Limits(whole_bytes=PIECE))
+    server.requests.reset()
+    await send(remote, data=DATA[:PIECE])
+    assert server.requests.methods[0] == first
+    assert account.read("/new") == DATA[:PIECE]
+    await remote.aclose()
+
+
 async def test_what_is_small_or_old_or_failed_tells_nothing(autojump_clock: MockClock) -> None:
     del autojump_clock
     one_go = OneGo(MIB)

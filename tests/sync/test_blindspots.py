@@ -273,3 +273,39 @@ def test_a_file_that_was_moved_was_not_seen_where_it_is_now_by_a_look_at_the_roo
         assert {b"theirs, and longer", b"ours"} <= set(remote.other.tree().values())
 
     tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)
+
+
+@pytest.mark.parametrize("mover", ["ours", "another's"])
+def test_what_a_folder_had_that_was_not_seen_before_it_was_moved_is_not_taken_for_seen_after(
+    tmp_path: Path, mover: str
+) -> None:
+    """That something is new in it showed in the folder that it was in, and shows no more where it is now."""
+    remote = server()
+    for name in ("/c", "/c/f", "/d"):
+        remote.other.mkdir(name)
+
+    async def story(world: World) -> None:
+        remote.other.write("/c/f/a", b"base")
+        await world.refresh_all()
+        known = remote.account.get(RemotePath("/c/f/a")).version
+        remote.other.write("/c/f/a", b"theirs, and longer", mtime_s=known.modified_s)
+        await trio.sleep(10)
+        nodes = world.engine.store.nodes
+        c, d = nodes.child(ROOT, "c"), nodes.child(ROOT, "d")
+        assert c is not None
+        assert d is not None
+        with world.engine.worker._executor._touches.step([(c.ino, "f")]):
+            for _ in range(2):
+                await world.engine.watcher._take_in()
+        if mover == "ours":
+            await world.rename("c/f", "d/f")
+            await world.drain()
+        else:
+            remote.other.move("/c/f", "/d/f")
+            await world.engine.lister.refresh(d.ino)
+        assert "/d/f/a" in remote.other.tree()
+        await world.save("d/f/a", b"ours")
+        await world.drain()
+        assert {b"theirs, and longer", b"ours"} <= set(remote.other.tree().values())
+
+    tell(tmp_path, story, remote, poll_s=0, ttl_s=1e6)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from cloudfs.errors import QuotaExceeded
-from cloudfs.remote.protocol import Body, Condition, Features
+from cloudfs.remote.protocol import Body, Condition, Features, PiecesNoted
 from cloudfs.sync.breaking import FROM_BYTES
 from cloudfs.types import RemotePath, Stored
 from tests.model.fake_remote import NEXTCLOUD, FakeRemote
@@ -24,7 +24,34 @@ AN_HOUR_S = 3600.0
 
 
 @dataclass
-class Slow(FakeRemote):
+class Piecewise(FakeRemote):
+    """Tells of each large upload that it goes in pieces, unless it does not."""
+
+    in_pieces: bool = True
+    noted: PiecesNoted | None = None
+
+    def note_pieces(self, noted: PiecesNoted) -> None:
+        self.noted = noted
+
+    async def drop_pieces(self, folder: str) -> None:
+        pass
+
+    @contextmanager
+    def pieces(self, size: int, name: str) -> Iterator[None]:
+        if not self.in_pieces or size < FROM_BYTES or self.noted is None:
+            yield
+            return
+        folder = f"pieces of {name}"
+        self.noted.began(folder, name)
+        try:
+            yield
+            self.noted.ended(folder)
+        finally:
+            self.noted.left(folder)
+
+
+@dataclass
+class Slow(Piecewise):
     """The first upload takes an hour: after its first megabyte, or after the server has stored it."""
 
     answers_late: bool = False
@@ -34,6 +61,12 @@ class Slow(FakeRemote):
     async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
         if self.begun.is_set():
             return await super().put(path, body, size, condition, **more)
+        with self.pieces(size, more["name"]):
+            return await self._put_slowly(path, body, size, condition, **more)
+
+    async def _put_slowly(
+        self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any
+    ) -> Stored:
 
         async def slowly(start: int = 0) -> AsyncIterator[bytes]:
             async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
@@ -77,16 +110,33 @@ def test_a_removed_file_is_sent_no_further(tmp_path: Path) -> None:
     tell(tmp_path, story, remote)
 
 
-def test_what_may_go_in_one_request_is_sent_to_its_end(tmp_path: Path) -> None:
-    """Cut, it may leave a part of the file on an object store."""
+@pytest.mark.parametrize("known", [True, False], ids=["in a share that takes no pieces", "new"])
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_what_goes_in_one_request_is_sent_to_its_end(tmp_path: Path, change: str, *, known: bool) -> None:
+    """Cut, it leaves a part of an existing file, and on an object store one of a new file."""
+    remote = Slow(in_pieces=False)
+
+    async def story(world: World) -> None:
+        await under_way(world, known=known)
+        await (world.unlink("a") if change == "removed" else write(world, b"changed"))
+        await world.drain()
+        assert remote.ended
+        assert remote.other.tree() == ({} if change == "removed" else {"/a": b"changed" + LARGE[7:]})
+
+    tell(tmp_path, story, remote)
+
+
+def test_a_new_file_in_pieces_is_sent_no_further(tmp_path: Path) -> None:
     remote = Slow()
 
     async def story(world: World) -> None:
         await under_way(world, known=False)
+        began = trio.current_time()
         await world.unlink("a")
-        await world.drain()
-        assert remote.ended
+        assert not await world.drain()
+        assert trio.current_time() - began < 10
         assert remote.other.tree() == {}
+        await world.check_nothing_left()
 
     tell(tmp_path, story, remote)
 
@@ -149,6 +199,12 @@ class AlwaysSlow(Slow):
     """Each upload takes ten minutes."""
 
     async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        with self.pieces(size, more["name"]):
+            return await self._put_slowly(path, body, size, condition, **more)
+
+    async def _put_slowly(
+        self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any
+    ) -> Stored:
         async def slowly(start: int = 0) -> AsyncIterator[bytes]:
             async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
                 async for chunk in chunks:
@@ -208,7 +264,7 @@ def test_what_would_take_longer_to_find_out_about_is_sent_to_its_end(tmp_path: P
         pass
 
     features: Features = NEXTCLOUD if small else PlainRemote.features
-    remote = Slow(features=features) if small else Plain(features=features)
+    remote = Slow(features=features) if small else Plain(features=features, in_pieces=False)
 
     async def story(world: World) -> None:
         await under_way(world, LARGE[1:] if small else LARGE)
@@ -221,9 +277,10 @@ def test_what_would_take_longer_to_find_out_about_is_sent_to_its_end(tmp_path: P
 
 
 @dataclass
-class AllThere(FakeRemote):
+class AllThere(Piecewise):
     """The first try of a large file ends when all pieces are there; the next one sends none, and is carried out."""
 
+    takes_s: float = AN_HOUR_S
     tries: int = 0
     data: bytes = b""
     begun: trio.Event = field(default_factory=trio.Event)
@@ -236,12 +293,18 @@ class AllThere(FakeRemote):
             async with aclosing(body()) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
                 self.data = b"".join([chunk async for chunk in chunks])
             raise QuotaExceeded("full", subject=path, status=507)
-        self.begun.set()
-        try:
-            await trio.sleep(AN_HOUR_S)
-        finally:
-            self.other.write(path, self.data)
-        raise AssertionError
+        if self.tries > 2:
+            return await super().put(path, body, size, condition, **more)
+        with self.pieces(size, more["name"]):
+            self.begun.set()
+            try:
+                await trio.sleep(self.takes_s)
+            finally:
+                self.other.write(path, self.data)
+        if self.takes_s == AN_HOUR_S:
+            raise AssertionError
+        made = await self.stat(path)
+        return Stored(made.version.etag, made.file_id)
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
@@ -265,5 +328,27 @@ def test_what_the_server_has_all_of_may_yet_arrive(tmp_path: Path, replaced: boo
         await trio.sleep(120)
         await world.drain()
         assert await world.tree() == remote.other.tree() == ({"/a": b"another"} if replaced else {})
+
+    tell(tmp_path, story, remote)
+
+
+def test_what_the_server_has_all_of_is_not_broken_off_when_it_is_changed(tmp_path: Path) -> None:
+    """It has but to put it together: nothing is left to be sent that would be for nothing."""
+    remote = AllThere(takes_s=60)
+    remote.other.write("/a", b"before")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("a", LARGE)
+        while not remote.tries:
+            await trio.sleep(1)
+        world.engine.worker.try_all_now()
+        await remote.begun.wait()
+        await write(world, b"changed")
+        await trio.sleep(30)
+        assert remote.other.tree() == {"/a": b"before"}, "it is still at it"
+        await world.drain()
+        assert remote.tries == 3
+        assert remote.other.tree() == {"/a": b"changed" + LARGE[7:]}
 
     tell(tmp_path, story, remote)

@@ -72,13 +72,14 @@ async def test_what_is_under_way_is_broken_off(store: Store) -> None:
 async def test_only_what_may_be_cut_is_broken_off(
     store: Store, autojump_clock: MockClock, kind: type[FakeRemote]
 ) -> None:
-    """A plain server keeps what arrived of an overwrite: that would be the file until the pause is over."""
+    """What arrived of an overwrite in one request would be the file until the pause is over."""
     del autojump_clock
     remote = kind()
     remote.other.write("/file", b"theirs")
     remote.faults.next("put", [FaultKind.SLOW])
     gate, pause = GatedRemote(remote, Connectivity(returned=lambda: None)), Pause(store)
     gate.pause = pause
+    gate.goes_in_pieces = lambda name: name == "name" and kind is FakeRemote
     version = (await gate.stat(RemotePath("/file"))).version
 
     async def content(start: int = 0) -> AsyncIterator[bytes]:
@@ -90,7 +91,7 @@ async def test_only_what_may_be_cut_is_broken_off(
 
     async def save() -> bool:
         try:
-            await gate.put(RemotePath("/file"), content, 4, Condition(version))
+            await gate.put(RemotePath("/file"), content, 4, Condition(version), name="name")
         except Unreachable:
             return False
         return True

@@ -155,3 +155,51 @@ def test_what_may_be_gone_already_is_not_brought_back(tmp_path: Path) -> None:
         await world.check_nothing_left()
 
     tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize(
+    ("fault", "stays"),
+    [
+        (FaultKind.HANG, True),
+        (FaultKind.REFUSE, True),
+        (FaultKind.LOSE_REPLY, False),
+        (FaultKind.LATE, False),
+    ],
+)
+@pytest.mark.parametrize("looked", [True, False], ids=["later", "at once"])
+def test_a_folder_whose_removal_got_no_answer_is_brought_back_where_the_server_still_has_it(
+    tmp_path: Path, fault: FaultKind, *, stays: bool, looked: bool
+) -> None:
+    remote = FakeRemote(lingers=True)
+    for folder in ("/d", "/e"):
+        remote.other.mkdir(folder)
+    remote.other.write("/d/old", b"old")
+    for number in range(5):
+        remote.other.write(f"/e/{number}", b"another")
+    remote.faults.next("delete", [fault])
+
+    async def story(world: World) -> None:
+        before = await world.tree()
+        await world.unlink("d/old")
+        await world.rmdir("d")
+        while not remote.faults.happened:
+            await trio.sleep(0.05)
+        for number in range(5):
+            await world.unlink(f"e/{number}")
+        while world.engine.deletions.removed() is None:
+            await trio.sleep(0.05)
+        await trio.sleep(300 if looked else 0)
+        tries = 1
+        while (await world.engine.deletions.restore_removed()).left:
+            tries += 1
+            await trio.sleep(60)
+        assert tries == (2 if fault is FaultKind.HANG and not looked else 1), "it is still being asked for"
+        wanted = before if stays else {path: it for path, it in before.items() if not path.startswith("/d")}
+        assert await world.tree() == wanted
+        await world.drain()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree() == wanted
+        assert world.engine.deletions.removed() is None
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote, held_from=3)
