@@ -126,11 +126,11 @@ class Session:
 
     def _init(self) -> None:
         before = {entry.mount_id for entry in mounts_at(self.mount_point)}
-        try:
-            with overheard() as said:
+        with overheard() as said:
+            try:
                 pyfuse3.init(self._operations, self.mount_point, self._options())
-        except RuntimeError as error:
-            raise not_mounted(self.mount_point, said()) from error
+            except RuntimeError as error:
+                raise not_mounted(self.mount_point, said()) from error
         made = [entry for entry in mounts_at(self.mount_point) if entry.mount_id not in before]
         self._made = made[-1] if made else None
 

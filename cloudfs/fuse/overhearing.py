@@ -31,21 +31,23 @@ _NEXT_STEPS = (
 def overheard() -> Iterator[Callable[[], str]]:
     """Take what is written to standard error meanwhile, by whatever program; where nothing fails it goes on to there.
 
-    What is yielded returns it afterwards.
+    What is yielded returns what was written so far.
     """
-    heard = b""
+
+    def heard() -> bytes:
+        return os.pread(instead, _MOST_BYTES, 0)
+
     sys.stderr.flush()
     before, instead = os.dup(_STDERR), os.memfd_create("cloudfs-overheard")
     try:
         os.dup2(instead, _STDERR)
         try:
-            yield lambda: heard.decode(errors="replace")
+            yield lambda: heard().decode(errors="replace")
         finally:
             sys.stderr.flush()
             os.dup2(before, _STDERR)
-            heard = os.pread(instead, _MOST_BYTES, 0)
         with suppress(OSError):  # nobody may read it any more
-            os.write(_STDERR, heard)
+            os.write(_STDERR, heard())
     finally:
         os.close(before)
         os.close(instead)
