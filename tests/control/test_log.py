@@ -161,9 +161,7 @@ def test_the_journal_gets_fields(received: Journal) -> None:
 
 
 @pytest.mark.expect_log("failed")
-def test_the_journal_gets_tracebacks_of_any_length_without_secrets(
-    received: Journal
-) -> None:
+def test_the_journal_gets_tracebacks_of_any_length_without_secrets(received: Journal) -> None:
     log.set_up(file=None, environ=journal_on_stderr())
     log.hide("later s3cr3t")
     try:
