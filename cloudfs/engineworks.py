@@ -146,6 +146,7 @@ class EngineWorks:
             paused_since=engine.pause.since,
             transfers=self._answers.transfers(),
             space=self._answers.space(),
+            used_bytes=self._engine.quota.used_bytes,
             cache_limit_bytes=cache.limit_bytes,
             server=engine.remote.features.name,
             kept=self._pinning.state(),

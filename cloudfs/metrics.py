@@ -88,7 +88,7 @@ def _here(status: Status) -> Iterator[Family]:
     yield gauge("cloudfs_kept_missing_bytes", "What is missing of them.", ({}, kept.missing_bytes))
     yield gauge("cloudfs_kept_failing_files", "Of these, cannot be brought for now.", ({}, kept.cannot_files))
     space = status.space
-    yield gauge("cloudfs_quota_used_bytes", "Stored on the server.", ({}, space.used if space else None))
+    yield gauge("cloudfs_quota_used_bytes", "Stored on the server.", ({}, status.used_bytes))
     yield gauge(
         "cloudfs_quota_free_bytes", "What may still be stored there.", ({}, space.free if space else None)
     )

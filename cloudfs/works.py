@@ -67,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True):
     paused_since: float | None = None
     transfers: list[Transfer] = []
     space: Space | None = None
+    used_bytes: int | None = None
     cache_limit_bytes: int = 0
     server: str = ""
     kept: KeptState = KeptState()

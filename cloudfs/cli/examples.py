@@ -10,8 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "login": (
         "cloudfs login https://cloud.example.org",
         "cloudfs login https://dav.example.org/files --user zoe",
-        "cloudfs login https://cloud.example.org --user zoe --password-stdin < password.txt",
-        "cloudfs login https://cloud.example.org --secret-store file",
+        "cloudfs login https://cloud.example.org --user zoe --password-stdin --secret-store file < password.txt",
         "cloudfs login --account work",
     ),
     "logout": ("cloudfs logout", "cloudfs logout work --discard-changes"),

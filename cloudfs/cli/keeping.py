@@ -34,8 +34,9 @@ class Choice(NamedTuple):
 def choose_store(folders: Folders, name: str, known: Account | None, wanted: SecretKind | None) -> Choice:
     """Decide where the password of a login will be kept, before anybody logs in.
 
-    As `wanted`, else as before, else in the keyring. Where there is none, a person at the terminal is asked whether a
-    file will do; elsewhere it has to. Raises UserError where the keyring cannot be used.
+    As `wanted`, else as before, else in the keyring. Where there is none a file is used if somebody asked for that:
+    a person at the terminal, who is asked, or whoever put all that is kept below CLOUDFS_HOME. Raises UserError where
+    nobody did, and where the keyring cannot be used.
     """
     kind = wanted or (known.secret_store if known else None)
     if kind is None:
@@ -59,7 +60,13 @@ def _file_instead() -> Choice:
                 code=ExitCode.NOT_DONE,
             )
         return Choice("file")
-    return Choice("file", "; there is no keyring here (--secret-store chooses)")
+    if os.environ.get("CLOUDFS_HOME"):
+        return Choice("file", "; there is no keyring here (--secret-store chooses)")
+    raise UserError(
+        "Nothing was done: there is no keyring here to keep the password in.",
+        hint="With `--secret-store file` it is kept in a file that only you can read (0600).",
+        code=ExitCode.NOT_DONE,
+    )
 
 
 def _agrees(question: str) -> bool:

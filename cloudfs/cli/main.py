@@ -130,7 +130,8 @@ def login(
     On Nextcloud you log in in a browser, here or on another device. Other servers, and --password-stdin, take a
     password; Nextcloud's is exchanged for an app password at once and not kept.
 
-    The app password is kept in the keyring where there is one, and in a file (0600) where there is none.
+    The app password is kept in the keyring. Where there is none you are asked whether a file (0600) will do; a script
+    says so by --secret-store file, or by CLOUDFS_HOME.
     """
     from cloudfs.cli.addresses import check, known
     from cloudfs.cli.output import waiting

@@ -40,7 +40,7 @@ _SENTENCES: tuple[tuple[type[RemoteError], str, str, ExitCode], ...] = (
     (
         NotAuthenticated,
         "{url} does not accept this user name and password.",
-        "Check both. With two-factor login, make an app password in the settings of the server (Security) and use it.",
+        "Check both. Where a second factor is asked for, log in in a browser: `cloudfs login {url}`.",
         ExitCode.WRONG_PASSWORD,
     ),
     (
@@ -74,6 +74,7 @@ def explain(error: RemoteError, url: str) -> UserError:
     """Turn what went wrong on the way to a login into a sentence, a next step and an exit code."""
     for kind, sentence, hint, code in _SENTENCES:
         if isinstance(error, kind):
-            return UserError(sentence.format(url=url, detail=error.message), hint=hint, code=code)
+            detail = error.message
+            return UserError(sentence.format(url=url, detail=detail), hint=hint.format(url=url), code=code)
     message = f"{url} answered with an error: {error.message}."
     return UserError(message, hint="Try again later.", code=ExitCode.UNREACHABLE)

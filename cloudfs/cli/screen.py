@@ -40,6 +40,8 @@ def screen(status: Status) -> Iterator[str]:
     if status.space is not None:
         used, free = status.space.used, status.space.free
         yield f"  space       {in_units(used)} of {in_units(used + free)} used, {in_units(free)} free"
+    elif status.used_bytes is not None:
+        yield f"  space       {in_units(status.used_bytes)} used, unlimited"
     yield from _troubles(status)
 
 

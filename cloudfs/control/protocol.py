@@ -188,6 +188,8 @@ class Status(msgspec.Struct, frozen=True):
     """Of known size; small files that go up together are only counted in `in_flight`."""
     space: Space | None = None
     """null: not known, or without a limit."""
+    used_bytes: int | None = None
+    """What the account stores on the server, with a limit or without; null: not known."""
     cache_limit_bytes: int = 0
     server: str = ""
     """What the server is, for people."""

@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,8 @@ __all__ = ["Handlers", "serve"]
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
+FOLLOWING, MOST_FOLLOWERS = frozenset({"watch", "sync_wait"}), 64
+"""What lasts as long as the client likes takes none of those places, and so keeps nobody from being answered."""
 MOST_WAITING = 256
 """So many more may wait for a place, each with a descriptor; further ones are sent away at once."""
 IDLE_S, HURRY_S = 60.0, 1.0
@@ -135,23 +137,48 @@ def _listen(folder: Path, name: str) -> trio.socket.SocketType:
 
 
 class _Places:
-    """How many are served at once, and who of them asks nothing at the moment."""
+    """How many are served at once, and who of them asks nothing at the moment. A place belongs to the client's task."""
 
     def __init__(self) -> None:
         self._limit = trio.CapacityLimiter(MAX_CLIENTS)
         self._idle: set[trio.CancelScope] = set()
+        self._followers = 0
 
-    @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[bool]:
-        """Wait for a place; False where too many do."""
+    async def take(self) -> bool:
+        """Have a place; wait for one. False where too many do."""
+        if self._has_one():
+            return True
         if self._limit.statistics().tasks_waiting >= MOST_WAITING:
-            yield False
-            return
+            return False
         if not self._limit.available_tokens:
             for scope in self._idle:
                 scope.deadline = min(scope.deadline, trio.current_time() + HURRY_S)
-        async with self._limit:
-            yield True
+        await self._limit.acquire()
+        return True
+
+    def give_back(self) -> None:
+        """Leave the place to others, if there is one."""
+        if self._has_one():
+            self._limit.release()
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Give the place back for what lasts; UserError where too many do that already."""
+        if self._followers >= MOST_FOLLOWERS:
+            raise UserError(
+                f"{MOST_FOLLOWERS} programs follow this account, or wait for it, already.",
+                hint="End one of them (`cloudfs status --watch`, `cloudfs sync --wait`).",
+                code=ExitCode.NOT_DONE,
+            )
+        self._followers += 1
+        self.give_back()
+        try:
+            yield
+        finally:
+            self._followers -= 1
+
+    def _has_one(self) -> bool:
+        return trio.lowlevel.current_task() in self._limit.statistics().borrowers
 
     @contextlib.contextmanager
     def idle(self) -> Iterator[trio.CancelScope]:
@@ -168,16 +195,18 @@ class _Places:
 async def _serve_client(stream: trio.SocketStream, handlers: Handlers, places: _Places) -> None:
     """Talk to one client; nothing it does may end the daemon."""
     try:
-        async with stream, places.one() as has_place:
+        async with stream:
             uid = _peer_uid(stream.socket)
             if uid != os.geteuid():
                 log.warning("refused a control client of the user %d", uid)
-            elif has_place:
+            else:
                 await _Conversation(stream, handlers, places).run()
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         log.debug("a control client went away")
     except Exception:
         log.exception("a control client could not be served")
+    finally:
+        places.give_back()
 
 
 def _peer_uid(client: trio.socket.SocketType) -> int:
@@ -204,7 +233,7 @@ class _Conversation:
         self._sending = trio.Lock()
 
     async def run(self) -> None:
-        while True:
+        while await self._places.take():
             with self._places.idle() as idle:
                 line = await self._read_line()
             if idle.cancelled_caught:
@@ -294,6 +323,12 @@ class _Conversation:
         scope.cancel()
 
     async def _carry_out(self, request: Request) -> object:
+        if request.method not in FOLLOWING:
+            return await self._look_up(request)
+        with self._places.following():
+            return await self._look_up(request)
+
+    async def _look_up(self, request: Request) -> object:
         match request.method:
             case "status":
                 return self._handlers.status()
@@ -320,9 +355,9 @@ class _Conversation:
                 return await self._handlers.decide_deletions(
                     parameters(request.params, Decide, request.method)
                 )
-        return await self._look_up(request)
+        return await self._look_further(request)
 
-    async def _look_up(self, request: Request) -> object:
+    async def _look_further(self, request: Request) -> object:
         carry_out = self._handlers.methods.get(request.method)
         if carry_out is None:
             raise UserError(

@@ -1,9 +1,10 @@
 """Has logind wait a moment with sleep and shutdown while changes are on their way to the server.
 
-A lock of the kind `delay`: logind tells of what it is about to do, what waits for its quiet time is sent at once, and
-the lock is given back as soon as nothing is left that can go; logind waits no longer than its InhibitDelayMaxSec (5 s
+Locks of the kind `delay`: logind tells of what it is about to do, what waits for its quiet time is sent at once, and
+they are given back as soon as nothing is left that can go; logind waits no longer than its InhibitDelayMaxSec (5 s
 unless set). What is not sent by then is safe on the disk and goes up later, so nothing justifies `block`, which would
-keep a laptop awake in its bag, and which people who are not at the machine may not ask for.
+keep a laptop awake in its bag, and which people who are not at the machine may not ask for. Neither may they ask for
+one lock against both: logind (systemd 252, measured) then asks whether they may keep the lid's switch from working.
 SOURCE: https://systemd.io/INHIBITOR_LOCKS/, org.freedesktop.login1(5).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import trio
 from jeepney import DBusAddress, new_method_call
@@ -27,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _NAME, _PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
 _MANAGER = DBusAddress(_PATH, bus_name=_NAME, interface="org.freedesktop.login1.Manager")
+_AGAINST = ("sleep", "shutdown")
 _ABOUT_TO = ("PrepareForSleep", "PrepareForShutdown")
 _LOOK_S = 1.0
 _AGAIN_S = 60.0
@@ -35,7 +38,7 @@ _MOST_S = 60.0
 
 
 async def hold_up_sleep(sends: Callable[[], bool], send_now: Callable[[], Awaitable[object]]) -> None:
-    """Hold a lock while `sends` says that something is on its way; for ever. Without logind there is none.
+    """Hold locks while `sends` says that something is on its way; for ever. Without logind there are none.
 
     `send_now` returns when nothing is left that can be sent; it may be cancelled.
     """
@@ -50,30 +53,29 @@ async def hold_up_sleep(sends: Callable[[], bool], send_now: Callable[[], Awaita
 
 
 async def _hold(sends: Callable[[], bool], send_now: Callable[[], Awaitable[object]]) -> None:
-    """Hold a lock until nothing is on its way, or the machine woke up again."""
+    """Hold the locks until nothing is on its way, or the machine woke up again."""
     async with await connect(with_descriptors=True) as connection:
         for member in _ABOUT_TO:
             rule = f"type='signal',sender='{_NAME}',path='{_PATH}',member='{member}'"
             await connection.send(message_bus.AddMatch(rule))
-        with trio.fail_after(CONNECT_S):
-            lock = await _inhibit(connection)
-        try:
+        with ExitStack() as locks:
+            with trio.fail_after(CONNECT_S):
+                for what in _AGAINST:
+                    locks.callback((await _inhibit(connection, what)).close)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_heed, connection, lock, send_now, nursery.cancel_scope)
+                nursery.start_soon(_heed, connection, locks, send_now, nursery.cancel_scope)
                 while sends():  # noqa: ASYNC110  # as above
                     await trio.sleep(_LOOK_S)
                 nursery.cancel_scope.cancel()
-        finally:
-            lock.close()
 
 
 async def _heed(
     connection: DBusConnection,
-    lock: FileDescriptor,
+    locks: ExitStack,
     send_now: Callable[[], Awaitable[object]],
     scope: trio.CancelScope,
 ) -> None:
-    """Give the lock back once what can go is sent, when the machine is about to sleep; return after it woke up."""
+    """Give the locks back once what can go is sent, when the machine is about to sleep; return after it woke up."""
     while True:
         fields = (message := await connection.receive()).header.fields
         if (
@@ -87,11 +89,11 @@ async def _heed(
         _log.info("the machine is about to sleep or shut down: sending what is to be sent")
         with trio.move_on_after(_MOST_S):
             await send_now()
-        lock.close()
+        locks.close()
 
 
-async def _inhibit(connection: DBusConnection) -> FileDescriptor:
-    body = ("sleep:shutdown", "cloudfs", "Changes are on their way to the server", "delay")
+async def _inhibit(connection: DBusConnection, what: str) -> FileDescriptor:
+    body = (what, "cloudfs", "Changes are on their way to the server", "delay")
     question = new_method_call(_MANAGER, "Inhibit", "ssss", body)
     question.header.flags |= MessageFlag.no_auto_start
     serial = int(next(connection.outgoing_serial))

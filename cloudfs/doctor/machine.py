@@ -111,7 +111,9 @@ def _library() -> Finding:
 def _keyring() -> Finding:
     match trio.run(look):
         case "absent":
-            return fine("keyring", "there is none: the next login keeps its password in a file (0600)")
+            return fine(
+                "keyring", "there is none: a login asks whether a file (0600) will do for its password"
+            )
         case "silent":
             repair = "Log in with --secret-store file, or look what is the matter with it."
             return note("keyring", "it is there, and does not answer", repair)

@@ -18,6 +18,7 @@ import trio
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import PROBE, MountEntry, abort, all_mounts, fusermount, mounts_at, source_of
 from cloudfs.fuse.operations import Operations
+from cloudfs.fuse.overhearing import not_mounted, overheard
 from cloudfs.fuse.unmounting import SILENT, is_busy, why_mounted
 
 __all__ = ["Session"]
@@ -125,14 +126,11 @@ class Session:
 
     def _init(self) -> None:
         before = {entry.mount_id for entry in mounts_at(self.mount_point)}
-        try:
-            pyfuse3.init(self._operations, self.mount_point, self._options())
-        except RuntimeError as error:
-            raise UserError(
-                f"{self.mount_point} cannot be mounted.",
-                hint="The line above, or in the daemon's log, names the reason.",
-                code=ExitCode.MOUNT_POINT,
-            ) from error
+        with overheard() as said:
+            try:
+                pyfuse3.init(self._operations, self.mount_point, self._options())
+            except RuntimeError as error:
+                raise not_mounted(self.mount_point, said()) from error
         made = [entry for entry in mounts_at(self.mount_point) if entry.mount_id not in before]
         self._made = made[-1] if made else None
 

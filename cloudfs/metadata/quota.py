@@ -14,7 +14,7 @@ import trio
 
 from cloudfs.concurrency.supervise import attempt
 from cloudfs.errors import RemoteError
-from cloudfs.remote.protocol import Remote, Space
+from cloudfs.remote.protocol import Remote, Space, Unlimited
 
 __all__ = ["Quota"]
 
@@ -38,6 +38,7 @@ class Quota:
         self._nursery = nursery
         self._grew = grew
         self._space: Space | None = None
+        self._unlimited: Unlimited | None = None
         self._told: Space | None = None
         """As `_space`, without what was counted since."""
         self._asked_at = -_FRESH_S
@@ -57,8 +58,16 @@ class Quota:
         """The same, without asking anew: for what is shown again and again."""
         return self._space
 
+    @property
+    def used_bytes(self) -> int | None:
+        """Return what the account stores, limit or not, without asking anew; None: not known."""
+        known = self._space or self._unlimited
+        return None if known is None else known.used
+
     def spent(self, size_bytes: int | None) -> None:
         """The account holds so many bytes more than before, for all we know; None: it was changed somehow."""
+        if self._unlimited is not None and size_bytes:
+            self._unlimited = Unlimited(max(self._unlimited.used + size_bytes, 0))
         known = self._space
         if known is None:
             return
@@ -90,10 +99,12 @@ class Quota:
         """Ask the server now; without an answer the last one stays."""
         asked_at = self._asked_at = trio.current_time()
         try:
-            told = await self._remote.space()
+            answer = await self._remote.space()
         except RemoteError as error:
             _log.debug("the quota is not known anew: %s", error)
             return
+        self._unlimited = answer if isinstance(answer, Unlimited) else None
+        told = answer if isinstance(answer, Space) else None
         before, self._space, self._told = self._told, told, told
         self._told_as_of = asked_at
         if before is not None and (told is None or told.free > before.free):

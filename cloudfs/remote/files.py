@@ -41,7 +41,17 @@ from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.limiting import Traffic
-from cloudfs.remote.protocol import Body, Condition, Features, Health, NewFile, PiecesNoted, Pushed, Space
+from cloudfs.remote.protocol import (
+    Body,
+    Condition,
+    Features,
+    Health,
+    NewFile,
+    PiecesNoted,
+    Pushed,
+    Space,
+    Unlimited,
+)
 from cloudfs.remote.session import Session
 from cloudfs.remote.storing import Storing
 from cloudfs.remote.tls import make_context
@@ -159,7 +169,7 @@ class WebdavRemote:
             lambda: listings.stat(self._session, path), path, self._session.transport.limits.attempt_s
         )
 
-    async def space(self) -> Space | None:
+    async def space(self) -> Space | Unlimited | None:
         """Ask Nextcloud's user interface, and elsewhere for the quota of the root."""
         base_url, transport = self._site.base_url, self._session.transport
         if base_url is not None:

@@ -8,7 +8,7 @@ import msgspec
 
 from cloudfs.errors import ProtocolViolation
 from cloudfs.remote.exchange import Request, WholeReply
-from cloudfs.remote.protocol import Space
+from cloudfs.remote.protocol import Space, Unlimited
 from cloudfs.remote.transport import Transport
 from cloudfs.remote.values import json_of, printable
 
@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 _MOST_NAME = 100
 _MOST_BYTES = 2**63 - 1
+_UNLIMITED = -3
+"""SOURCE: OCP\\Files\\FileInfo::SPACE_UNLIMITED; -1 is not computed, -2 unknown."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -97,15 +99,19 @@ class User(msgspec.Struct, frozen=True):
     """A list, empty, where the server could not look: PHP writes an empty table so."""
 
 
-async def space(transport: Transport, base_url: str) -> Space | None:
-    """Return the user's space; None where there is no limit. Up to date, unlike that of PROPFIND (protocol.md §2.1)."""
+async def space(transport: Transport, base_url: str) -> Space | Unlimited | None:
+    """Return the user's space; None where it is not told. Up to date, unlike that of PROPFIND (protocol.md §2.1)."""
     return space_of(await call(transport, base_url, "cloud/user", User))
 
 
-def space_of(user: User) -> Space | None:
-    """Return the space that a user has; None where there is no limit. Pure."""
+def space_of(user: User) -> Space | Unlimited | None:
+    """Return the space that a user has; None where it is not told. Pure."""
     quota = user.quota
-    if not isinstance(quota, _Quota) or isinstance(quota.quota, str) or quota.quota < 0 or quota.free is None:
+    if not isinstance(quota, _Quota) or isinstance(quota.quota, str):
+        return None
+    if quota.quota == _UNLIMITED:
+        return Unlimited(_bytes(quota.used))
+    if quota.quota < 0 or quota.free is None:
         return None  # what is not told is not nothing: the account would count as full
     return Space(_bytes(quota.free), _bytes(quota.used))
 

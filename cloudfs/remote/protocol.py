@@ -144,6 +144,12 @@ class Space(msgspec.Struct, frozen=True):
     used: int
 
 
+class Unlimited(msgspec.Struct, frozen=True):
+    """The account has no limit; what it stores, in bytes."""
+
+    used: int
+
+
 @runtime_checkable
 class Admitting(Protocol):
     """A `Remote` in which requests wait for each other, and can be held back at the last moment."""
@@ -222,7 +228,7 @@ class Remote(Protocol):
         """PROPFIND with depth 0. NotFound only from a WebDAV server's own 404."""
         ...
 
-    async def space(self) -> Space | None:
+    async def space(self) -> Space | Unlimited | None:
         """Return the account's space as it is now; None where there is no limit, or none is told."""
         ...
 

@@ -14,7 +14,17 @@ from typing import TypeVar
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.errors import Changed, Maintenance, RemoteError, Throttled, Unavailable, Unreachable
 from cloudfs.paths import ROOT_PATH
-from cloudfs.remote.protocol import Admitting, Body, Condition, Features, NewFile, Pushed, Remote, Space
+from cloudfs.remote.protocol import (
+    Admitting,
+    Body,
+    Condition,
+    Features,
+    NewFile,
+    Pushed,
+    Remote,
+    Space,
+    Unlimited,
+)
 from cloudfs.sync.connectivity import Connectivity
 from cloudfs.sync.pausing import Pause
 from cloudfs.sync.sending import Uploads
@@ -67,7 +77,7 @@ class GatedRemote:
         self._saw(entry)
         return entry
 
-    async def space(self) -> Space | None:
+    async def space(self) -> Space | Unlimited | None:
         """Ask what the account may still store."""
         return await self._told(self._remote.space())
 

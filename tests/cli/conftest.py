@@ -87,6 +87,10 @@ def mount_point(tmp_path: Path) -> Path:
     return path
 
 
+UNUSED = "unused"
+"""An account that no test mounts: mounts are the machine's, and a dead one of its name, another test's, is told of."""
+
+
 def add_account(folders: Folders, name: str = "work", /, **features: object) -> None:
     config.write_secret(folders, name, "app-password")
     config.save_account(folders, name, Account(url="https://h.example/dav/", user="jo", features=features))

@@ -20,7 +20,7 @@ from cloudfs.cli.refusals import explain
 from cloudfs.config import Folders
 from cloudfs.control.instance import Holder
 from cloudfs.errors import ExitCode, Forbidden, UserError
-from tests.cli.conftest import Run, add_account
+from tests.cli.conftest import UNUSED, Run, add_account
 
 
 def leaves(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
@@ -89,10 +89,10 @@ def test_mistakes_without_an_account(run: Run, words: tuple[str, ...], code: Exi
 
 
 def test_status_works_without_a_daemon(run: Run, folders: Folders) -> None:
-    add_account(folders)
+    add_account(folders, UNUSED)
     result = run("status")
-    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, "The account work is not mounted.")
-    answer = run("status", "work", "--json")
+    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, f"The account {UNUSED} is not mounted.")
+    answer = run("status", UNUSED, "--json")
     assert answer.code == ExitCode.NOT_MOUNTED
     assert json.loads(answer.out)["state"] == "not-mounted"
     assert json.loads(answer.out)["pid"] is None

@@ -20,7 +20,7 @@ from cloudfs.config import Folders
 from cloudfs.control import client
 from cloudfs.control.instance import Holder, hold
 from cloudfs.errors import ExitCode
-from tests.cli.conftest import Result, Run, add_account
+from tests.cli.conftest import UNUSED, Result, Run, add_account
 
 ASKING = [
     ("status",),
@@ -65,9 +65,9 @@ def test_a_wrong_account(run: Run, folders: Folders, words: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
 def test_nothing_is_mounted(run: Run, folders: Folders, words: tuple[str, ...]) -> None:
-    add_account(folders)
+    add_account(folders, UNUSED)
     result = run(*words)
-    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, "The account work is not mounted.")
+    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, f"The account {UNUSED} is not mounted.")
 
 
 @pytest.mark.parametrize("words", WITH_PATH, ids=" ".join)
@@ -323,15 +323,15 @@ def serve_once(folders: Folders, answer: bytes) -> None:
 
 
 def test_one_that_is_just_ending_is_not_mounted(run: Run, folders: Folders) -> None:
-    add_account(folders)
+    add_account(folders, UNUSED)
     with ExitStack() as ending:
-        held = ending.enter_context(hold(folders.account_state("work"), "work"))
+        held = ending.enter_context(hold(folders.account_state(UNUSED), UNUSED))
         held.note(Holder(os.getpid(), "/m", str(folders.runtime)))
         timer = threading.Timer(0.2, ending.close)
         timer.start()
-        result = run("unmount", "work")
+        result = run("unmount", UNUSED)
         timer.join()
-    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, "The account work is not mounted.")
+    assert (result.code, result.said[0]) == (ExitCode.NOT_MOUNTED, f"The account {UNUSED} is not mounted.")
 
 
 def test_a_socket_that_nobody_serves(run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

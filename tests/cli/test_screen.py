@@ -44,6 +44,7 @@ def test_the_space_of_the_account_and_of_the_cache() -> None:
     text = shown(space=Space(free=2 * 10**9, used=3 * 10**9), cache_bytes=5 * 10**6, cache_limit_bytes=10**9)
     assert "  space       3.0 GB of 5.0 GB used, 2.0 GB free" in text
     assert "  cache       5.0 MB of 1.0 GB" in text
+    assert "  space       3.0 GB used, unlimited" in shown(space=None, used_bytes=3 * 10**9)
     assert "space" not in shown(space=None)
 
 

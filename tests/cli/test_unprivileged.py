@@ -23,6 +23,8 @@ from tests.servers import StandIn
 
 NOBODY = 65534
 CLOUDFS = Path(sys.executable).with_name("cloudfs")
+FILE = ("--secret-store", "file")
+"""There is no keyring."""
 
 pytestmark = pytest.mark.mount
 
@@ -118,6 +120,9 @@ def test_the_first_minutes(stranger: Stranger) -> None:
         assert stranger.run("status").code == ExitCode.NO_ACCOUNT
         login = ["login", server.url, "--user", USER, "--account", "work", "--password-stdin"]
         done = stranger.run(*login, stdin=PASSWORD + "\n")
+        assert (done.code, len(done.said)) == (ExitCode.NOT_DONE, 2), done.err
+        assert not any(stranger.home.iterdir())
+        done = stranger.run(*login, *FILE, stdin=PASSWORD + "\n")
         assert done.code == 0, done.err
         assert stranger.run("mount", place).code == ExitCode.MOUNT_POINT  # there is no such folder yet
         stranger.run("-p", place, program="mkdir")
@@ -138,7 +143,7 @@ def test_the_first_minutes(stranger: Stranger) -> None:
 
 def test_what_a_user_may_not_do_is_a_sentence(stranger: Stranger, tmp_path: Path) -> None:
     with StandIn() as server:
-        login = ["login", server.url, "--user", USER, "--account", "work", "--password-stdin"]
+        login = ["login", server.url, "--user", USER, "--account", "work", "--password-stdin", *FILE]
         assert stranger.run(*login, stdin=PASSWORD + "\n").code == 0
         (tmp_path / "closed").mkdir(mode=0o700)
         for place in (tmp_path / "closed", "/", "/proc", "/etc", "/root/x"):

@@ -39,7 +39,7 @@ from cloudfs.control.protocol import (
     Status,
     Unmounted,
 )
-from cloudfs.control.server import ALIVE_S, HURRY_S, IDLE_S, MAX_CLIENTS, MOST_WAITING
+from cloudfs.control.server import ALIVE_S, HURRY_S, IDLE_S, MAX_CLIENTS, MOST_FOLLOWERS, MOST_WAITING
 
 TEXT = (Path(__file__).parents[2] / "docs/CONTROL.md").read_text()
 REQUESTS = TEXT.partition("## Requests\n")[2].partition("\n### ")[0]
@@ -132,7 +132,14 @@ def test_the_limits_are_named() -> None:
 
 def test_its_numbers() -> None:
     assert f"at most {MAX_LINE_BYTES // 1024} KiB" in TEXT
-    assert (MAX_CLIENTS, MOST_WAITING, IDLE_S, HURRY_S, ALIVE_S) == (64, 256, 60.0, 1.0, 10.0)
+    assert (MAX_CLIENTS, MOST_FOLLOWERS, MOST_WAITING, IDLE_S, HURRY_S, ALIVE_S) == (
+        64,
+        64,
+        256,
+        60.0,
+        1.0,
+        10.0,
+    )
 
 
 def test_every_state_is_named() -> None:

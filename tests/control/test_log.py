@@ -124,10 +124,11 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
-@pytest.fixture
-def stream(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """Say that stderr leads to the journal."""
-    del capfd
+def journal_on_stderr() -> dict[str, str]:
+    """Say that stderr leads to the journal. Not a fixture: pytest gives each phase of a test another file for stderr.
+
+    Most often it gets the number of the one before, and another one where some program has just made a file.
+    """
     status = os.fstat(2)
     return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
 
@@ -142,8 +143,8 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal]:
 
 
 @pytest.mark.expect_log("two")
-def test_the_journal_gets_fields(stream: dict[str, str], received: Journal) -> None:
-    log.set_up(file=None, account="work", secrets=["s3cr3t"], environ=stream)
+def test_the_journal_gets_fields(received: Journal) -> None:
+    log.set_up(file=None, account="work", secrets=["s3cr3t"], environ=journal_on_stderr())
     extra = {"path": "/docs/a\nb s3cr3t.txt", "request_id": "ab-7"}
     logging.getLogger("cloudfs.x").warning("two\nlines and s3cr3t", extra=extra)
     logging.getLogger("cloudfs.x").debug("not shown")
@@ -160,10 +161,8 @@ def test_the_journal_gets_fields(stream: dict[str, str], received: Journal) -> N
 
 
 @pytest.mark.expect_log("failed")
-def test_the_journal_gets_tracebacks_of_any_length_without_secrets(
-    stream: dict[str, str], received: Journal
-) -> None:
-    log.set_up(file=None, environ=stream)
+def test_the_journal_gets_tracebacks_of_any_length_without_secrets(received: Journal) -> None:
+    log.set_up(file=None, environ=journal_on_stderr())
     log.hide("later s3cr3t")
     try:
         raise ValueError("later s3cr3t" + "x" * 1_000_000 + "\udcff")
@@ -177,16 +176,16 @@ def test_the_journal_gets_tracebacks_of_any_length_without_secrets(
 
 @pytest.mark.expect_log("two")
 def test_without_its_socket_the_journal_gets_lines(
-    stream: dict[str, str], received: Journal, capfd: pytest.CaptureFixture[str]
+    received: Journal, capfd: pytest.CaptureFixture[str]
 ) -> None:
     received.close()
-    log.set_up(file=None, environ=stream)
+    log.set_up(file=None, environ=journal_on_stderr())
     logging.getLogger("cloudfs.x").warning("two\nlines")
     assert capfd.readouterr().err == "<4>cloudfs.x: two\n<4>lines\n"
 
 
-def test_a_journal_that_hangs_holds_up_nobody(stream: dict[str, str], received: Journal) -> None:
-    log.set_up(file=None, environ=stream)
+def test_a_journal_that_hangs_holds_up_nobody(received: Journal) -> None:
+    log.set_up(file=None, environ=journal_on_stderr())
     for number in range(5000):  # nobody reads them
         logging.getLogger(f"cloudfs.x{number}").info("line")
     assert received.receive()["MESSAGE"] == "line"

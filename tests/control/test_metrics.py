@@ -63,6 +63,7 @@ STATUS = Status(
     deletions=[HeldDeletions("server", 500, [], 0.0)],
     paused_since=1.0,
     space=Space(free=10, used=20),
+    used_bytes=20,
     cache_limit_bytes=5000,
     server="Nextcloud 29",
     kept=KeptState(files=9, bytes=90, missing_files=4, missing_bytes=40, cannot_files=1),

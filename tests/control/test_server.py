@@ -332,12 +332,34 @@ async def test_more_than_can_wait_are_sent_away(tmp_path: Path, monkeypatch: pyt
     """Each holds a descriptor, of which the daemon needs some for files."""
     monkeypatch.setattr(server, "MAX_CLIENTS", 1)
     monkeypatch.setattr(server, "MOST_WAITING", 1)
-    never = b'{"v": 1, "id": 1, "method": "sync_wait", "params": {"path": "/never"}}'
-    async with serving(tmp_path, Pretender()), raw_client(tmp_path) as busy:
-        await ask(busy, never)
+    async with serving(tmp_path, Pretender()), raw_client(tmp_path) as one:
+        await ask(one, b'{"v": 1, "id": 1, "method": "conflicts"}')
         async with raw_client(tmp_path), raw_client(tmp_path) as third:
             with trio.fail_after(5):
                 assert await third.receive_some() == b""
+
+
+async def test_who_follows_keeps_nobody_from_being_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(server, "MOST_FOLLOWERS", 2)
+    never = b'{"v": 1, "id": 1, "method": "sync_wait", "params": {"path": "/never"}}'
+    handlers = Pretender()
+    async with serving(tmp_path, handlers), raw_client(tmp_path) as one:
+        assert "progress" in await ask(one, never)
+        async with raw_client(tmp_path) as other:
+            assert "progress" in await ask(other, never)
+            async with raw_client(tmp_path) as third:
+                error = (await ask(third, never))["error"]
+                assert (error["code"], error["message"]) == (
+                    ExitCode.NOT_DONE,
+                    "2 programs follow this account, or wait for it, already.",
+                )
+                assert (await ask(third, b'{"v": 1, "id": 2, "method": "conflicts"}'))["id"] == 2
+        await handlers.cancelled.wait()
+        async with raw_client(tmp_path) as third:
+            assert "progress" in await ask(third, never)
 
 
 @pytest.mark.expect_log("refused a control client of the user")

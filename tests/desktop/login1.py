@@ -61,6 +61,13 @@ class Login1:
             if message.header.fields[HeaderFields.member] != "Inhibit":
                 await self._connection.send(new_error(message, "org.freedesktop.DBus.Error.UnknownMethod"))
                 continue
+            if message.body[0] not in {"sleep", "shutdown"}:
+                # Of both in one it is asked whether the user may do what only who sits at the machine may.
+                # SOURCE: systemd 252, src/login/logind-dbus.c, method_inhibit; measured with polkit 122.
+                await self._connection.send(
+                    new_error(message, "org.freedesktop.DBus.Error.AccessDenied", "s", ("Access denied",))
+                )
+                continue
             self.asked.append(message.body)
             ours, theirs = os.pipe()
             await self._connection.send(new_method_return(message, "h", (theirs,)))

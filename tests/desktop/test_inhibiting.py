@@ -12,6 +12,9 @@ from cloudfs.desktop import inhibiting
 from cloudfs.desktop.inhibiting import hold_up_sleep
 from tests.desktop.login1 import Login1
 
+BOTH = 2
+"""One lock against sleep, one against shutdown."""
+
 
 class Account:
     """Has something to send, or not."""
@@ -45,13 +48,11 @@ async def test_a_lock_is_held_while_something_is_to_be_sent(bus: str) -> None:
     async with Login1(bus).running() as logind, holding() as account:
         for _ in range(2):
             account.sends = True
-            await logind.until_held(1)
+            await logind.until_held(BOTH)
             account.sends = False
             await logind.until_held(0)
-        assert (
-            logind.asked
-            == [("sleep:shutdown", "cloudfs", "Changes are on their way to the server", "delay")] * 2
-        )
+        words = ("cloudfs", "Changes are on their way to the server", "delay")
+        assert logind.asked == [("sleep", *words), ("shutdown", *words)] * 2
 
 
 @pytest.mark.parametrize("signal", ["PrepareForSleep", "PrepareForShutdown"])
@@ -60,14 +61,14 @@ async def test_before_the_machine_sleeps_what_can_go_is_sent_and_the_lock_given_
 ) -> None:
     async with Login1(bus).running() as logind, holding() as account:
         account.sends = True
-        await logind.until_held(1)
+        await logind.until_held(BOTH)
         await logind.say(signal, about_to=True)
         account.sent.set()
         await logind.until_held(0)  # though something is left, which cannot go
         assert account.hurried == 1
-        assert len(logind.asked) == 1
+        assert len(logind.asked) == BOTH
         await logind.say(signal, about_to=False)
-        await logind.until_held(1)
+        await logind.until_held(BOTH)
 
 
 async def test_what_cannot_be_sent_in_time_does_not_keep_the_lock_after_the_last_change_has_gone(
@@ -75,7 +76,7 @@ async def test_what_cannot_be_sent_in_time_does_not_keep_the_lock_after_the_last
 ) -> None:
     async with Login1(bus).running() as logind, holding() as account:
         account.sends = True
-        await logind.until_held(1)
+        await logind.until_held(BOTH)
         await logind.say("PrepareForSleep", about_to=True)
         account.sends = False
         await logind.until_held(0)
@@ -88,7 +89,7 @@ async def test_logind_comes_later_and_goes(bus: str) -> None:
             async with Login1(bus).running() as logind:
                 if not account.sends:
                     account.sends = True
-                await logind.until_held(1)
+                await logind.until_held(BOTH)
                 account.sends = False
                 await logind.until_held(0)
 
@@ -97,5 +98,5 @@ async def test_the_end_gives_the_lock_back(bus: str) -> None:
     async with Login1(bus).running() as logind:
         async with holding() as account:
             account.sends = True
-            await logind.until_held(1)
+            await logind.until_held(BOTH)
         await logind.until_held(0)

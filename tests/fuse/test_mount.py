@@ -11,11 +11,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyfuse3
 import pytest
+import trio
 
 from cloudfs.errors import ExitCode, UserError
+from cloudfs.fuse.mount import Session
 from cloudfs.fuse.mount_point import check_fuse, claim, claimed, locate
 from cloudfs.fuse.mounts import mounts_at
+from cloudfs.fuse.overhearing import overheard
 from tests.fuse.conftest import Serve, Server, is_mounted
 from tests.fuse.test_operations import errno_of, wait_for
 
@@ -125,6 +129,45 @@ def test_without_the_table_of_mounts_nobody_but_root_could_unmount(
     assert caught.value.code is ExitCode.NO_FUSE
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     check_fuse(str(device), str(tmp_path / "mtab"))
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "next_step"),
+    [
+        ("fusermount3: could not determine username", ExitCode.NO_FUSE, "/etc/passwd"),
+        ("fusermount3: mount failed: Operation not permitted", ExitCode.NO_FUSE, "--cap-add SYS_ADMIN"),
+        ("fusermount3: too many FUSE filesystems mounted", ExitCode.MOUNT_POINT, "cloudfs doctor"),
+    ],
+)
+def test_who_refuses_a_mount_is_heard(
+    said: str,
+    code: ExitCode,
+    next_step: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A daemon's standard error leads nowhere."""
+
+    def init(*_: object) -> None:
+        subprocess.run(["sh", "-c", f"echo before >&2; echo '{said}' >&2"], check=True)
+        message = "fuse_session_mount failed"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(pyfuse3, "init", init)
+    session = Session(None, "/place", account="a", notifier=None)  # type: ignore[arg-type]
+    with pytest.raises(UserError) as caught:
+        trio.run(session.run)
+    assert caught.value.message == f"/place cannot be mounted: {said}."
+    assert caught.value.code is code
+    assert next_step in caught.value.hint
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_said_beside_a_mount_goes_on_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with overheard() as said:
+        subprocess.run(["sh", "-c", "echo a warning >&2"], check=True)
+        assert said() == "a warning\n"
+    assert capfd.readouterr().err == "a warning\n"
 
 
 @pytest.mark.mount

@@ -35,7 +35,7 @@ from cloudfs.remote.exchange import WholeReply
 from cloudfs.remote.failures import Failure, error_of_reply
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.multistatus import ListingParser, parse_error
-from cloudfs.remote.protocol import Features, NewFile, Pushed, Space
+from cloudfs.remote.protocol import Features, NewFile, Pushed, Space, Unlimited
 from cloudfs.types import Annotations, RemoteEntry, RemotePath, RemoteVersion, Stored
 from tests.servers.standin.zips import Member, zipped
 
@@ -295,7 +295,7 @@ def _judge_push(result: tuple[Sequence[Pushed | None], str]) -> None:
         assert origin_of("http" + url.removeprefix("ws")) == ("https", "cloud.example.org", 443)
 
 
-def _read_ocs(data: bytes) -> tuple[str, Space | None, Features | None]:
+def _read_ocs(data: bytes) -> tuple[str, Space | Unlimited | None, Features | None]:
     """Each kind of answer in turn: what is none of one may be one of another."""
     status = ocs.read_status(WholeReply(200, {}, data))
     told, space, refused = None, None, None
@@ -311,13 +311,14 @@ def _read_ocs(data: bytes) -> tuple[str, Space | None, Features | None]:
     return (status.name if status else ""), space, told
 
 
-def _judge_ocs(result: tuple[str, Space | None, Features | None]) -> None:
+def _judge_ocs(result: tuple[str, Space | Unlimited | None, Features | None]) -> None:
     name, space, features = result
     assert name.isprintable()
     assert len(name) <= 200
     if space is not None:
-        assert 0 <= space.free < 2**63
         assert 0 <= space.used < 2**63
+    if isinstance(space, Space):
+        assert 0 <= space.free < 2**63
     if features is not None:
         _judge_push(([], features.push_url))
         rules = features.name_rules

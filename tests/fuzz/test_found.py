@@ -13,7 +13,7 @@ from cloudfs.remote.etags import normalise
 from cloudfs.remote.exchange import WholeReply
 from cloudfs.remote.hrefs import Place
 from cloudfs.remote.multistatus import ListingParser
-from cloudfs.remote.protocol import Pushed
+from cloudfs.remote.protocol import Pushed, Space
 from cloudfs.types import RemotePath
 
 PLACE = Place("http://h/dav/")
@@ -73,8 +73,7 @@ def test_file_ids_that_no_server_has_are_no_ids() -> None:
 def test_space_is_a_number_of_bytes() -> None:
     told = b'{"ocs":{"meta":{"statuscode":200},"data":{"quota":{"free":1e300,"used":-5,"quota":1}}}}'
     space = ocs.space_of(ocs.data_of(told, ocs.User, "/"))
-    assert space is not None
-    assert (space.free, space.used) == (2**63 - 1, 0)
+    assert space == Space(free=2**63 - 1, used=0)
 
 
 def test_an_empty_ending_forbids_no_name() -> None:

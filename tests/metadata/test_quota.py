@@ -12,18 +12,18 @@ from trio.testing import MockClock
 
 from cloudfs.errors import Unreachable
 from cloudfs.metadata.quota import Quota
-from cloudfs.remote.protocol import Remote, Space
+from cloudfs.remote.protocol import Remote, Space, Unlimited
 
 
 class Account:
     """Tells its space, after a second."""
 
     def __init__(self) -> None:
-        self.now: Space | None = Space(1000, 500)
+        self.now: Space | Unlimited | None = Space(1000, 500)
         self.asked: list[float] = []
         self.away = False
 
-    async def space(self) -> Space | None:
+    async def space(self) -> Space | Unlimited | None:
         self.asked.append(trio.current_time())
         await trio.sleep(1)
         if self.away:
@@ -93,9 +93,11 @@ async def test_many_changes_have_it_asked_now_and_then(autojump_clock: MockClock
 async def test_an_account_without_a_limit_is_not_asked_for_every_change(autojump_clock: MockClock) -> None:
     del autojump_clock
     async with known() as (quota, account):
-        account.now = None
+        assert quota.used_bytes == 500
+        account.now = Unlimited(700)
         await quota.ask()
         quota.spent(100)
+        assert quota.used_bytes == 800
         await trio.sleep(1000)
         assert quota.space() is None
         assert len(account.asked) == 2

@@ -11,7 +11,7 @@ from cloudfs.remote import etags, ocs, queries, values
 from cloudfs.remote.address import parse_address
 from cloudfs.remote.dialect import nextcloud_names, upload_headers
 from cloudfs.remote.hrefs import Place, origin_of
-from cloudfs.remote.protocol import Features, Space
+from cloudfs.remote.protocol import Features, Space, Unlimited
 from cloudfs.remote.reading import Plan, plan, range_headers, skip_of
 from cloudfs.types import RemotePath, RemoteVersion
 
@@ -366,12 +366,13 @@ class TestSpace:
         ("quota", "space"),
         [
             ('{"free":70,"used":30,"total":100,"relative":30,"quota":100}', Space(70, 30)),
-            ('{"free":70,"used":30,"total":100,"relative":30,"quota":-3}', None),
+            ('{"free":70,"used":30,"total":100,"relative":30,"quota":-3}', Unlimited(30)),
+            ('{"free":70,"used":30,"quota":-2}', None),
             pytest.param('{"quota":"none","used":0}', None, id="nobody has looked into the account yet"),
             pytest.param('{"quota":100,"used":0}', None, id="what is left is not told"),
             pytest.param("[]", None, id="a storage of the account cannot be reached"),
         ],
     )
-    def test_what_the_server_tells_of_an_account(self, quota: str, space: Space | None) -> None:
+    def test_what_the_server_tells_of_an_account(self, quota: str, space: Space | Unlimited | None) -> None:
         body = f'{{"ocs":{{"meta":{{"statuscode":200}},"data":{{"quota":{quota}}}}}}}'.encode()
         assert ocs.space_of(ocs.data_of(body, ocs.User, "/")) == space

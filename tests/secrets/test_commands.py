@@ -241,7 +241,24 @@ def test_doctor_tells_of_the_keyring(run: Run, server: StandIn, desktop: Desktop
 # --- without one
 
 
-def test_without_a_keyring_a_file_is_used_and_said(run: Run, server: StandIn) -> None:
+def test_without_a_keyring_a_file_is_used_only_where_somebody_asks_for_it(
+    run: Run, server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CLOUDFS_HOME")
+    for name in ("CONFIG", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    result = log_in(run, server)
+    assert (result.code, result.out, len(result.said)) == (ExitCode.NOT_DONE, "", 2)
+    assert "--secret-store file" in result.said[1]
+    assert list(server.requests) == []
+    assert not list(tmp_path.rglob("*.toml"))
+    assert log_in(run, server, *FILE).code == ExitCode.OK
+    assert app_passwords(server) == {config.read_secret(folders(), "work")}
+    assert log_in(run, server).code == ExitCode.OK, "as before"
+
+
+def test_a_home_of_ones_own_keeps_the_password_too_and_says_so(run: Run, server: StandIn) -> None:
     result = log_in(run, server)
     assert (result.code, result.err) == (ExitCode.OK, "")
     (line,) = (line for line in result.out.splitlines() if "password" in line)

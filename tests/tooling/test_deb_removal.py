@@ -1,4 +1,4 @@
-"""The removal of the .deb: what still runs from it is told to end, and waited for."""
+"""What the .deb does beside its files. Removed: what still runs from it is told to end, and waited for."""
 
 from __future__ import annotations
 
@@ -54,3 +54,17 @@ def test_an_upgrade_leaves_it_running(prefix: Path, daemon: subprocess.Popen[str
 
 def test_nothing_runs(prefix: Path) -> None:
     assert remove(prefix, "remove") == ""
+
+
+def test_a_system_that_was_never_started_gets_its_table_of_mounts(prefix: Path, tmp_path: Path) -> None:
+    script = (REPOSITORY / "scripts/_deb/postinst").read_text().replace("/usr/lib/cloudfs", str(prefix))
+    table = tmp_path / "etc/mtab"
+    table.parent.mkdir()
+    command = ["sh", "-c", script.replace("/etc/mtab", str(table)), "postinst", "configure"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert table.readlink() == Path("../proc/self/mounts")
+    subprocess.run(command, check=True, capture_output=True, timeout=60)  # it is left as it is
+    table.unlink()
+    table.write_text("made otherwise")
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert table.read_text() == "made otherwise"

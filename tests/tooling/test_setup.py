@@ -98,6 +98,20 @@ def test_it_installs_through_sudo_only_what_is_missing(machine: Machine) -> None
     ]
 
 
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_a_system_that_was_never_started_gets_its_table_of_mounts(
+    machine: Machine, tmp_path: Path, uid: int
+) -> None:
+    script, table = machine.project / "scripts/setup", tmp_path / "mtab"
+    script.write_text(script.read_text().replace("/etc/mtab", str(table)))
+    machine.add("id", f"echo {uid}")
+    machine.add_recorder("sudo", 'exec "$@"')
+    machine.add("ln", f'exec {shutil.which("ln")} "$@"')
+    result = machine.set_up()
+    assert (f"set-up: making {table}" in result.stderr) == table.is_symlink() == (uid != 0)
+    assert all("/proc/self/mounts" in call for call in machine.calls)
+
+
 def test_package_lists_are_updated_only_when_they_do_not_know_a_package(machine: Machine) -> None:
     machine.add("id", "echo 0")
     machine.add_recorder(
