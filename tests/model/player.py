@@ -439,4 +439,4 @@ def play(
             world.remote.faults.stop()
             await player.finish()
 
-    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=(death, *instruments))
+    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=instruments)

@@ -492,4 +492,4 @@ def play_two(
                 await clients.play(operation)
             await clients.finish()
 
-    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=(death, *instruments))
+    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=instruments)
