@@ -55,6 +55,7 @@ _NOTICED_S = 900.0
 """Beside messages the account is looked at each five minutes; and a request then may be an unlucky one."""
 _TOLD_S = 60.0
 """A message may be late by half of that."""
+_POLLED_S = 120.0
 _PUSH_URL = "wss://cloud.example/push/ws"
 _CLOCKS_S = (0, 0, 0, -7200, 5400, 86_400)
 """How wrong the server's clock is."""
@@ -81,6 +82,12 @@ class _Stage:
     def told_of_all(self) -> bool:
         """Whether no message of a push server is lost."""
         return self.chance("whole").random() < 0.5
+
+    def noticed_within_s(self, *, push: bool) -> float:
+        """Return how soon what changes on the server has to be shown."""
+        if not push:
+            return _POLLED_S
+        return _TOLD_S if self.told_of_all else _NOTICED_S
 
     def rules(
         self,
@@ -290,8 +297,9 @@ def _cuts(stage: _Stage, history: list[Operation]) -> None:
 
 
 def _push(stage: _Stage, history: list[Operation]) -> None:
-    server = stage.server((0.0, 0.0, 0.05), WITHOUT_LATE, push=True)
-    noticed_within_s = _TOLD_S if stage.told_of_all else _NOTICED_S
+    push = stage.chance("push").random() < 0.7  # else it is asked in time
+    server = stage.server((0.0, 0.0, 0.05), WITHOUT_LATE, push=push)
+    noticed_within_s = stage.noticed_within_s(push=push)
     # Once it listens, the other client does all of it again: in the end only messages tell of that, where they come.
     history = [*history, Wait(40.0), *(it for it in history if isinstance(it, OTHERS))]
     _with_ledger(stage, history, server, stage.rules(noticed_within_s=noticed_within_s))
@@ -301,7 +309,7 @@ def _mounts(stage: _Stage, history: list[Operation]) -> None:
     likely, push = (0.0, 0.05, 0.2), stage.chance("push").random() < 0.5
     first = stage.server(likely, WITH_LATE, lingers=True, push=push)
     remotes = first, stage.second_line(first, likely, WITH_LATE)
-    rules = stage.rules(strict=False)
+    rules = stage.rules(strict=False, noticed_within_s=stage.noticed_within_s(push=push))
     play_mounts(
         stage.folder, history, seed=stage.seed, remotes=remotes, rules=rules, instruments=stage.instruments
     )

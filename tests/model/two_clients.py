@@ -194,7 +194,7 @@ class TwoClients:
         """Bring both sides together, and look for every content."""
         await self.end()
         if self._noticed_within_s is not None:
-            await expect_noticed(self.world, self._noticed_within_s, self._drain)
+            await expect_noticed(self.world, self._noticed_within_s, self.drain)
         for _ in range(ROUNDS):
             await self.come_together()
             if await self.is_together():
@@ -218,7 +218,7 @@ class TwoClients:
 
     async def come_together(self) -> None:
         """Send what is to be sent, then look at everything."""
-        await self._drain()
+        await self.drain()
         # A listing under way would be joined, and it may be older than the last change.
         await self.world.settle()
         if self.world.guards:
@@ -244,7 +244,7 @@ class TwoClients:
         self.world.check_log()
         await self.world.check_nothing_left()
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         """Wait until all is on the server; what misses its base for good is saved once more, as its user would."""
         for _ in range(ROUNDS if self.world.guards else 0):
             await self._answer(accept=True, made_here=True)

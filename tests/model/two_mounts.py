@@ -16,6 +16,7 @@ import trio
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from tests.model.fake_remote import FakeRemote
 from tests.model.ledger import Contested, Ledger
+from tests.model.noticing import expect_noticed
 from tests.model.operations import On, Operation
 from tests.model.outcome import expect_nothing_lost
 from tests.model.rules import Rules
@@ -70,7 +71,8 @@ async def _alone_as_it_is() -> AsyncIterator[None]:
 class TwoMounts:
     """One history on two worlds of one account."""
 
-    def __init__(self, worlds: Sequence[World]) -> None:
+    def __init__(self, worlds: Sequence[World], *, noticed_within_s: float | None) -> None:
+        self._noticed_within_s = noticed_within_s
         self._ledger, contested = Ledger(), Contested()
         self._mounts = [
             TwoClients(world, strict=False, ledger=self._ledger, contested=contested, mark=mark)
@@ -97,6 +99,9 @@ class TwoMounts:
             mount.be_safe()
         for mount in self._mounts:
             await mount.end()
+        if self._noticed_within_s is not None:
+            for mount in self._mounts:
+                await expect_noticed(mount.world, self._noticed_within_s, mount.drain)
         for _ in range(ROUNDS):
             for mount in self._mounts:
                 await mount.come_together()
@@ -136,7 +141,7 @@ def play_mounts(
             one, other = world(0, nursery), world(1, nursery)
             other.hear_with(one)
             async with one, other:
-                mounts = TwoMounts([one, other])
+                mounts = TwoMounts([one, other], noticed_within_s=rules.noticed_within_s)
                 await mounts.stock()
                 for operation in operations:
                     remotes[0].trace(f"{trio.current_time():.3f} {operation}")
