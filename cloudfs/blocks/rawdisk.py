@@ -30,6 +30,7 @@ from cloudfs.types import ContentVersion, Ino
 
 __all__ = ["BlockKey", "RawDisk", "value_files"]
 
+_PART = re.compile(r"[0-9a-f]{2}", re.ASCII)
 _FILE_NAME = re.compile(r"[0-9a-f]{2}/([0-9]{1,20})\.([0-9]{1,20})\.([0-9]{1,20})\.val", re.ASCII)
 
 
@@ -127,7 +128,9 @@ class RawDisk(diskcache.Disk):
 
 def value_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield every folder of value files with the names in it, one folder at a time."""
-    for number in range(256):
-        part = folder / f"{number:02x}"
-        with suppress(FileNotFoundError):
-            yield part, os.listdir(part)  # noqa: PTH208  # names are all that is asked
+    # Not one after the other of the 256 that there may be: a small cache has few, and every start after a kill looks.
+    with suppress(FileNotFoundError):
+        for name in sorted(filter(_PART.fullmatch, os.listdir(folder))):  # noqa: PTH208  # names are all that is asked
+            part = folder / name
+            with suppress(FileNotFoundError):
+                yield part, os.listdir(part)  # noqa: PTH208

@@ -56,12 +56,16 @@ class Finder:
         if node.tried is None:
             return True
         folder = self._nodes.synced_path(node.tried[0])
-        entry = None if folder is None else await self._evidence.look(join(folder, node.tried[1]))
+        path = None if folder is None else join(folder, node.tried[1])
+        entry = None if path is None else await self._evidence.look(path)
         lost = folder is None or (node.synced and self._nodes.synced_path(node.ino) is None)
         late = not lost and self._may_still_come(node.ino)
         if node.removing:
             if entry is None or self._evidence.is_another(node, entry):
-                await self._remover.commit(node)
+                if path is None:
+                    await self._remover.commit(node)
+                else:
+                    await self._remover.commit_gone(node, path)
                 return entry is None
         elif entry is not None and await self._is_ours(node, node.tried, entry):
             return True

@@ -21,6 +21,7 @@ from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import Changed, Locked, NotFound, RemoteError, Unsupported
 from cloudfs.metadata.listing import Lister
 from cloudfs.metadata.residents import Residents
+from cloudfs.paths import ROOT_PATH, parent_of
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
@@ -127,7 +128,8 @@ class Remover:
             else:
                 await self._remove_file(node, path)
         except NotFound:
-            pass
+            await self.commit_gone(node, path)
+            return True
         except Changed:
             if await self._holds_shown(node):
                 raise  # what is shown of the server's files is to be kept first, at the next try
@@ -267,14 +269,16 @@ class Remover:
         path = self._nodes.synced_path(member.ino)
         if path is None:
             return
-        with contextlib.suppress(NotFound):
-            try:
-                await self._remove_file(member, path)
-            except Changed as error:
-                _log.debug("not removed: %s", error)
-                self._doubts.settle(member.ino)
-                return
-        await self.commit(member)
+        try:
+            await self._remove_file(member, path)
+        except Changed as error:
+            _log.debug("not removed: %s", error)
+            self._doubts.settle(member.ino)
+        except NotFound:
+            with contextlib.suppress(Changed):  # it went elsewhere with its folder, and is not removed either
+                await self.commit_gone(member, path)
+        else:
+            await self.commit(member)
 
     async def _is_as_known(self, folder: Node, path: RemotePath, sight: _Sight) -> bool:
         """Look through a folder; False where anything is news."""
@@ -303,6 +307,19 @@ class Remover:
         """Tell whether what is there comes from a request of ours whose reply was lost, or has the known bytes."""
         contents = [*self._store.attempts(node.ino), *base_content(node)]
         return await self._evidence.sent(entry, contents) is not None
+
+    async def commit_gone(self, node: Node, path: RemotePath) -> None:
+        """Do as `commit`, where nothing is found in its place.
+
+        Raises Changed where its folder is not in its place either: another client may have moved it, and this in it.
+        """
+        above = parent_of(path)
+        if above != ROOT_PATH:
+            entry = await self._evidence.look(above)
+            folder = None if node.s_parent is None else self._nodes.get(node.s_parent)
+            if entry is None or folder is None or self._evidence.is_another(folder, entry):
+                raise Changed("the folder that it was in is elsewhere by now", subject=path)
+        await self.commit(node)
 
     async def commit(self, node: Node) -> None:
         """The server has it no more, nor what was in it: what the mount shows of that is new from now on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudfs.blocks.rawdisk import BlockKey
+from cloudfs.blocks.rawdisk import BlockKey, value_files
 from cloudfs.blocks.upkeep import sweep
 from cloudfs.blocks.values import PlainValues
 from cloudfs.blocks.volume import NewBlock, Volume
@@ -41,3 +42,23 @@ def test_every_step_of_a_sweep_may_run_in_another_thread(volume: Volume) -> None
                 break
     left = {text for _, text in volume.value_keys(0, 2 * COUNT)}
     assert left == {key(ino).text(STORE_ID) for ino in range(COUNT) if ino % 3}
+
+
+def test_only_the_folders_that_are_there_are_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start after a kill looked for all 256 that a large cache has."""
+    folder, looked_into = tmp_path / "volume", list[Path]()
+    for name in ("0a", "ff", "fff", "GG"):
+        (folder / name).mkdir(parents=True)
+    (folder / "ff" / "1.1.0.val").touch()
+    listdir = os.listdir
+
+    def note(path: Path) -> list[str]:
+        looked_into.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", note)
+    assert list(value_files(folder)) == [(folder / "0a", []), (folder / "ff", ["1.1.0.val"])]
+    assert looked_into == [folder, folder / "0a", folder / "ff"]
+    assert list(value_files(tmp_path / "gone")) == []

@@ -80,6 +80,8 @@ class Account:
         """Contents of a file that were overwritten, or removed with it, by its id."""
         self.fingerprint: str | None = None
         """What Nextcloud's administrator changes after a backup was restored."""
+        self.told: Callable[[list[str]], None] = lambda _ids: None
+        """Is told of each change, by the ids that notify_push names for it."""
         self.root = StoredObject(100, Kind.FOLDER, now_s(), serial="root")
 
     # Looking
@@ -133,6 +135,7 @@ class Account:
         found.stamp(self.now_s() if mtime_s is None else mtime_s, len(content))
         self.contents[content_key(found.version)] = content
         self._changed(parent_of(path))
+        self.told([found.file_id, folder.file_id])
         return found
 
     def _files_below(self, folder: StoredObject) -> Iterator[StoredObject]:
@@ -162,9 +165,11 @@ class Account:
     def make_folder(self, path: RemotePath) -> StoredObject:
         if self.find(path) is not None:
             raise AlreadyExists("it exists", subject=path, status=405)
-        made = self._add(self._folder_of(path), path, Kind.FOLDER)
+        folder = self._folder_of(path)
+        made = self._add(folder, path, Kind.FOLDER)
         self._changed(parent_of(path))
         made.serial = self._serial()
+        self.told([made.file_id, folder.file_id])
         return made
 
     def move(self, source: RemotePath, target: RemotePath) -> StoredObject:
@@ -174,10 +179,12 @@ class Account:
         folder = self._folder_of(target)
         if self.find(target) is not None:
             raise AlreadyExists("the target exists", subject=target, status=412)
-        del self._folder_of(source).members[_name(source)]
+        before = self._folder_of(source)
+        del before.members[_name(source)]
         folder.members[_name(target)] = moved
         self._changed(parent_of(source))
         self._changed(parent_of(target))
+        self.told([moved.file_id, before.file_id, folder.file_id])
         return moved
 
     def copy(self, source: RemotePath, target: RemotePath) -> StoredObject:
@@ -187,7 +194,9 @@ class Account:
             raise AlreadyExists("the target exists", subject=target, status=412)
         folder.members[_name(target)] = self._twin(origin)
         self._changed(parent_of(target))
-        return self.get(target)
+        made = self.get(target)
+        self.told([made.file_id, folder.file_id])
+        return made
 
     def delete(self, path: RemotePath) -> None:
         found = self.get(path)
@@ -195,6 +204,7 @@ class Account:
             self.removed[file.file_id] = file.content
         del self._folder_of(path).members[_name(path)]
         self._changed(parent_of(path))
+        self.told([self.get(above).file_id for above in _folders_above(path)])
 
     def set_mtime(self, path: RemotePath, mtime_s: int) -> None:
         found = self.get(path)
@@ -206,6 +216,7 @@ class Account:
         else:
             found.mtime_s = mtime_s
         self._changed(path if found.kind is Kind.FOLDER else parent_of(path), time=False)
+        self.told([found.file_id, self.get(parent_of(path)).file_id])
 
     def _folder_of(self, path: RemotePath) -> StoredObject:
         folder = self.find(parent_of(path))
@@ -246,6 +257,12 @@ ContentKey = tuple[str, int, str | None]
 def content_key(version: RemoteVersion) -> ContentKey:
     """Return what tells one content of a file from another: ETag, size and checksum."""
     return version.etag, version.size, version.checksum
+
+
+def _folders_above(path: RemotePath) -> Iterator[RemotePath]:
+    while path != ROOT_PATH:
+        path = parent_of(path)
+        yield path
 
 
 def _name(path: RemotePath) -> str:

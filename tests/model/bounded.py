@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -42,11 +41,10 @@ class Bounded:
         # A failed read-ahead is asked for once more by the kernel before the program gets its answer.
         limit_s = self._deadline_s / 2 if name == "read" else self._deadline_s
 
-        @functools.wraps(call)
         async def request(*args: Any, **kwargs: Any) -> Any:
             began = trio.current_time()
             try:
-                with trio.move_on_after(limit_s):
+                with trio.CancelScope(deadline=began + limit_s):
                     return await call(*args, **kwargs)
             finally:
                 self._judge(name, trio.current_time() - began, limit_s)

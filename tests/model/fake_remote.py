@@ -109,7 +109,7 @@ class FakeRemote:
     log: list[Request] = field(default_factory=list)
     quota: Space | None = None
     swept: dict[bytes, float] = field(default_factory=dict)
-    """What went with a folder that this client deleted, and when: DELETE has no condition for what is in it."""
+    """What went with a folder that this client deleted, or in its place, and when: DELETE has no condition for that."""
     looked: dict[RemotePath, float] = field(default_factory=dict)
     """When this client asked for an object by itself last."""
     overtaken: dict[bytes, float] = field(default_factory=dict)
@@ -409,8 +409,11 @@ class FakeRemote:
                 self._match(path, expect)
                 self._note_overtaken(path, self.account.get(path), expect)
             self._unlocked(path)
-            for entry in self.account.walk(path) if self.account.get(path).kind is Kind.FOLDER else ():
+            found = self.account.get(path)
+            for entry in self.account.walk(path) if found.kind is Kind.FOLDER else ():
                 self.swept[self.account.get(entry.path).content] = trio.current_time()
+            if found.kind is Kind.FILE and expect is None:
+                self.swept[found.content] = trio.current_time()  # it took the place of a folder
             self.account.delete(path)
 
         await self._ask("delete", path, delete)

@@ -172,6 +172,8 @@ class FaultPlan:
 
     def whole_server(self, method: str, path: str) -> RemoteError | None:
         """Return what every request is answered with at present."""
+        if not self._until:
+            return None
         for span, make in _SPANS.items():
             if self.is_on(span):
                 return make(path)

@@ -30,6 +30,7 @@ from tests.model.operations import (
     LoseLogin,
     Maintenance,
     Mkdir,
+    On,
     Open,
     Operation,
     OtherDelete,
@@ -42,6 +43,7 @@ from tests.model.operations import (
     OtherSetBack,
     OtherWrite,
     PlugIn,
+    PushBreaks,
     Read,
     ReadFile,
     Refresh,
@@ -227,6 +229,44 @@ _OFFLINE: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
 )
 
 
+_PUSHED: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    *_WIDER,
+    (8, lambda choose: OtherWrite(choose(_SHARED), choose(_SIZES), choose((True, True, False)))),
+    (4, lambda choose: OtherMove(choose(_SHARED), choose(_SHARED))),
+    (3, lambda _choose: PushBreaks()),
+    (12, lambda choose: Wait(choose((0.1, 0.3, 3.0, 30.0)))),
+)
+
+
+_MOUNTED: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    (12, lambda choose: Save(choose(_PATHS), choose(_SIZES))),
+    (3, lambda choose: SaveByRename(choose(_PATHS), choose(_SIZES), choose(("new", "d/new", "new~")))),
+    (4, lambda choose: Extend(choose(_PATHS), choose(_SIZES))),
+    (4, lambda choose: Open(choose(_PATHS), choose(SLOTS), choose((True, False)))),
+    (3, lambda choose: Rewrite(choose(SLOTS), choose(_SIZES))),
+    (3, lambda choose: Write(choose(SLOTS), choose(_OFFSETS), choose(_SIZES))),
+    (1, lambda choose: TruncateFile(choose(SLOTS), choose(_LENGTHS))),
+    (2, lambda choose: Read(choose(SLOTS), 0, 100)),
+    (3, lambda choose: Close(choose(SLOTS))),
+    (6, lambda choose: Unlink(choose(_PATHS))),
+    (8, lambda choose: Rename(choose(_CASES), choose(_CASES))),
+    (2, lambda choose: Rename(choose(_PATHS), choose(_PATHS))),
+    (3, lambda choose: Exchange(choose(_PATHS), choose(_PATHS))),
+    (5, lambda choose: Mkdir(choose(_PATHS))),
+    (3, lambda choose: Rmdir(choose(_PATHS))),
+    (2, lambda choose: ReadFile(choose(_PATHS))),
+    (1, lambda choose: SetTime(choose(_PATHS), choose((1_600_000_000, 1_700_000_000)))),
+    (1, lambda _choose: Forget()),
+    (4, lambda _choose: Refresh()),
+    (2, lambda _choose: Drain()),
+    (2, lambda choose: Unplug(choose((2.0, 30.0)))),
+    (1, lambda _choose: PushBreaks()),
+    (1, lambda _choose: Restart()),
+    (1, lambda _choose: Kill()),
+    (4, lambda choose: KillSoon(choose(_STEPS))),
+)
+
+
 _FEW = ("a", "b", "d/a", "e")
 _DOUBTFUL: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
     (5, lambda choose: Save(choose(_FEW), choose(_SIZES))),
@@ -318,6 +358,7 @@ _SAME_SECOND_WEIGHTED, _DYING_WEIGHTED = _weighted(_SAME_SECOND), _weighted(_DYI
 _DOUBTFUL_WEIGHTED, _UNPACKING_WEIGHTED = _weighted(_DOUBTFUL), _weighted(_UNPACKING)
 _UNPACKING_BESIDE_WEIGHTED = _weighted(_UNPACKING_BESIDE)
 _ANSWERING_WEIGHTED, _DECIDING_WEIGHTED = _weighted(_ANSWERING), _weighted(_DECIDING)
+_PUSHED_WEIGHTED, _MOUNTED_WEIGHTED = _weighted(_PUSHED), _weighted(_MOUNTED)
 _GROWING_WEIGHTED, _GROWING_BESIDE_WEIGHTED = _weighted(_GROWING), _weighted(_GROWING_BESIDE)
 
 
@@ -392,6 +433,18 @@ def unpacking(choose: Choose) -> Operation:
 def unpacking_beside(choose: Choose) -> Operation:
     """Draw as `unpacking`, with another client at work in the new folders."""
     return choose(_UNPACKING_BESIDE_WEIGHTED)(choose)
+
+
+def pushed(choose: Choose) -> Operation:
+    """Draw as `wider`, mostly changes by another client, of which the server tells."""
+    return choose(_PUSHED_WEIGHTED)(choose)
+
+
+def on_two_mounts(choose: Choose) -> Operation:
+    """Draw what is done on one of two mounts, or nothing for a while."""
+    if choose((False, False, False, True)):
+        return Wait(choose(_SECONDS))
+    return On(choose((0, 1)), choose(_MOUNTED_WEIGHTED)(choose))
 
 
 def offline(choose: Choose) -> Operation:

@@ -29,6 +29,7 @@ __all__ = [
     "LoseLogin",
     "Maintenance",
     "Mkdir",
+    "On",
     "Open",
     "Operation",
     "OtherDelete",
@@ -41,6 +42,7 @@ __all__ = [
     "OtherSetBack",
     "OtherWrite",
     "PlugIn",
+    "PushBreaks",
     "Read",
     "ReadFile",
     "Refresh",
@@ -383,6 +385,11 @@ class PlugIn:
 
 
 @dataclass(frozen=True)
+class PushBreaks:
+    """The connection on which the server tells of changes breaks; what it tells until the next one is lost."""
+
+
+@dataclass(frozen=True)
 class LoseLogin:
     """From now on the server answers 401."""
 
@@ -390,6 +397,14 @@ class LoseLogin:
 @dataclass(frozen=True)
 class LogIn:
     """The user logs in again and mounts again."""
+
+
+@dataclass(frozen=True)
+class On:
+    """Do something on one of two mounts of the account."""
+
+    mount: int
+    what: Operation
 
 
 Operation = (
@@ -439,5 +454,7 @@ Operation = (
     | EmptyFor
     | LoseLogin
     | PlugIn
+    | PushBreaks
     | LogIn
+    | On
 )

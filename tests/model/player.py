@@ -93,10 +93,10 @@ async def insist(call: Callable[[], Awaitable[T]]) -> T:
 class Player:
     """One history on one world."""
 
-    def __init__(self, world: World, death: Death | None = None) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
         self.reference = Reference()
-        self._death = death or Death()
+        self._death = Death()
         self._aftermath: Aftermath | None = None
         """Of the operation under way, where a death may come."""
         self._open: dict[int, _Open] = {}
@@ -420,7 +420,6 @@ def play(
     instruments: Sequence[trio.abc.Instrument] = (),
 ) -> None:
     """Play a whole history on a new world, drain at its end, and compare everything."""
-    death = Death()
 
     async def history() -> None:
         async with World(
@@ -430,7 +429,7 @@ def play(
             together=rules.together,
             append_bytes=rules.append_bytes,
         ) as world:
-            player = Player(world, death)
+            player = Player(world)
             if stocked:
                 await player.stock()
             for operation in operations:
@@ -439,4 +438,4 @@ def play(
             world.remote.faults.stop()
             await player.finish()
 
-    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=(death, *instruments))
+    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=instruments)

@@ -5,6 +5,7 @@ INVARIANT: the profile's name and the seed decide everything.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,16 +29,21 @@ from tests.model.histories import (
     growing,
     growing_beside,
     offline,
+    on_two_mounts,
+    pushed,
     rough,
     same_second,
     unpacking,
     unpacking_beside,
     wider,
 )
-from tests.model.operations import Operation
+from tests.model.operations import Operation, Wait
+from tests.model.other_client import OTHERS
 from tests.model.player import play
+from tests.model.push_server import PushLine
 from tests.model.rules import Rules
 from tests.model.two_clients import play_two
+from tests.model.two_mounts import play_mounts
 from tests.model.world import World
 
 __all__ = ["PROFILES", "Profile", "Told", "faulty_remote", "silent"]
@@ -45,6 +51,12 @@ __all__ = ["PROFILES", "Profile", "Told", "faulty_remote", "silent"]
 Told = Callable[[str], None]
 
 _DEADLINE_S = 15.0
+_NOTICED_S = 900.0
+"""Beside messages the account is looked at each five minutes; and a request then may be an unlucky one."""
+_TOLD_S = 60.0
+"""A message may be late by half of that."""
+_POLLED_S = 120.0
+_PUSH_URL = "wss://cloud.example/push/ws"
 _CLOCKS_S = (0, 0, 0, -7200, 5400, 86_400)
 """How wrong the server's clock is."""
 
@@ -66,6 +78,17 @@ class _Stage:
         """Return a generator of this seed for one purpose: others do not shift what it draws."""
         return random.Random(f"{self.seed} {what}")
 
+    @property
+    def told_of_all(self) -> bool:
+        """Whether no message of a push server is lost."""
+        return self.chance("whole").random() < 0.5
+
+    def noticed_within_s(self, *, push: bool) -> float:
+        """Return how soon what changes on the server has to be shown."""
+        if not push:
+            return _POLLED_S
+        return _TOLD_S if self.told_of_all else _NOTICED_S
+
     def rules(
         self,
         *,
@@ -74,6 +97,7 @@ class _Stage:
         together: int = 4,
         append_bytes: int = FROM_BYTES,
         held_from: int | None = None,
+        noticed_within_s: float | None = None,
     ) -> Rules:
         return Rules(
             deadline_s=_DEADLINE_S,
@@ -82,6 +106,7 @@ class _Stage:
             together=together,
             append_bytes=append_bytes,
             held_from=held_from,
+            noticed_within_s=noticed_within_s,
             strict=strict,
         )
 
@@ -93,13 +118,16 @@ class _Stage:
         lingers: bool = False,
         in_order: bool = False,
         bulk: bool = False,
+        push: bool = False,
+        line: str = "line",
     ) -> FakeRemote:
-        chance, clock_s = self.chance("line"), self.chance("clock").choice(_CLOCKS_S)
+        """`line`: another one, with another name, has other faults."""
+        chance, clock_s = self.chance(line), self.chance("clock").choice(_CLOCKS_S)
         faults = FaultPlan(
             random.Random(chance.random()), probability=chance.choice(probabilities), kinds=kinds
         )
-        return FakeRemote(
-            features=msgspec.structs.replace(NEXTCLOUD, bulk=bulk),
+        server = FakeRemote(
+            features=msgspec.structs.replace(NEXTCLOUD, bulk=bulk, push_url=_PUSH_URL if push else ""),
             faults=faults,
             latency_s=chance.choice((0.0, 0.1, 1.0)),
             truncating=lingers and chance.random() < 0.3,
@@ -109,6 +137,33 @@ class _Stage:
             account=Account(lambda: now_s() + clock_s, sticky=True),
             clock_skew_s=clock_s - chance.random(),
             trace=self.told,
+        )
+        if push:
+            chance = self.chance(f"messages of the {line}")
+            server.account.told = PushLine(server.ears, faults, chance, whole=self.told_of_all).tell
+        return server
+
+    def second_line(
+        self, first: FakeRemote, probabilities: Sequence[float], kinds: tuple[FaultKind, ...]
+    ) -> FakeRemote:
+        """Return another client's way to the same server."""
+        push = bool(first.features.push_url)
+        server = self.server(probabilities, kinds, lingers=first.lingers, push=push, line="second line")
+        both = first.account.told, server.account.told
+
+        def tell(ids: list[str]) -> None:
+            for told in both:
+                told(ids)
+
+        first.account.told = tell
+        return dataclasses.replace(
+            server,
+            account=first.account,
+            clock_skew_s=first.clock_skew_s,
+            truncating=first.truncating,
+            swept=first.swept,
+            overtaken=first.overtaken,
+            overrun=first.overrun,
         )
 
 
@@ -241,6 +296,25 @@ def _cuts(stage: _Stage, history: list[Operation]) -> None:
     )
 
 
+def _push(stage: _Stage, history: list[Operation]) -> None:
+    push = stage.chance("push").random() < 0.7  # else it is asked in time
+    server = stage.server((0.0, 0.0, 0.05), WITHOUT_LATE, push=push)
+    noticed_within_s = stage.noticed_within_s(push=push)
+    # Once it listens, the other client does all of it again: in the end only messages tell of that, where they come.
+    history = [*history, Wait(40.0), *(it for it in history if isinstance(it, OTHERS))]
+    _with_ledger(stage, history, server, stage.rules(noticed_within_s=noticed_within_s))
+
+
+def _mounts(stage: _Stage, history: list[Operation]) -> None:
+    likely, push = (0.0, 0.05, 0.2), stage.chance("push").random() < 0.5
+    first = stage.server(likely, WITH_LATE, lingers=True, push=push)
+    remotes = first, stage.second_line(first, likely, WITH_LATE)
+    rules = stage.rules(strict=False, noticed_within_s=stage.noticed_within_s(push=push))
+    play_mounts(
+        stage.folder, history, seed=stage.seed, remotes=remotes, rules=rules, instruments=stage.instruments
+    )
+
+
 def _offline(stage: _Stage, history: list[Operation]) -> None:
     never_seen = stage.chance("start").random() < 0.5
     server = stage.server((0.0, 0.1), WITHOUT_LATE)
@@ -291,6 +365,8 @@ PROFILES: dict[str, Profile] = {
         Profile("tails", growing, _tails),
         Profile("tails-two", growing_beside, _tails_two),
         Profile("full", growing_beside, _full),
+        Profile("push", pushed, _push),
+        Profile("mounts", on_two_mounts, _mounts),
         Profile("cuts", growing_beside, _cuts),
     )
 }

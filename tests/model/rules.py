@@ -24,5 +24,7 @@ class Rules:
     """Of files from this size on, tails go up alone."""
     held_from: int | None = None
     """More deletions at once than that wait for an answer; None: as many as by default."""
+    noticed_within_s: float | None = None
+    """What other clients changed has to be shown then, though nobody has anything listed anew; None: no matter when."""
     strict: bool = True
     """Conflicts need a reason."""

@@ -26,7 +26,10 @@ class Digest(trio.abc.Instrument):
 
 
 class Death(trio.abc.Instrument):
-    """Calls something between two steps of the scheduler, so many steps after it was armed."""
+    """Calls something between two steps of the scheduler, so many steps after it was armed.
+
+    It looks on only as long as it is armed: each step of a run costs a little more for it.
+    """
 
     def __init__(self) -> None:
         self._left = 0
@@ -34,7 +37,9 @@ class Death(trio.abc.Instrument):
 
     def arm(self, steps: int, then: Callable[[], None]) -> None:
         """Have it happen after so many steps from now on; an earlier arming is forgotten."""
+        self.disarm()
         self._left, self._then = steps, then
+        trio.lowlevel.add_instrument(self)
 
     @property
     def is_near(self) -> bool:
@@ -43,12 +48,12 @@ class Death(trio.abc.Instrument):
 
     def disarm(self) -> None:
         """Nothing happens any more."""
-        self._then = None
+        if self._then is not None:
+            self._then = None
+            trio.lowlevel.remove_instrument(self)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self._then is None:
-            return
         self._left -= 1
-        if self._left <= 0:
-            then, self._then = self._then, None
+        if self._left <= 0 and (then := self._then) is not None:
+            self.disarm()
             then()

@@ -1,6 +1,6 @@
 """Plays random histories by seed, as many as there is time for. Profile and seed name a history and its schedule.
 
-scripts/simulate --seeds 5000 --profile two-faults --jobs 2
+scripts/simulate --seeds 5000 --profile two-faults
 scripts/simulate --seconds 600                                 every profile in turn, until the time is over
 scripts/simulate --seed 17 --profile two-faults --trace        one again, with all that happens
 scripts/simulate --slices 1                                    each slice of what is long is of one file or folder
@@ -12,6 +12,7 @@ import argparse
 import gc
 import itertools
 import multiprocessing
+import os
 import re
 import signal
 import sys
@@ -224,7 +225,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="how many seeds of each profile (1000 without --seconds)")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed")
     parser.add_argument("--seconds", type=float, help="stop after so long")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    parser.add_argument(
+        "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at once (one for each core)"
+    )
     parser.add_argument("--shrink", type=int, default=5, help="how many sorts of failures to shrink")
     parser.add_argument("--slices", type=int, help="how large they are; else as they are in large folders")
     parser.add_argument("--seed", type=int, help="play this one again, in the profiles asked for")

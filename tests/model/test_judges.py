@@ -17,6 +17,7 @@ from cloudfs.errors import PosixError
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
 from cloudfs.sync.delivery import Delivery
+from cloudfs.sync.pushing import Pusher
 from cloudfs.sync.resolve import Resolver
 from cloudfs.vfs.filesystem import FileSystem
 from tests.model.fake_remote import FakeRemote, FaultKind
@@ -192,3 +193,16 @@ def test_what_a_cut_overwrite_leaves_on_the_server_until_it_is_repeated_is_nobod
 
     history: list[Operation] = [Save("a", 10), Wait(6.0), Save("a", size), *[Wait(0.3)] * 30]
     play(tmp_path, history, remote=server)
+
+
+def test_a_mount_that_does_not_listen_to_the_server_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is told, and nothing else, has it look within a minute."""
+    monkeypatch.setattr(Pusher, "_heard", lambda _self, _pushed: None)
+    assert "not noticed within 60 s" in found("push", monkeypatch, "not noticed")
+
+
+def test_an_upload_without_its_condition_loses_what_the_other_mount_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeRemote, "_check", lambda _self, _path, _condition: None)
+    assert "lost: " in found("mounts", monkeypatch, "lost: ")

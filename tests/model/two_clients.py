@@ -25,8 +25,7 @@ from pathlib import Path
 import trio
 
 from cloudfs.errors import Changed, CloudfsError, LocalDamage, NotFound, PosixError, RemoteError
-from cloudfs.metadata.tree import Tree
-from cloudfs.paths import is_local_only
+from cloudfs.metadata.tree import Tree as Nodes
 from cloudfs.store.records import Node
 from cloudfs.types import Ino
 from cloudfs.vfs.records import HandleId
@@ -35,6 +34,7 @@ from tests.model.deciding import Deciding
 from tests.model.fake_remote import FakeRemote
 from tests.model.faults import Span
 from tests.model.ledger import THIS_CLIENT, Contested, Ledger
+from tests.model.noticing import expect_noticed
 from tests.model.operations import (
     Answer,
     Append,
@@ -54,6 +54,7 @@ from tests.model.operations import (
     Operation,
     OtherMoveSeen,
     PlugIn,
+    PushBreaks,
     Read,
     ReadFile,
     Refresh,
@@ -72,23 +73,21 @@ from tests.model.operations import (
     Write,
 )
 from tests.model.other_client import OTHERS, OtherClient
+from tests.model.outcome import Tree, expect_nothing_lost, shared
 from tests.model.player import insist
 from tests.model.rules import Rules
 from tests.model.schedule import Death
 from tests.model.shown import shown_by_open_file
 from tests.model.virtual import run_virtually
-from tests.model.world import World, expect_same
+from tests.model.world import World
 
-__all__ = ["TwoClients", "play_two"]
+__all__ = ["ROUNDS", "TwoClients", "play_two"]
 
 STOCK: dict[str, bytes | None] = {"/a": b"stock of a", "/d": None, "/d/b": b"stock of d/b", "/d/e": None}
 _OWN_SLOT = -1
 """Of an operation that opens and closes by itself."""
-_ROUNDS = 6
-_WINDOW_S = 10.0
-"""A listing, its answer and a DELETE, each as slow as they come."""
-_BULK_WINDOW_S = 10.0
-"""The two seconds of `newfolders`, and as many ways to the server, to a slow one, and back."""
+ROUNDS = 6
+"""So often both sides tell each other what they have; then they have to be the same."""
 
 
 @dataclass
@@ -103,14 +102,26 @@ class _Open:
 class TwoClients:
     """One history on one world. `strict`: a conflicted copy where there can be no conflict is a failure."""
 
-    def __init__(self, world: World, *, death: Death | None = None, strict: bool = True) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        strict: bool = True,
+        noticed_within_s: float | None = None,
+        ledger: Ledger | None = None,
+        contested: Contested | None = None,
+        mark: str = "L",
+    ) -> None:
+        """`mark` begins each content that is written here: with one ledger for several mounts each has its own."""
         self.world = world
-        self.ledger = Ledger()
-        self.contested = Contested()
+        self.ledger = ledger or Ledger()
+        self.contested = contested or Contested()
         self._other = OtherClient(world, self.ledger, self.contested, lambda size: self._data(size, "O"))
         self._deciding = Deciding(world, self.ledger, lambda path: self._here(Extend(path, 5)))
-        self._death = death or Death()
+        self._death = Death()
         self._strict = strict
+        self._noticed_within_s = noticed_within_s
+        self._mark = mark
         self._open: dict[int, _Open] = {}
         self._removed: set[Ino] = set()
         self._drawn = 0
@@ -119,12 +130,20 @@ class TwoClients:
 
     async def stock(self) -> None:
         """Fill the server, and look at it if it can be seen."""
+        self.fill()
+        await self.look()
+
+    def fill(self) -> None:
+        """Put on the server what is there before anything is mounted."""
         for path, content in STOCK.items():
             if content is None:
                 self.world.remote.other.mkdir(path)
             else:
                 self.world.remote.other.write(path, content)
                 self.ledger.wrote(content, "stock")
+
+    async def look(self) -> None:
+        """Begin, with a look at the server if it can be seen."""
         self._watch()
         with suppress(CloudfsError):
             await self.world.walk()
@@ -146,16 +165,24 @@ class TwoClients:
             pass
         except LocalDamage as error:
             raise AssertionError(str(error)) from error
-        while self.world.is_dead():
-            await self._revive()
+        await self.come_alive()
         self.world.check_log()
         self.world.check_checksums(under_way=True)
 
-    async def _revive(self) -> None:
-        self._open.clear()
-        self.ledger.broke_off()
-        await self._come_back()
-        self._watch()
+    async def come_alive(self) -> bool:
+        """Begin the next life after a sudden death; tell whether there was one."""
+        was_dead = False
+        while self.world.is_dead():
+            was_dead = True
+            self._open.clear()
+            self.ledger.broke_off()
+            await self._come_back()
+            self._watch()
+        return was_dead
+
+    def be_safe(self) -> None:
+        """From now on nothing dies suddenly."""
+        self._death.disarm()
 
     async def _come_back(self) -> None:
         if self.world.unsure_since is not None:
@@ -165,46 +192,61 @@ class TwoClients:
 
     async def finish(self) -> None:
         """Bring both sides together, and look for every content."""
-        self._death.disarm()
+        await self.end()
+        if self._noticed_within_s is not None:
+            await expect_noticed(self.world, self._noticed_within_s, self.drain)
+        for _ in range(ROUNDS):
+            await self.come_together()
+            if await self.is_together():
+                break
+        mine = await self.ended()
+        expect_nothing_lost([mine], [self.world.remote], self.ledger)
+        unjustified = self.contested.unjustified(list(mine))
+        assert not (self._strict and unjustified), (
+            f"conflicts without a reason: {unjustified}; there is {mine}"
+        )
+        await self.clear_away()
+
+    async def end(self) -> None:
+        """No more changes here, and from now on everything is well."""
+        self.be_safe()
         self.world.troubled = False
         self.world.remote.faults.stop()
         for slot in list(self._open):
             await self.play(Close(slot))
         await self.world.settle()
-        for _ in range(_ROUNDS):
-            await self._drain()
-            # A listing under way would be joined, and it may be older than the last change.
-            await self.world.settle()
-            if self.world.guards:
-                with suppress(NotFound, Changed):  # what is held is listed, too; the next round answers
-                    await self.world.refresh_all()
-            else:
-                await insist(self.world.refresh_all)
-            if not self.world.unfinished() and not self._waits_for_answer() and await self._same():
-                break
+
+    async def come_together(self) -> None:
+        """Send what is to be sent, then look at everything."""
+        await self.drain()
+        # A listing under way would be joined, and it may be older than the last change.
+        await self.world.settle()
+        if self.world.guards:
+            with suppress(NotFound, Changed):  # what is held is listed, too; the next round answers
+                await self.world.refresh_all()
+        else:
+            await insist(self.world.refresh_all)
+
+    async def is_together(self) -> bool:
+        """Tell whether nothing is left to be sent or answered, and the mount shows what the server has."""
+        if self.world.unfinished() or self._waits_for_answer():
+            return False
+        seen = (await insist(self.world.walk)).attributes
+        return shared(dict.fromkeys(seen)).keys() == {path[1:] for path in self.world.remote.other.tree()}
+
+    async def ended(self) -> Tree:
+        """Return what the mount shows in the end."""
         self.world.check_checksums()
-        mine, theirs = await insist(self.world.tree), self.world.remote.other.tree()
-        shared = {path: content for path, content in mine.items() if not self._is_local(path)}
-        expect_same(shared, theirs, "the mount, compared with the server")
-        found = {content for content in mine.values() if content is not None}
-        unknown = {content for content in found if not self.ledger.is_known(content)}
-        assert not unknown, f"nobody wrote {unknown}"
-        lost = {
-            content: who
-            for content, who in self.ledger.owed.items()
-            if content not in found and not self._was_swept(content)
-        }
-        assert not lost, f"lost: {lost}; there is {mine}"
-        unjustified = self.contested.unjustified(list(mine))
-        assert not (self._strict and unjustified), (
-            f"conflicts without a reason: {unjustified}; there is {mine}"
-        )
+        return await insist(self.world.tree)
+
+    async def clear_away(self) -> None:
+        """Nothing is left over."""
         self.world.check_log()
         await self.world.check_nothing_left()
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         """Wait until all is on the server; what misses its base for good is saved once more, as its user would."""
-        for _ in range(_ROUNDS if self.world.guards else 0):
+        for _ in range(ROUNDS if self.world.guards else 0):
             await self._answer(accept=True, made_here=True)
             await insist(lambda: self._answer(accept=True, made_here=False))
             if not any("cloudfs deletions" in trouble.next_step for trouble in await self.world.drain()):
@@ -214,7 +256,7 @@ class TwoClients:
             assert trouble.next_step.startswith("save the whole file once more"), trouble
             path = self.world.path_of(trouble.ino)
             if path is not None:
-                await self._save(path, self._data(5, "L"))
+                await self._save(path, self._data(5, self._mark))
         if troubles:
             troubles = await self.world.drain() + self.world.unreadable()
         assert not troubles, troubles
@@ -222,28 +264,6 @@ class TwoClients:
     def _waits_for_answer(self) -> bool:
         deletions = self.world.engine.deletions
         return deletions.vanished() is not None or deletions.removed() is not None
-
-    def _was_swept(self, content: bytes) -> bool:
-        """Tell whether it came between our look at it and our request, where no condition could keep that apart.
-
-        Into a folder that we deleted; or within the second of the version before, whose ETag it then has; or under a
-        name that we sent in bulk.
-        """
-        swept, written_at = self.world.remote.swept.get(content), self.ledger.written_at[content]
-        overrun_at, seen_at = self.world.remote.overrun.get(content, (math.inf, math.inf))
-        if seen_at <= written_at and overrun_at - seen_at < _BULK_WINDOW_S:
-            return True
-        looked_at = self.world.remote.overtaken.get(content)
-        if looked_at is not None and written_at >= looked_at:
-            return True
-        return swept is not None and swept - written_at < _WINDOW_S
-
-    async def _same(self) -> bool:
-        seen = {path for path in (await insist(self.world.walk)).attributes if not self._is_local(path)}
-        return seen == {path[1:] for path in self.world.remote.other.tree()}
-
-    def _is_local(self, path: str) -> bool:
-        return any(map(is_local_only, path.split("/")))
 
     def _data(self, size: int, who: str) -> bytes:
         self._drawn += 1
@@ -255,9 +275,9 @@ class TwoClients:
         world = self.world
         match operation:
             case Save(path, size):
-                await self._save(path, self._data(size, "L"))
+                await self._save(path, self._data(size, self._mark))
             case SaveByRename(path, size, beside):
-                await self._save(beside, self._data(size, "L"))
+                await self._save(beside, self._data(size, self._mark))
                 await self._rename(Rename(beside, path))
             case Rename():
                 await self._rename(operation)
@@ -333,6 +353,8 @@ class TwoClients:
             case EmptyFor(seconds):
                 faults.during(Span.EMPTY, seconds)
                 self._strict = False  # what looked deleted meanwhile, and was edited here, is made again
+            case PushBreaks():
+                world.remote.drop_listeners()
             case LoseLogin():
                 faults.during(Span.REFUSES_LOGIN, math.inf)
             case KillSoon(steps):
@@ -412,7 +434,7 @@ class TwoClients:
         self, handle: HandleId, ino: Ino, operation: Rewrite | Write | Append | TruncateFile
     ) -> None:
         if isinstance(operation, Rewrite):
-            await self._rewrite(handle, ino, self._data(operation.size, "L"))
+            await self._rewrite(handle, ino, self._data(operation.size, self._mark))
             return
         before = self._shown(handle)
         if before is None:
@@ -422,7 +444,7 @@ class TwoClients:
             self.ledger.begins(before, [after])
             await self.world.fs.setattr(ino, size=operation.size, handle=handle)
         else:
-            data = self._data(operation.size, "L")
+            data = self._data(operation.size, self._mark)
             at = operation.offset if isinstance(operation, Write) else len(before)
             after = before[:at].ljust(at, b"\0") + data + before[at + len(data) :]
             self.ledger.begins(before, [after])
@@ -454,7 +476,7 @@ class TwoClients:
                 self.ledger.spent(self._deciding.goes_with(node))
             unlink(node, now)
 
-        assert isinstance(tree, Tree)
+        assert isinstance(tree, Nodes)
         tree._unlink_row = watched  # type: ignore[method-assign]  # the one place where names go
 
 
@@ -469,7 +491,6 @@ def play_two(
     world_of: Callable[..., World] = World,
 ) -> None:
     """Play a whole history on a new world, then bring both sides together and judge."""
-    death = Death()
 
     async def history() -> None:
         if rules.offline_first:
@@ -484,7 +505,7 @@ def play_two(
             # Else an account that is emptied waits for an answer.
             delete_guard=rules.held_from or 0,
         ) as world:
-            clients = TwoClients(world, death=death, strict=rules.strict)
+            clients = TwoClients(world, strict=rules.strict, noticed_within_s=rules.noticed_within_s)
             await clients.stock()
             world.troubled = True
             for operation in operations:
@@ -492,4 +513,4 @@ def play_two(
                 await clients.play(operation)
             await clients.finish()
 
-    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=(death, *instruments))
+    run_virtually(history, seed, slow_disk=rules.slow_disk, instruments=instruments)

@@ -147,6 +147,10 @@ class World:
 
     # Lives
 
+    def hear_with(self, other: World) -> None:
+        """Gather what is logged as an error together: nobody can tell which of them it comes from."""
+        self._errors = other._errors
+
     async def __aenter__(self) -> Self:
         logging.getLogger("cloudfs").addHandler(self._errors)
         await self.start()
@@ -173,12 +177,19 @@ class World:
             ),
             **more,
         )
-        self._engine = await self._stack.enter_async_context(open_engine(config, self.remote, self._sink))
+        self._engine = await self._begin(config)
         self._known.clear()
 
-    async def _stop(self) -> None:
+    async def _begin(self, config: EngineConfig) -> Engine:
+        return await self._stack.enter_async_context(open_engine(config, self.remote, self._sink))
+
+    async def _end(self) -> None:
         await self._stack.aclose()
-        self._stack, self._engine, self._fs = AsyncExitStack(), None, None
+        self._stack = AsyncExitStack()
+
+    async def _stop(self) -> None:
+        await self._end()
+        self._engine, self._fs = None, None
 
     async def restart(self) -> None:
         """Unmount and mount again. Handles are gone."""
