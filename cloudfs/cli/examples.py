@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import typer
 
 __all__ = ["EXAMPLES", "show_in_help"]
@@ -69,12 +71,24 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+FIRST = ("login", "mount", "status", "sync", "doctor", "unmount")
+"""What a person begins with."""
+
 
 def show_in_help(app: typer.Typer) -> None:
-    """Have each command's help end with its examples."""
+    """Have each command's help end with its examples, and a group's with one of each of its commands."""
     for name, command in _commands(app):
-        # The mark keeps the lines as they are.
-        command.epilog = "\n\n".join(["\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[name])])
+        command.epilog = _epilog(EXAMPLES[name])
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            members = _commands(group.typer_instance, f"{group.name} ")
+            group.typer_instance.info.epilog = _epilog(EXAMPLES[name][0] for name, _ in members)
+    app.info.epilog = _epilog(EXAMPLES[name][0] for name in FIRST)
+
+
+def _epilog(lines: Iterable[str]) -> str:
+    # The mark keeps the lines as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _commands(app: typer.Typer, before: str = "") -> list[tuple[str, typer.models.CommandInfo]]:

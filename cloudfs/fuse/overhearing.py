@@ -55,12 +55,10 @@ def overheard() -> Iterator[Callable[[], str]]:
 
 def not_mounted(mount_point: str, said: str) -> UserError:
     """Return the sentence for a mount that was refused, in the words of who refused it, with the next step."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    words = (
-        "".join(it if it.isprintable() else "?" for it in lines[-1])
-        if lines
-        else "the kernel gives no reason"
-    )
+    lines = ["the kernel gives no reason", *(line.strip() for line in said.splitlines() if line.strip())]
+    # Not what another thread logs at that moment.
+    line = next((it for it in reversed(lines) if it.startswith("fusermount3:")), lines[-1])
+    words = "".join(it if it.isprintable() else "?" for it in line)
     for part, step in _NEXT_STEPS:
         if part in words:
             hint = step.format(uid=os.geteuid())

@@ -143,6 +143,16 @@ def test_help_shows_them(run: Run, words: tuple[str, ...]) -> None:
     assert all(f"    {example}\n" in said for example in EXAMPLES[" ".join(words)])
 
 
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [((), "cloudfs status"), (("conflicts",), "cloudfs conflicts keep-mine ~/Cloud/doc.txt")],
+)
+def test_a_group_shows_some_of_its_commands(run: Run, words: tuple[str, ...], example: str) -> None:
+    said = run(*words, "--help").out
+    assert f"Examples:\n    {EXAMPLES[' '.join((*words, 'list')) if words else 'login'][0]}\n" in said
+    assert f"    {example}\n" in said
+
+
 def test_every_command_says_what_it_does() -> None:
     assert [words.path for words in words_of(typer.main.get_command(app)) if not words.help] == []
 

@@ -149,7 +149,9 @@ def test_who_refuses_a_mount_is_heard(
     """A daemon's standard error leads nowhere."""
 
     def init(*_: object) -> None:
-        subprocess.run(["sh", "-c", f"echo before >&2; echo '{said}' >&2"], check=True)
+        subprocess.run(
+            ["sh", "-c", f"echo before >&2; echo '{said}' >&2; echo a line of the log >&2"], check=True
+        )
         message = "fuse_session_mount failed"
         raise RuntimeError(message)
 
