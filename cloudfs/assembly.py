@@ -138,6 +138,12 @@ def gate(
     gate.pause = pause
     if leftovers is not None:
         gate.goes_in_pieces = leftovers.is_under_way
+
+        def begun() -> None:
+            pause.sending.review()
+            inbox.ring()  # so does the worker, of what was changed or removed
+
+        leftovers.told = begun
     quota = Quota(gate, nursery, inbox.has_room)
     gate.spent, gate.freed = quota.spent, quota.freed
     return gate, quota

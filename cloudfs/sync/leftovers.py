@@ -9,6 +9,7 @@ cleaning.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -41,6 +42,8 @@ class Leftovers:
         self._under_way: dict[str, str] = {}
         """The same of those that somebody is just sending. INVARIANT: of these nothing is removed."""
         self._left = trio.Event()
+        self.told: Callable[[], None] = lambda: None
+        """Called when something is about to go up in pieces (`is_under_way`)."""
         remote.note_pieces(self)
 
     def began(self, folder: str, name: str) -> None:
@@ -49,6 +52,7 @@ class Leftovers:
         if folder not in self._begun and len(self._begun) < _MOST:
             self._remember(self._begun | {folder: name})
         reached("pieces noted")
+        self.told()
 
     def begun(self, prefix: str) -> list[str]:
         """Return those that are noted."""

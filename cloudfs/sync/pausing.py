@@ -50,8 +50,12 @@ class Rest:
     def begin(self, reason: str) -> None:
         """Rest from now on."""
         self._reasons.add(reason)
+        self.review()
+
+    def review(self) -> None:
+        """Break off what may be by now, if this rests."""
         for scope, may_break in self._breakable.items():
-            if may_break():
+            if self.is_on and may_break():
                 scope.cancel()
 
     def end(self, reason: str) -> None:
@@ -65,7 +69,7 @@ class Rest:
     def breakable(self, subject: str, *, may_break: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Have what is inside broken off when a rest begins. Raises Unreachable, `unsent` where it was not begun.
 
-        `may_break`: asked then; False for what has to come to its end.
+        `may_break`: asked then, and by `review`; False for what has to come to its end.
         """
         if self.is_on:
             error = self._broken_off(subject)

@@ -55,12 +55,17 @@ class Slow(Piecewise):
     """The first upload takes an hour: after its first megabyte, or after the server has stored it."""
 
     answers_late: bool = False
+    waits_s: float = 0.0
+    """So long it takes until the first piece is on its way."""
+    asked: trio.Event = field(default_factory=trio.Event)
     begun: trio.Event = field(default_factory=trio.Event)
     ended: bool = False
 
     async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
         if self.begun.is_set():
             return await super().put(path, body, size, condition, **more)
+        self.asked.set()
+        await trio.sleep(self.waits_s)
         with self.pieces(size, more["name"]):
             return await self._put_slowly(path, body, size, condition, **more)
 
@@ -350,5 +355,30 @@ def test_what_the_server_has_all_of_is_not_broken_off_when_it_is_changed(tmp_pat
         await world.drain()
         assert remote.tries == 3
         assert remote.other.tree() == {"/a": b"changed" + LARGE[7:]}
+
+    tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize("why", ["paused", "removed"])
+def test_what_is_not_in_pieces_yet_is_broken_off_once_it_is(tmp_path: Path, why: str) -> None:
+    """As while it waits for a connection, or for its turn under a limit."""
+    remote = Slow(waits_s=30)
+    remote.other.write("/a", b"before")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("a", LARGE)
+        await remote.asked.wait()
+        began = trio.current_time()
+        if why == "paused":
+            world.engine.pause.begin()
+        else:
+            await world.unlink("a")
+        await trio.sleep(5)
+        assert world.engine.worker.in_flight()
+        while world.engine.worker.in_flight():
+            await trio.sleep(1)
+        assert trio.current_time() - began < 35
+        assert not remote.ended
 
     tell(tmp_path, story, remote)

@@ -68,6 +68,16 @@ async def test_what_is_under_way_is_broken_off(store: Store) -> None:
     assert not broken.value.unsent
 
 
+async def test_what_may_be_broken_off_only_later_is_so_then(store: Store) -> None:
+    pause, may_break = Pause(store), False
+    with pytest.raises(Unreachable), pause.sending.breakable("/file", may_break=lambda: may_break):
+        pause.begin()
+        await trio.lowlevel.checkpoint()
+        may_break = True
+        pause.sending.review()
+        await trio.sleep_forever()
+
+
 @pytest.mark.parametrize("kind", [FakeRemote, PlainRemote])
 async def test_only_what_may_be_cut_is_broken_off(
     store: Store, autojump_clock: MockClock, kind: type[FakeRemote]
