@@ -213,7 +213,8 @@ async def test_what_was_let_in_before_says_nothing_about_the_password(
     await client.fetch(request(), 207)
     guard.withdraw()
     guard.brought.clear()
-    errors = await ask_at_once(client, request(), request(path="early"), request(path="late"))
+    uploads = [request("PUT", path, lane=Lane.UPLOADS) for path in ("a", "early", "late")]
+    errors = await ask_at_once(client, *uploads)
     assert len(errors) == 2
     assert guard.brought == [False, True]
     assert guard.failed_logins == 1
