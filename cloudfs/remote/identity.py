@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import msgspec
 import trio
 
 from cloudfs.remote.cookies import Cookies
@@ -70,8 +71,9 @@ class Identity:
         alone = with_session and self._speaks_alone(request)
         login, session, refusals = self._logins, self._sessions, self._refusals
         with self._asking(brought=not alone):
-            reply = await send(request, with_password=not alone)
-        if reply.status != 401:
+            first = msgspec.structs.replace(request, follow=False) if alone else request
+            reply = await send(first, with_password=not alone)
+        if not (_may_be_a_stranger_s(reply) if alone else reply.status == 401):
             if alone:
                 self._wrongly_refused = 0
             elif refusals == self._refusals:
@@ -154,3 +156,12 @@ class Identity:
         """Drop all cookies."""
         self._sessions += 1
         self.cookies.clear()
+
+
+def _may_be_a_stranger_s(reply: Reply) -> bool:
+    """Tell whether it may be the answer to somebody who did not say who they are.
+
+    What stands before the server may send those to a page of its own who do not bring a password, or away.
+    """
+    away = reply.status == 403 and "xml" not in reply.headers.get("Content-Type", "")
+    return reply.status == 401 or away or (300 <= reply.status < 400 and reply.status != 304)

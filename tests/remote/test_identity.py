@@ -22,8 +22,8 @@ class Guard:
     def __init__(self) -> None:
         self.good = True
         self.sessions: set[str] = set()
-        self.demanding = False
-        """Something before it asks for the password each time."""
+        self.demands: Callable[[], httpx.Response] | None = None
+        """What something before it answers to those who do not bring the password."""
         self.brought: list[bool] = []
         """Of each request whether it brought the password."""
         self.failed_logins = self.at_once = self.most_at_once = 0
@@ -33,7 +33,9 @@ class Guard:
         with_password = "Authorization" in asked.headers
         self.brought.append(with_password)
         known = bool(self.sessions & {asked.headers.get("Cookie", "").removeprefix("session=")})
-        taken = (known and (with_password or not self.demanding)) or (with_password and self.good)
+        if self.demands is not None and not with_password:
+            return self.demands()
+        taken = known or (with_password and self.good)
         login = with_password and not known
         self.at_once += login
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -173,17 +175,36 @@ async def test_a_session_that_has_ended_costs_no_failed_login(autojump_clock: tr
     await client.aclose()
 
 
+@pytest.mark.parametrize(
+    "demands",
+    [
+        pytest.param(lambda: answer(401), id="refuses"),
+        pytest.param(lambda: answer(302, {"Location": "https://sso.example.org/"}), id="sends elsewhere"),
+        pytest.param(lambda: answer(303, {"Location": "/login"}), id="shows a page"),
+        pytest.param(lambda: answer(403, {"Content-Type": "text/html"}), id="forbids"),
+    ],
+)
 async def test_where_the_password_is_asked_for_each_time_it_goes_along_soon(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, demands: Callable[[], httpx.Response]
 ) -> None:
     """A guard before the server, or several servers that do not know each other's sessions."""
     del autojump_clock
     guard = Guard()
-    guard.demanding = True
+    guard.demands = demands
     client = await nextcloud(guard)
     for _ in range(4):
         await client.fetch(request("PUT", lane=Lane.UPLOADS), 207)
     assert guard.brought == [False, True, False, True, True, True]
+    await client.aclose()
+
+
+async def test_what_the_server_forbids_is_asked_for_once(autojump_clock: trio.testing.MockClock) -> None:
+    del autojump_clock
+    guard = Guard()
+    guard.demands = lambda: answer(403, {"Content-Type": "application/xml; charset=utf-8"})
+    client = await nextcloud(guard)
+    assert len(await ask_at_once(client, request("PUT", lane=Lane.UPLOADS))) == 1
+    assert guard.brought == [False]
     await client.aclose()
 
 
