@@ -130,7 +130,7 @@ class Lister:
             await self.confirm_absence(ino)
         elif self._is_old(node) and not self._flight.running(ino):
             if self._is_watched(ino) and not self._may_allow_otherwise(node):
-                if not self._is_being_filled(ino):
+                if not self.is_being_filled(ino):
                     self.watch.used()
             else:
                 self.refresh_later(ino)
@@ -160,7 +160,7 @@ class Lister:
         """Tell whether a folder was made here not long ago, and nobody else was seen to use it."""
         return self.sole_use is not None and self.sole_use.covers(ino)
 
-    def _is_being_filled(self, ino: Ino) -> bool:
+    def is_being_filled(self, ino: Ino) -> bool:
         """Tell whether files of ours are on their way into a folder that is ours alone.
 
         A look on the way would mostly find them, at the price of a listing each time (`cp -r` asks for each name before
@@ -216,7 +216,7 @@ class Lister:
             if not self._is_old(node):
                 return
             if self._is_watched(ino):
-                if not self._is_being_filled(ino):
+                if not self.is_being_filled(ino):
                     await self.watch.look()
                 return
         elif ino in self._slow:

@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 _FEW = 10
 """So many folders are listed one by one: what moved from one to another is then recognised (`Lister`)."""
 
+_MOMENT_S = 1.0
+"""So much later than the time between two looks others' changes are seen at the latest (SEMANTICS)."""
+
 _AT_ONCE = 2
 """Of many folders that are listed one by one, listings under way together: programs' own requests share the lane."""
 
@@ -139,8 +142,10 @@ class Descent:
 
     async def _work(self, waiting: Iterator[Ino], began_at: float) -> None:
         for ino in waiting:
-            # A folder that something has come from may have been listed for that since.
-            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
+            # A folder that something has come from may have been listed for that since, and one that files of ours go to
+            # for these, a moment ago.
+            known_from = began_at - (_MOMENT_S if self._lister.is_being_filled(ino) else 0.0)
+            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, known_from):
                 continue
             try:
                 await self._list(ino)

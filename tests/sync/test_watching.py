@@ -149,6 +149,28 @@ def test_what_fills_a_new_folder_asks_for_no_looks_besides(tmp_path: Path) -> No
     watched(tmp_path, story, quiet_s=60.0)
 
 
+@pytest.mark.parametrize(("ago_s", "more"), [(0.5, 0), (1.5, 1)])
+def test_a_look_leaves_out_what_was_looked_at_for_files_of_ours(
+    tmp_path: Path, ago_s: float, more: int
+) -> None:
+    """What others did there in that moment is seen at the next look: that is within 30 s and one."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await world.save("new/first", b"content")  # it does not go up for a while
+        new = (await world.lookup("new")).ino
+        await world.engine.lister.refresh(new)
+        world.remote.other.write("/new/theirs", b"theirs")  # so that there is something new to see
+        world.remote.log.clear()
+        await trio.sleep(ago_s)
+        world.engine.watcher.wake()
+        await trio.sleep(0.5)
+        assert world.remote.methods() == ["list_folder /", *["list_folder /new"] * more]
+
+    watched(tmp_path, story, quiet_s=60.0)
+
+
 # What is seen
 
 
