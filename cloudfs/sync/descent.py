@@ -142,8 +142,8 @@ class Descent:
 
     async def _work(self, waiting: Iterator[Ino], began_at: float) -> None:
         for ino in waiting:
-            # A folder that something has come from may have been listed for that since, and one that files of ours go to
-            # for these, a moment ago.
+            # A folder that something has come from may have been listed for that since; one that files of ours
+            # go to, for these, a moment ago.
             known_from = began_at - (_MOMENT_S if self._lister.is_being_filled(ino) else 0.0)
             if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, known_from):
                 continue
