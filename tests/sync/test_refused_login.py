@@ -159,9 +159,9 @@ def test_a_second_request_in_bulk_is_no_second_refusal(good: bool) -> None:
                 errors.append(error)
 
         async with trio.open_nursery() as nursery:
-            await trio.sleep(0.3)
+            await trio.sleep(0.6)
             nursery.start_soon(send, "a")
-            await trio.sleep(0.3)
+            await trio.sleep(0.6)
             nursery.start_soon(send, "b")
         assert server.bulks == 1 + good
         assert [error.unsent for error in errors] == ([] if good else [True, False])
