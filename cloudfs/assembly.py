@@ -250,7 +250,7 @@ def news_of(store: Store, worker: Worker, hydrator: Hydrator, *, names: bool) ->
 def watching(
     config: EngineConfig,
     store: Store,
-    remote: Remote,
+    remote: GatedRemote,
     connectivity: Connectivity,
     lister: Lister,
     touches: TouchLog,
@@ -258,7 +258,8 @@ def watching(
     told: Callable[[bool], None],
 ) -> tuple[Watcher, Pusher]:
     """Put together who finds out what others change."""
-    descent = Descent(store, remote, lister, Renewer(store, remote, touches, lister))
+    renewer = Renewer(store, remote, touches, lister)
+    descent = Descent(store, remote, lister, renewer, ours=lambda: remote.changes)
     watcher = Watcher(
         descent.run,
         Pace(poll_s=config.poll_s, fresh_s=config.listing_ttl_s, used_s=3 * config.listing_ttl_s),

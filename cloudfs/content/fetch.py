@@ -111,8 +111,8 @@ class Fetcher:
         self._config = config or FetchConfig()
         chance = chance or random.Random()  # noqa: S311  # spreads retries, guards nothing
         self._locate = locate
-        self._silence = silence or Silence()
-        self._line = Line(remote, locate, self._config, chance, self._silence)
+        silence = silence or Silence()
+        self._line = Line(remote, locate, self._config, chance, silence)
         self._pages = Pages(budget, self._config.recent_bytes)
         self._loads: SingleFlight[BlockKey, bytes | None] = SingleFlight(nursery)
         self._presence = Presence(blocks, self._pages, self._line, self._config.lookahead_bytes)
@@ -129,7 +129,7 @@ class Fetcher:
             self._config,
             nursery,
             self.verifier.note,
-            self._silence,
+            silence,
         )
         self._sweeper = Sweeper(blocks, self._pages, self._stores, self._presence, self._line, self._launcher)
         self._archivist = Archivist(remote, locate, self._line, blocks, self._pages, budget, self._config)
@@ -337,8 +337,8 @@ class Fetcher:
         self, source: Source, start: int, stop: int, pattern: ReadPattern
     ) -> Octets | None:
         transfer = self._launcher.transfer_for(source, start, pattern)
-        async with self._silence.borne(partial(named, source, self._locate), transfer.begun_s):
-            data = await transfer.wait_bytes(start, stop)
+        named_here = partial(named, source, self._locate)
+        data = await self._launcher.wait_bytes(transfer, start, stop, named_here)
         self._waited_at = trio.current_time()
         return data
 

@@ -21,12 +21,13 @@ from cloudfs.content.source import FetchConfig, Source
 from cloudfs.content.transfer import Sink, Transfer
 from cloudfs.content.verifying import checks_first
 from cloudfs.remote.silence import Silence
+from cloudfs.types import Octets
 
 __all__ = ["Launcher"]
 
 
 class Launcher:
-    """Starts an account's transfers. NO CHECKPOINT in here.
+    """Starts an account's transfers. NO CHECKPOINT in here, but while a program waits (`wait_bytes`).
 
     `coming` is told of each version of which something is asked for.
     """
@@ -49,6 +50,7 @@ class Launcher:
         self._config = config
         self._nursery = nursery
         self._coming = coming
+        self._silence = silence
         self._scouts = Scouts(silence, config.idle_s)
 
     def read_ahead(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> None:
@@ -65,6 +67,13 @@ class Launcher:
         return ahead_span(
             pattern, begin, source.size, partial(self._presence.next_here, source), self._config
         )
+
+    async def wait_bytes(
+        self, transfer: Transfer, start: int, stop: int, subject: Callable[[], str]
+    ) -> Octets | None:
+        """Wait for bytes of a transfer as a program does; see `Transfer.wait_bytes`, and `Silence.borne`."""
+        async with self._silence.borne(subject, transfer.begun_s):
+            return await transfer.wait_bytes(start, stop)
 
     def transfer_for(self, source: Source, start: int, pattern: ReadPattern) -> Transfer:
         """Return the transfer under way that brings the first missing byte soon, else a new one."""

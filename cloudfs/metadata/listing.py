@@ -130,7 +130,8 @@ class Lister:
             await self.confirm_absence(ino)
         elif self._is_old(node) and not self._flight.running(ino):
             if self._is_watched(ino) and not self._may_allow_otherwise(node):
-                self.watch.used()
+                if not self.is_being_filled(ino):
+                    self.watch.used()
             else:
                 self.refresh_later(ino)
         if reading and self.ahead is not None:
@@ -158,6 +159,14 @@ class Lister:
     def is_ours_alone(self, ino: Ino) -> bool:
         """Tell whether a folder was made here not long ago, and nobody else was seen to use it."""
         return self.sole_use is not None and self.sole_use.covers(ino)
+
+    def is_being_filled(self, ino: Ino) -> bool:
+        """Tell whether files of ours are on their way into a folder that is ours alone.
+
+        A look on the way would mostly find them, at the price of a listing each time (`cp -r` asks for each name before
+        it makes it): the watch looks in its own time, and who sends many small files looks before each request.
+        """
+        return self.is_ours_alone(ino) and self._store.nodes.has_work_in(ino)
 
     def _may_allow_otherwise(self, node: Node) -> bool:
         """Tell whether what may be done in a folder may be something else by now, with no ETag that would tell."""
@@ -207,7 +216,8 @@ class Lister:
             if not self._is_old(node):
                 return
             if self._is_watched(ino):
-                await self.watch.look()
+                if not self.is_being_filled(ino):
+                    await self.watch.look()
                 return
         elif ino in self._slow:
             return  # somebody has waited for this listing already: one wait for each is enough

@@ -66,6 +66,8 @@ class Request(msgspec.Struct, frozen=True):
     tells_of_login: bool = True
     """A refusal (401) is about the login. Not on pages of the web interface, before which an administrator may have put
     a guard of its own."""
+    by_session: bool = True
+    """Going by a session that has ended, without the password, it is refused (401), not served as a stranger."""
     severable: bool = False
     """The server makes nothing of a part of its body, so it may be cut."""
 

@@ -160,8 +160,10 @@ class WebdavRemote:
 
     def _tell_of_sessions(self) -> None:
         # Nextcloud 29 goes by the login where it does not know the session, or its password was withdrawn (measured):
-        # its 401 is about the login, and asking once more would be one more failed login.
-        self._session.transport.sessions_die = not self.features.nextcloud
+        # its 401 to a request that brought the password is about the login.
+        identity = self._session.transport.identity
+        identity.sessions_die = not self.features.nextcloud
+        identity.sessions_speak = self.features.nextcloud
 
     async def stat(self, path: RemotePath) -> RemoteEntry:
         """PROPFIND with depth 0."""

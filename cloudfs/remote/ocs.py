@@ -71,7 +71,9 @@ async def call(transport: Transport, base_url: str, path: str, kind: type[T], me
     where the answer is no OCS answer.
     """
     url = f"{base_url}ocs/v2.php/{path}?format=json"
-    request = Request(method, url, path, {"OCS-APIRequest": "true", "Accept": "application/json"})
+    headers = {"OCS-APIRequest": "true", "Accept": "application/json"}
+    # The server's abilities are told to strangers, too: fewer of them (protocol.md §1), and without a word of that.
+    request = Request(method, url, path, headers, by_session=False)
     return data_of((await transport.fetch(request, 200)).body, kind, path)
 
 

@@ -69,7 +69,12 @@ class Silence:
         thought to be silent is waited for as ever. No checkpoint.
         """
         began = trio.current_time()
-        with trio.move_on_after(self._patience_s(asked_at)) as moment:
+        if self.presumed and began - self._in_vain_at >= _FORGOTTEN_S:
+            self.forget()
+        for_a_moment = asked_at >= self._presumed_at
+        patience_s = self._moment_s() if for_a_moment else math.inf
+        self._tries += for_a_moment
+        with trio.move_on_after(patience_s) as moment:
             try:
                 yield
             except (trio.Cancelled, RemoteError):
@@ -78,13 +83,8 @@ class Silence:
         if moment.cancelled_caught:
             raise Unreachable("the server has not answered for some time", subject=subject())
 
-    def _patience_s(self, asked_at: float) -> float:
-        if self.presumed and trio.current_time() - self._in_vain_at >= _FORGOTTEN_S:
-            self.forget()
-        if asked_at < self._presumed_at:
-            return math.inf
-        self._tries += 1
-        return max(_LEAST_S, _MOMENT_S * _DOZEN / (_DOZEN + self._tries - 1))
+    def _moment_s(self) -> float:
+        return max(_LEAST_S, _MOMENT_S * _DOZEN / (_DOZEN + self._tries))
 
     def _gave_up(self, began: float) -> None:
         """Somebody has waited in vain since then: no sign of anything, if something else came meanwhile."""

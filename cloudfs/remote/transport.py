@@ -3,7 +3,8 @@
 - Credentials go to the origin of the account and nowhere else: a redirect is followed on that origin only, and only
   for reads. They never appear in a repr, a log line or an error.
 - One cookie jar per `Transport`: on Nextcloud a session cookie beats the Authorization header, so a jar shared
-  between accounts mixes them up (protocol.md, rule 2). With cookies a request costs a third less (§11).
+  between accounts mixes them up (protocol.md, rule 2). With cookies a request costs a third less (§11), and needs no
+  password, which is withheld then: see `identity`.
 - All errors are `RemoteError`s. Nothing is repeated here but a request whose session cookie may have died (401), which
   the server did not act on.
 - Once the login itself is refused, whoever is told by `refused` holds back what was not sent (`admit`), and what can be
@@ -24,13 +25,15 @@ from importlib import metadata
 import httpx
 import msgspec
 import trio
+from httpx import USE_CLIENT_DEFAULT
 
 from cloudfs.errors import ProtocolViolation, Unreachable
 from cloudfs.remote.bodies import Upload, Whole
-from cloudfs.remote.cookies import Cookies, no_cookies
+from cloudfs.remote.cookies import no_cookies
 from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
+from cloudfs.remote.identity import Identity
 from cloudfs.remote.limiting import Meter, Traffic
 from cloudfs.remote.onego import MOST_BYTES
 from cloudfs.remote.proxies import proxy_for
@@ -136,18 +139,11 @@ class Transport:
         self._origin = origin_of(url)
         self.clock_skew_s = 0.0
         """How far the server's clock is ahead of ours, as its last reply told, to a second or so."""
-        self._jar = Cookies()
+        self.identity = Identity(self._cut_off)
         self.admit: Callable[[], None] = lambda: None
         """Asked right before each request is sent; raises what holds it back."""
         self.refused: Callable[[], None] = lambda: None
         """Called at once when the login in use is refused."""
-        self.sessions_die = True
-        """A session that has ended may get 401 although the login is good."""
-        self._second_try = trio.Lock()
-        self._refused = False
-        """The last that was heard of the credentials alone is that they are refused."""
-        self._logins = 0
-        """How often the login was replaced by another."""
         self._severable: dict[Upload, trio.CancelScope] = {}
         """Bodies on their way that may be cut."""
         sizes = {
@@ -163,7 +159,7 @@ class Transport:
         self._clients = {
             lane: httpx.AsyncClient(
                 auth=auth,
-                cookies=no_cookies() if lane is Lane.BULK else self._jar,
+                cookies=no_cookies() if lane is Lane.BULK else self.identity.cookies,
                 headers={
                     "User-Agent": user_agent or default_user_agent(),
                     "OCS-APIRequest": "true",
@@ -203,7 +199,7 @@ class Transport:
         Waits for a free slot of the lane as long as the caller lets it.
         """
         async with self._slots[request.lane]:
-            reply = await self._send_with_session(request)
+            reply = await self.identity.send(request, self._send_to_origin)
             try:
                 yield reply
             finally:
@@ -217,45 +213,16 @@ class Transport:
             body = b"" if request.method == "HEAD" else await reply.read_all(self.limits.reply_bytes)
             return WholeReply(reply.status, reply.headers, body)
 
-    async def _send_with_session(self, request: Request) -> Reply:
-        if self._second_try.locked():
-            async with self._second_try:
-                pass  # what becomes of it tells whether this one is worth sending
-        with_session = request.lane is not Lane.BULK and bool(len(self._jar))
-        login = self._logins
-        reply = await self._send_to_origin(request)
-        if reply.status != 401:
-            self._refused = False
-            return reply
-        if with_session and self.sessions_die and request.tells_of_login:
-            # The session may be dead and the login good: once without. One request alone tries that; where it fails, it
-            # fails for all, and each failed login slows everybody down.
-            try:
-                async with self._second_try:
-                    if not self._refused:
-                        await reply.aclose()
-                        self._jar.clear()
-                        reply = await self._send_to_origin(request)
-                        self._refused = reply.status == 401
-            except BaseException:
-                await reply.aclose()  # again is no harm
-                raise
-        if reply.status == 401 and login == self._logins and request.tells_of_login:
-            self._refuse()
-        return reply
-
-    def _refuse(self) -> None:
+    def _cut_off(self) -> None:
         """Nobody is to try this login again unasked: tell so, and cut off what the server would only refuse, too."""
-        self._refused = True
-        self._jar.clear()  # whatever the session had to do with it, the next try is without
         self.refused()
         for body, scope in self._severable.items():
             if not body.is_given:
                 scope.cancel()
 
-    async def _send_to_origin(self, request: Request) -> Reply:
+    async def _send_to_origin(self, request: Request, /, *, with_password: bool) -> Reply:
         for _ in range(_MAX_REDIRECTS + 1):
-            reply = await self._send_once(request)
+            reply = await self._send_once(request, with_password=with_password)
             location = reply.headers.get("Location")
             if reply.status not in {301, 302, 307, 308} or not location or not request.follow:
                 return reply
@@ -280,7 +247,7 @@ class Transport:
             raise ProtocolViolation("the server redirects a change", subject=request.subject)
         return target
 
-    async def _send_once(self, request: Request) -> Reply:
+    async def _send_once(self, request: Request, *, with_password: bool) -> Reply:
         if origin_of(request.url) != self._origin:
             raise ProtocolViolation("an address outside the account's server", subject=request.subject)
         self.admit()
@@ -289,7 +256,9 @@ class Transport:
         try:
             with self._severing(request, body) as severed:
                 response = await self._clients[request.lane].send(
-                    self._message(request, body, asked.number), stream=True
+                    self._message(request, body, asked.number),
+                    stream=True,
+                    auth=USE_CLIENT_DEFAULT if with_password else None,
                 )
         except NETWORK_ERRORS as error:
             # What broke this one has probably broken those that are idle, too: nobody is to wait for each of them.
@@ -348,7 +317,7 @@ class Transport:
 
     def _silence_s(self, request: Request) -> float:
         silence_s = self.limits.read_s if request.silence_s is None else request.silence_s
-        return silence_s if len(self._jar) else max(silence_s, self.limits.login_s)
+        return silence_s if len(self.identity.cookies) else max(silence_s, self.limits.login_s)
 
     def sent_within(self, seconds: float, most: int) -> int:
         """Return how many of `most` bytes the limit in force lets be sent in so long."""
@@ -364,13 +333,11 @@ class Transport:
         """Use other credentials from the next request on."""
         for client in self._clients.values():
             client.auth = auth or httpx.Auth()  # which adds nothing
-        self._refused = False
-        self._logins += 1
-        self.forget_session()
+        self.identity.log_in()
 
     def forget_session(self) -> None:
         """Drop all cookies: after a new login, or before a request that must come without."""
-        self._jar.clear()
+        self.identity.forget_session()
 
     async def aclose(self) -> None:
         """Close every connection."""

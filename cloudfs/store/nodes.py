@@ -189,6 +189,11 @@ class Nodes(Outstanding):
         there = "SELECT DISTINCT s_parent FROM nodes INDEXED BY nodes_busy_there WHERE dirty AND s_parent IS NOT NULL"
         return self._folders_above(shown, "parent") | self._folders_above(there, "s_parent")
 
+    def has_work_in(self, folder: Ino) -> bool:
+        """Tell whether anything that the mount shows in a folder has work for the server."""
+        sql = "SELECT 1 FROM nodes INDEXED BY nodes_busy WHERE dirty AND parent = ? LIMIT 1"
+        return self._db.execute(sql, (folder,)).fetchone() is not None
+
     def left_folders(self) -> set[Ino]:
         """Return the folders that something shown elsewhere has yet to leave on the server; 0.1 µs for each such."""
         elsewhere = (

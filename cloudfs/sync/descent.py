@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import repeat
 
@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 _FEW = 10
 """So many folders are listed one by one: what moved from one to another is then recognised (`Lister`)."""
 
+_MOMENT_S = 1.0
+"""So much later than the time between two looks others' changes are seen at the latest (SEMANTICS)."""
+
 _AT_ONCE = 2
 """Of many folders that are listed one by one, listings under way together: programs' own requests share the lane."""
 
@@ -45,8 +48,17 @@ _AT_ONCE = 2
 class Descent:
     """One account's. `run` is never called twice at once."""
 
-    def __init__(self, store: Store, remote: Remote, lister: Lister, renewer: Renewer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        remote: Remote,
+        lister: Lister,
+        renewer: Renewer,
+        ours: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`ours`: how many changes we have made there so far."""
         self._store = store
+        self._ours, self._ours_seen = ours, 0
         self._nodes = store.nodes
         self._remote = remote
         self._lister = lister
@@ -59,19 +71,32 @@ class Descent:
         PosixError when its answers cannot be noted, as on a full disk: the next look goes on from there.
         A single folder that cannot be listed is left for the next time, and counts as not seen until then.
         """
+        ours = self._ours()
+        # Where we have changed something its ETag is another one for sure, and the listing tells of it as well.
+        etag = await (self._look_at_root() if ours == self._ours_seen else self._list_root())
+        self._ours_seen = ours
+        changed, self._root_etag = etag != self._root_etag, etag
+        await self.list_stale()
+        return changed
+
+    async def _look_at_root(self) -> str:
+        """Ask for its ETag, and list it where that is another one; return it."""
         asked_at = trio.current_time()
         etag = (await self._remote.stat(ROOT_PATH)).version.etag
         if not etag:
             raise Unsupported("the server gives folders no ETag", subject=ROOT_PATH)
-        changed, self._root_etag = etag != self._root_etag, etag
         if self._is_new(ROOT, etag):
             await self._list(ROOT)
         elif self._remote.features.deep_etags:
             asked_s = time.time() - (trio.current_time() - asked_at)
             if asked_at >= self._lister.undisturbed_since():
                 self._store.root_seen_there_s = asked_s + self._remote.clock_skew_s
-        await self.list_stale()
-        return changed
+        return etag
+
+    async def _list_root(self) -> str:
+        await self._list(ROOT)
+        root = self._nodes.get(ROOT)
+        return (root and root.s_etag) or ""
 
     async def look_into(self, folders: Collection[Ino]) -> None:
         """List folders in which something is said to have changed, and what turns out by that. Raises as `run`."""
@@ -117,8 +142,10 @@ class Descent:
 
     async def _work(self, waiting: Iterator[Ino], began_at: float) -> None:
         for ino in waiting:
-            # A folder that something has come from may have been listed for that since.
-            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at):
+            # A folder that something has come from may have been listed for that since; one that files of ours
+            # go to, for these, a moment ago.
+            known_from = began_at - (_MOMENT_S if self._lister.is_being_filled(ino) else 0.0)
+            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, known_from):
                 continue
             try:
                 await self._list(ino)

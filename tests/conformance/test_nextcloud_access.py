@@ -143,6 +143,12 @@ class TestAuthentication:
         auth = (nextcloud.user.upper(), nextcloud.password)
         assert once("PROPFIND", nextcloud.root_url, auth=auth).status_code == 401
 
+    def test_a_stranger_is_told_of_fewer_abilities(self, nextcloud: Target) -> None:
+        """So these are never asked for by a session alone: nothing would tell that it has ended."""
+        reply = once("GET", f"{nextcloud.site_url}/ocs/v2.php/cloud/capabilities?format=json", headers=OCS)
+        assert reply.status_code == 200
+        assert "dav" not in reply.json()["ocs"]["data"]["capabilities"]
+
     def test_no_app_password_from_an_app_password(self, nextcloud: Target, client: httpx.Client) -> None:
         reply = client.get(f"{nextcloud.site_url}/ocs/v2.php/core/getapppassword?format=json", headers=OCS)
         assert reply.status_code == 403

@@ -79,6 +79,15 @@ def test_rule_03_bulk_ends_the_session_that_comes_with_it(
     assert once("PROPFIND", nextcloud.root_url, headers=headers).status_code == 401
 
 
+def test_a_session_speaks_without_the_password(cloud: Dav, session: str) -> None:
+    """protocol.md §11, what `remote.identity` relies on; rule 3's test shows that one which has ended does not."""
+    url, headers = f"{cloud.folder_url}f", {"Cookie": session, "OCS-APIRequest": "true"}
+    assert once("PUT", url, headers=headers, content=b"x").status_code == 201
+    assert once("GET", url, headers=headers).content == b"x"
+    assert once("MOVE", url, headers=headers | {"Destination": f"{url}2"}).status_code == 201
+    assert once("DELETE", f"{url}2", headers=headers).status_code == 204
+
+
 def test_rule_04_one_request_lists_a_whole_tree(cloud: Dav) -> None:
     folders = ("", "a", "a/b", "a/b/c", "d")
     for path in folders[1:]:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from cloudfs.content.fetch import FetchConfig, Fetcher, MemoryBudget
 from cloudfs.remote.protocol import Remote
+from cloudfs.remote.silence import Silence
 from tests.content.fakes import MIB, World
 
 
@@ -38,14 +39,25 @@ Fetching = Callable[..., AbstractAsyncContextManager[Fetcher]]
 
 @asynccontextmanager
 async def open_fetcher(
-    world: World, *, ceiling_bytes: int = 64 * MIB, config: FetchConfig | None = None
+    world: World,
+    *,
+    ceiling_bytes: int = 64 * MIB,
+    config: FetchConfig | None = None,
+    silence: Silence | None = None,
 ) -> AsyncIterator[Fetcher]:
     """Give a fetcher; at the end nothing may be open, queued, waiting or charged."""
     budget = MemoryBudget(ceiling_bytes)
     async with trio.open_nursery() as nursery:
         remote = cast("Remote", world.remote)
         fetcher = Fetcher(
-            world.blocks, remote, world.locate, budget, nursery, config, chance=random.Random(1)
+            world.blocks,
+            remote,
+            world.locate,
+            budget,
+            nursery,
+            config,
+            chance=random.Random(1),
+            silence=silence,
         )
         yield fetcher
         with trio.fail_after(60):

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from cloudfs.content.fetch import Fetcher, Source
 from cloudfs.errors import RemoteError
+from cloudfs.remote.silence import Silence
 from tests.content.conftest import Fetching
 from tests.content.fakes import KIB, Fault, World, some_bytes
 
@@ -61,16 +62,17 @@ async def test_two_hundred_programs_wait_no_longer_than_the_first_dozen(
 
 
 async def test_the_first_answer_lets_everybody_in(world: World, fetching: Fetching) -> None:
+    silence = Silence()
     sources = many(world, 40)
     world.remote.faults = [Fault.silence(0)] * 500
-    async with fetching(world) as fetcher:
+    async with fetching(world, silence=silence) as fetcher:
         await read_in_dozens(fetcher, sources[:DOZEN])
-        assert fetcher._silence.presumed
+        assert silence.presumed
         world.remote.faults = []
         await trio.sleep(1.1)  # what was asked for in vain has been given up
         contents = [world.remote.files[world.paths[it.ino]][1] for it in sources[DOZEN:]]
         assert await read_in_dozens(fetcher, sources[DOZEN:]) == contents
-        assert not fetcher._silence.presumed
+        assert not silence.presumed
 
 
 async def test_a_slow_server_is_no_silent_one(world: World, fetching: Fetching) -> None:
@@ -112,37 +114,39 @@ async def test_our_own_upload_of_a_file_is_no_silence_of_the_server(world: World
 
 
 async def test_what_comes_to_others_is_no_silence(world: World, fetching: Fetching) -> None:
+    silence = Silence()
     *slow, quick = many(world, DOZEN + 1)
     world.remote.faults = [Fault.silence(0)] * 4
-    async with fetching(world) as fetcher, trio.open_nursery() as nursery:
+    async with fetching(world, silence=silence) as fetcher, trio.open_nursery() as nursery:
         for source in slow:
             nursery.start_soon(read_as_the_kernel, fetcher, source)
         await wait_all_tasks_blocked()
         await trio.sleep(READ_S - 1)
-        fetcher._silence.heard()
+        silence.heard()
         await trio.sleep(1.5)
-        assert not fetcher._silence.presumed
+        assert not silence.presumed
         assert await read_as_the_kernel(fetcher, quick) is not None
 
 
-def is_silent(fetcher: Fetcher) -> bool:
-    return fetcher._silence.presumed
+def is_silent(silence: Silence) -> bool:
+    return silence.presumed
 
 
 @pytest.mark.parametrize("first_byte_s", [1.5, 4.0, 7.0])
 async def test_a_server_that_is_slow_after_a_silence_is_heard_again(
     world: World, fetching: Fetching, first_byte_s: float
 ) -> None:
+    silence = Silence()
     sources = many(world, 120)
     world.remote.faults = [Fault.silence(0)] * 24
-    async with fetching(world) as fetcher:
+    async with fetching(world, silence=silence) as fetcher:
         await read_in_dozens(fetcher, sources[:24])
-        assert is_silent(fetcher)
+        assert is_silent(silence)
         world.remote.faults = []
         world.remote.latency_s = first_byte_s
         for _ in range(20):  # as a program that copies one file after the other, and tries anew
             if await read_as_the_kernel(fetcher, sources[24]) is not None:
                 break
             await trio.sleep(0.5)
-        assert not is_silent(fetcher)
+        assert not is_silent(silence)
         assert None not in await read_in_dozens(fetcher, sources[25:29])

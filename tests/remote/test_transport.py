@@ -237,7 +237,7 @@ async def test_where_sessions_do_not_die_a_refusal_is_believed() -> None:
         return answer(401 if len(cookies) > 1 else 200, headers={"Set-Cookie": "session=1; path=/"})
 
     client = transport(handler)
-    client.sessions_die = False
+    client.identity.sessions_die = False
     refused: list[int] = []
     client.refused = lambda: refused.append(len(cookies))
     await client.fetch(request(path="login"), 200)

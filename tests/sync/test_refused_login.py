@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import NotAuthenticated
+from cloudfs.errors import NotAuthenticated, RemoteError
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
-from cloudfs.remote.protocol import Body, Condition
+from cloudfs.remote.protocol import Body, Condition, NewFile
 from cloudfs.sync.connectivity import Connectivity, State
 from cloudfs.sync.gate import GatedRemote
 from cloudfs.types import RemoteEntry, RemotePath, Stored
@@ -22,10 +22,16 @@ from tests.functional.stages import USER, VfsStage, wait_until
 from tests.model.fake_remote import FakeRemote
 from tests.model.virtual import run_virtually
 from tests.servers import StandIn
+from tests.sync.bulk import WITH_BULK
 from tests.sync.mount import World, tell
 
 _ON_THE_WIRE = 4
 """Uploads at once."""
+
+
+def failed_logins(server: StandIn) -> int:
+    """Count what slows a server down for everybody: refused requests that brought the password."""
+    return sum(it.status == 401 and "authorization" in it.headers for it in server.requests)
 
 
 class Revoking(FakeRemote):
@@ -115,6 +121,55 @@ def test_one_request_at_a_time_tries_a_doubtful_login() -> None:
     run_virtually(main, 1)
 
 
+class RefusesLate(FakeRemote):
+    """Lets no password in, and is slow to say so."""
+
+    good = True
+    bulks = 0
+
+    async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
+        self.bulks += 1
+        await trio.sleep(1.8)
+        if self.good:
+            return await super().put_bulk(files)
+        raise NotAuthenticated("the password was revoked", subject="/", status=401)
+
+    async def stat(self, path: RemotePath) -> RemoteEntry:
+        if self.good:
+            return await super().stat(path)
+        raise NotAuthenticated("the password was revoked", subject=path, status=401)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_second_request_in_bulk_is_no_second_refusal(good: bool) -> None:
+    """It begins while the first one may yet be refused; what is asked first goes by the session (`remote.identity`)."""
+
+    async def main() -> None:
+        server = RefusesLate(features=WITH_BULK)
+        remote = GatedRemote(server, Connectivity(returned=lambda: None))
+        await remote.make_folder(RemotePath("/new"))
+        server.log.clear()
+        server.good = good
+        errors: list[RemoteError] = []
+
+        async def send(name: str) -> None:
+            try:
+                await remote.put_bulk([NewFile(RemotePath(f"/new/{name}"), b"content", 86401)])
+            except NotAuthenticated as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            await trio.sleep(0.6)
+            nursery.start_soon(send, "a")
+            await trio.sleep(0.6)
+            nursery.start_soon(send, "b")
+        assert server.bulks == 1 + good
+        assert [error.unsent for error in errors] == ([] if good else [True, False])
+        assert server.methods().count("stat /") == good
+
+    run_virtually(main, 1)
+
+
 def test_what_waits_for_a_connection_is_held_back() -> None:
     """Against a server: 30 requests at once through 6 connections, with a login that was revoked before."""
 
@@ -137,6 +192,7 @@ def test_what_waits_for_a_connection_is_held_back() -> None:
             for _ in range(30):
                 nursery.start_soon(ask)
         assert server.requests.count() <= 6, "those on the wire"
+        assert failed_logins(server) == 1
         assert connectivity.state is State.NEEDS_LOGIN
         before = server.requests.count()
         connectivity.try_now()
@@ -210,7 +266,7 @@ def test_a_slow_proof_holds_up_nobody_for_long() -> None:
 
 @pytest.mark.shared_engine
 def test_a_password_withdrawn_within_a_hundred_uploads(tmp_path: Path) -> None:
-    """Against a server: what is on the wire is refused, and nothing else; another try is one request."""
+    """Against a server: one request that brings the password is refused; another try is one more."""
     with StandIn() as server:
         account = server.account(USER)
         password = account.app_password()
@@ -228,8 +284,10 @@ def test_a_password_withdrawn_within_a_hundred_uploads(tmp_path: Path) -> None:
         assert len(stage.send()) > 0
         revoking.join()
         refused = [record for record in server.requests if record.status == 401]
-        assert 1 <= len(refused) <= _ON_THE_WIRE
+        assert 1 <= len(refused) <= _ON_THE_WIRE + 1, "by their session, and one of them by the password"
+        assert failed_logins(server) == 1
         assert len(stage.send()) == 100 - len(account.tree())
+        assert failed_logins(server) == 2
         # What is asked without a login beside (whether the device is to be wiped) does not count.
         assert sum(record.status == 401 for record in server.requests) == len(refused) + 1
         stage.close()

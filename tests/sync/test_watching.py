@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -35,7 +36,10 @@ def stocked() -> FakeRemote:
 
 
 def watched(
-    tmp_path: Path, story: Callable[[World], Awaitable[None]], remote: FakeRemote | None = None
+    tmp_path: Path,
+    story: Callable[[World], Awaitable[None]],
+    remote: FakeRemote | None = None,
+    **more: Any,
 ) -> None:
     """Play a story on a mount whose folders are all known, and whose log of requests begins here."""
 
@@ -45,7 +49,7 @@ def watched(
         world.remote.log.clear()
         await story(world)
 
-    tell(tmp_path, play, remote or stocked())
+    tell(tmp_path, play, remote or stocked(), **more)
 
 
 def shown(world: World) -> dict[str, int]:
@@ -103,6 +107,68 @@ def test_an_idle_account_is_asked_less_and_less(tmp_path: Path) -> None:
         assert "/a/new" in shown(world), "whoever comes back does not wait for the next look"
 
     watched(tmp_path, story)
+
+
+def test_after_a_change_of_ours_the_root_is_listed_at_once(tmp_path: Path) -> None:
+    """Its ETag is another one for sure: to ask for that first would be a request more for each look."""
+
+    async def story(world: World) -> None:
+        await world.save("a/new", b"new")
+        await world.drain()
+        world.remote.log.clear()
+        await trio.sleep(POLL_S + SECOND)
+        assert world.remote.methods() == ["list_folder /", "list_folder /a"]
+        world.remote.log.clear()
+        await trio.sleep(POLL_S + SECOND)
+        assert world.remote.methods() == ["stat /"]
+
+    watched(tmp_path, story)
+
+
+def test_what_fills_a_new_folder_asks_for_no_looks_besides(tmp_path: Path) -> None:
+    """`cp -r` asks for each name before it makes it. What others put in there is seen in time all the same."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await world.save("new/first", b"content")  # it does not go up for a while
+        new = (await world.lookup("new")).ino
+        while "list_folder /" not in world.remote.methods():
+            await trio.sleep(0.1)
+        world.remote.log.clear()
+        world.remote.other.write("/new/theirs", b"theirs")
+        began = trio.current_time()
+        for number in range(26):
+            with pytest.raises(PosixError):
+                await world.fs.lookup(new, f"{number}".encode())
+            await trio.sleep(SECOND)
+        assert world.remote.methods() == []
+        await trio.sleep(began + POLL_S + SECOND - trio.current_time())
+        assert "/new/theirs" in shown(world)
+
+    watched(tmp_path, story, quiet_s=60.0)
+
+
+@pytest.mark.parametrize(("ago_s", "more"), [(0.5, 0), (1.5, 1)])
+def test_a_look_leaves_out_what_was_looked_at_for_files_of_ours(
+    tmp_path: Path, ago_s: float, more: int
+) -> None:
+    """What others did there in that moment is seen at the next look: that is within 30 s and one."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await world.save("new/first", b"content")  # it does not go up for a while
+        new = (await world.lookup("new")).ino
+        await world.engine.lister.refresh(new)
+        world.remote.other.write("/new/theirs", b"theirs")  # so that there is something new to see
+        world.remote.log.clear()
+        await trio.sleep(ago_s)
+        world.engine.watcher.wake()
+        await trio.sleep(0.5)
+        assert world.remote.methods() == ["list_folder /", *["list_folder /new"] * more]
+
+    watched(tmp_path, story, quiet_s=60.0)
 
 
 # What is seen
