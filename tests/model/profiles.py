@@ -158,6 +158,7 @@ class _Stage:
         first.account.told = tell
         return dataclasses.replace(
             server,
+            features=first.features,
             account=first.account,
             clock_skew_s=first.clock_skew_s,
             truncating=first.truncating,
@@ -307,9 +308,12 @@ def _push(stage: _Stage, history: list[Operation]) -> None:
 
 def _mounts(stage: _Stage, history: list[Operation]) -> None:
     likely, push = (0.0, 0.05, 0.2), stage.chance("push").random() < 0.5
-    first = stage.server(likely, WITH_LATE, lingers=True, push=push)
+    bulk = stage.chance("bulk").random() < 0.3
+    first = stage.server(likely, WITH_LATE, lingers=True, bulk=bulk, push=push)
     remotes = first, stage.second_line(first, likely, WITH_LATE)
-    rules = stage.rules(strict=False, noticed_within_s=stage.noticed_within_s(push=push))
+    rules = stage.rules(
+        strict=False, together=1 if bulk else 4, noticed_within_s=stage.noticed_within_s(push=push)
+    )
     play_mounts(
         stage.folder, history, seed=stage.seed, remotes=remotes, rules=rules, instruments=stage.instruments
     )

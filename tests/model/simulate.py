@@ -35,7 +35,7 @@ __all__ = ["Failure", "attempt", "faulty_remote", "run_seeds", "shrink"]
 _PART = 20
 """Seeds that a process is given at once."""
 _LONGEST_S = 120
-"""Real time after which a history counts as one that never ends: usual ones take a thirtieth of a second."""
+"""Real time after which a history counts as one that never ends: usual ones take a twentieth of a second."""
 _SHRINK_S = 120.0
 
 
