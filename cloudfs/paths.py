@@ -40,6 +40,10 @@ ROOT_PATH = RemotePath("/")
 NAME_MAX_BYTES = 255
 """The kernel passes longer names to FUSE (design.md §7), so the limit is ours to keep."""
 
+_DECOMPOSED_MAX_BYTES = 8 * NAME_MAX_BYTES
+"""No longer text is a name of 255 bytes in NFC: what is one byte there has three at most (UAX #15, section 9.1, and
+U+212A, which is K)."""
+
 _EXTENSION_MAX_BYTES = 40
 """What follows the last dot is an extension up to this length; the rest of longer names is cut like any stem."""
 
@@ -180,6 +184,9 @@ def decode_segment(segment: str) -> str:
         raise ValueError(msg)
     if b"/" in raw or b"\0" in raw:
         msg = f"a listing contains the unsafe name {raw!r}"
+        raise UnrepresentableName(msg)
+    if len(raw) > _DECOMPOSED_MAX_BYTES:  # to sort 64,000 accents on one letter would take 3 s
+        msg = f"a listing contains a name of {len(raw)} bytes"
         raise UnrepresentableName(msg)
     try:
         name = unicodedata.normalize("NFC", raw.decode())

@@ -23,20 +23,20 @@ from cloudfs.types import Kind, RemoteEntry
 __all__ = ["Add", "Adopt", "Change", "Drop", "Observe", "Refresh", "Rename", "merge_folder", "update"]
 
 
-class Add(msgspec.Struct, frozen=True):
+class Add(msgspec.Struct, frozen=True, gc=False):
     """The server has a name that we did not know."""
 
     entry: RemoteEntry
 
 
-class Adopt(msgspec.Struct, frozen=True):
+class Adopt(msgspec.Struct, frozen=True, gc=False):
     """A folder made on both sides is one folder."""
 
     node: Node
     entry: RemoteEntry
 
 
-class Refresh(msgspec.Struct, frozen=True):
+class Refresh(msgspec.Struct, frozen=True, gc=False):
     """A node's synced view takes over an entry; `content` when its bytes are other ones."""
 
     node: Node
@@ -44,20 +44,20 @@ class Refresh(msgspec.Struct, frozen=True):
     content: bool
 
 
-class Rename(msgspec.Struct, frozen=True):
+class Rename(msgspec.Struct, frozen=True, gc=False):
     """A clean node has another name in the same folder."""
 
     node: Node
     entry: RemoteEntry
 
 
-class Drop(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True, gc=False):
     """The server no longer has a node; dirty ones below or itself become new ones."""
 
     node: Node
 
 
-class Observe(msgspec.Struct, frozen=True):
+class Observe(msgspec.Struct, frozen=True, gc=False):
     """The server's side of a dirty node changed; None: it is gone."""
 
     node: Node

@@ -92,16 +92,19 @@ class Inflater:
         self._zlib = None if name == "identity" else zlib.decompressobj(32 + zlib.MAX_WBITS)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what this piece of the body means, in pieces of at most 32 KiB."""
+        """Yield what this piece of the body means, in pieces of at most 32 KiB; ProtocolViolation where it is none."""
         if self._zlib is None:
             for start in range(0, len(data), _PIECE_BYTES):
                 yield data[start : start + _PIECE_BYTES]
             return
         try:
             while data:
+                if self._zlib.eof:
+                    # Zlib would keep it, all that ever comes, and copy that with each piece.
+                    raise ProtocolViolation("the reply goes on behind its compressed end")
                 if piece := self._zlib.decompress(data, _PIECE_BYTES):
                     yield piece
-                data = self._zlib.unconsumed_tail
+                data = self._zlib.unconsumed_tail or self._zlib.unused_data
         except zlib.error as error:
             raise ProtocolViolation("the reply cannot be decompressed") from error
 

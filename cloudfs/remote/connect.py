@@ -145,11 +145,14 @@ async def exchange_password(
     auth = httpx.BasicAuth(site.user, password)
     transport = Transport(site.base_url, auth, tls=tls or make_context(), limits=limits, user_agent=device)
     try:
-        return (await ocs.call(transport, site.base_url, "core/getapppassword", _AppPassword)).apppassword
+        made = (await ocs.call(transport, site.base_url, "core/getapppassword", _AppPassword)).apppassword
     except Forbidden:
         return password
     finally:
         await transport.aclose()
+    if not values.is_credential(made):
+        raise ProtocolViolation("the server's app password is none", subject=site.base_url)
+    return made
 
 
 async def revoke(

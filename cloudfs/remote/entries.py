@@ -10,6 +10,7 @@ with a wrong one wrong bytes would be, so it is left out, too, and named.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cloudfs.errors import ProtocolViolation, ServerFault
 from cloudfs.paths import UnrepresentableName, is_below, parent_of
@@ -21,7 +22,8 @@ from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion
 __all__ = ["Listing", "SizeUnknown", "entry_of"]
 
 _MOST_MEMBERS = 500_000
-"""Each member takes about 700 bytes until it is in the database: a listing that never ends must not take all memory."""
+"""Each member takes about 900 bytes until it is in the database, and twice that where it was known there and is another
+version: a listing that never ends must not take all memory."""
 
 
 _MOST_TEXT_PER_MEMBER = 1024
@@ -64,9 +66,9 @@ def entry_of(member: Member, place: Place, folder: RemotePath) -> RemoteEntry | 
             checksum=values.best_checksum([found.get("oc:checksums")]),
         ),
         file_id=_word(found, "oc:fileid", path) or None,
-        permissions=_word(found, "oc:permissions", path),
+        permissions=_shared(_word(found, "oc:permissions", path)),
         mount_root=found.get("nc:is-mount-root") == "true",
-        fingerprint=_word(found, "oc:data-fingerprint", path),
+        fingerprint=_shared(_word(found, "oc:data-fingerprint", path)),
         quota_free=_natural(found.get("d:quota-available-bytes")),
         quota_used=_natural(found.get("d:quota-used-bytes")),
         spelling=place.spelling_of(member.href, path),
@@ -77,6 +79,12 @@ def _word(found: dict[str, str], name: str, path: RemotePath) -> str | None:
     word = found.get(name)
     if word is not None and len(word) > _LONGEST_WORD:
         raise ProtocolViolation(f"{name} has {len(word)} characters", subject=path)
+    return word
+
+
+@lru_cache(maxsize=256)
+def _shared(word: str | None) -> str | None:
+    """Return a word that many members have as one object: half a million take 65 MiB less."""
     return word
 
 

@@ -196,6 +196,8 @@ def _straight(response: httpx.Response, request: Request) -> tuple[BodyStream | 
     """Return the connection to read a long body of known length from, and that length; see `wire`."""
     length = whole_number(response.headers.get("Content-Length"))
     connection = response.extensions.get("network_stream")
+    if isinstance(connection, BodyStream):
+        connection.answered()
     if (
         request.lane is not Lane.STREAMS
         or response.status_code not in {200, 206}

@@ -17,13 +17,12 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import trio
 
-from cloudfs.config import SECRET_MAX_BYTES
 from cloudfs.errors import ProtocolViolation, RemoteError
 from cloudfs.remote.exchange import Request
 from cloudfs.remote.failures import error_of_reply
 from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport
-from cloudfs.remote.values import json_of
+from cloudfs.remote.values import is_credential, json_of
 
 __all__ = ["Granted", "LoginFlow", "rebased"]
 
@@ -158,8 +157,7 @@ class LoginFlow:
             raise _no_credentials() from error
         except msgspec.DecodeError:
             return None  # a page of somebody in between: the server itself has not answered yet
-        words = (told.login_name, told.app_password)
-        if not all(word and word.isprintable() and len(word.encode()) < SECRET_MAX_BYTES for word in words):
+        if not all(map(is_credential, (told.login_name, told.app_password))):
             raise _no_credentials()
         return Granted(told.login_name, told.app_password)
 

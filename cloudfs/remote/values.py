@@ -12,11 +12,14 @@ from typing import TypeVar
 
 import msgspec
 
+from cloudfs.config import SECRET_MAX_BYTES
+
 __all__ = [
     "best_checksum",
     "content_range",
     "file_id_of_header",
     "http_date_s",
+    "is_credential",
     "json_of",
     "printable",
     "remembered",
@@ -109,6 +112,11 @@ def printable(text: str, most: int) -> str:
     """Return a text of the server's for people: one line, so many characters at most, nothing that steers terminals."""
     shown = "".join(char if char.isprintable() else " " for char in text[:most])
     return " ".join(shown.split())
+
+
+def is_credential(word: str) -> bool:
+    """Tell whether a word of the server's can be a user name or a password: some text on one line, short enough."""
+    return bool(word) and word.isprintable() and len(word.encode()) < SECRET_MAX_BYTES
 
 
 def json_of(body: bytes, kind: type[T]) -> T:

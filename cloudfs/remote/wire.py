@@ -53,6 +53,9 @@ _SLICE = 64 * 1024
 _INTERIM = re.compile(rb"HTTP/1\.\d 1\d\d")
 _HEAD_ENDS = re.compile(rb"\n\r?\n")
 """What ends the head of an answer for h11, the parser below httpcore."""
+_MOST_BEFORE_ANSWER = 256 * 1024
+"""Bytes that a server may say before an answer has its head: of one head h11 takes 100 KiB, but of interim ones any
+number, and during an upload they are kept here. One every second is 27 bytes: two hours and a half."""
 
 
 def _is_interim(heard: bytes) -> bool:
@@ -98,6 +101,8 @@ class BodyStream(AsyncNetworkStream):
         self._early: deque[bytes] = deque()
         """Received and not handed out yet; an empty one is the end of the stream."""
         self._head_comes = False
+        self._unanswered: int | None = None
+        """Bytes handed to HTTP's parser since our last word, as long as it has no answer of them."""
         self.at_body = False
         """HTTP's parser has the head of an answer, and not a byte after it."""
         self._strip: Strip | None = None
@@ -105,11 +110,21 @@ class BodyStream(AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's
         """Return what has come, up to 1 MiB where that is more than `max_bytes`; of an answer the head comes alone."""
+        if self._unanswered is not None and self._unanswered > _MOST_BEFORE_ANSWER:
+            raise httpcore.RemoteProtocolError("what the server says before its answer has no end")
         if self._early:
-            return self._head_of(self._early.popleft())
-        # What comes behind a head may be a body that has its place elsewhere.
-        most = max_bytes if self._head_comes else max(max_bytes, self._read_bytes)
-        return self._head_of(await self._receive(most, timeout))
+            data = self._head_of(self._early.popleft())
+        else:
+            # What comes behind a head may be a body that has its place elsewhere.
+            most = max_bytes if self._head_comes else max(max_bytes, self._read_bytes)
+            data = self._head_of(await self._receive(most, timeout))
+        if self._unanswered is not None:
+            self._unanswered += len(data)
+        return data
+
+    def answered(self) -> None:
+        """HTTP's parser has the head of the answer: what comes now is as long as that says."""
+        self._unanswered = None
 
     def _head_of(self, data: bytes) -> bytes:
         """Hold back what follows the head, where this first piece of an answer has all of it.
@@ -172,7 +187,7 @@ class BodyStream(AsyncNetworkStream):
         """Send all of it, or raise WriteError where the server answers before it has a long one."""
         if not buffer:
             return
-        self._head_comes, self.at_body = True, False
+        self._head_comes, self.at_body, self._unanswered = True, False, 0
         with _translated(None, httpcore.WriteTimeout, httpcore.WriteError):
             if len(buffer) <= _SMALL_WRITE and not self._early:
                 await self._send(buffer, timeout)
@@ -217,7 +232,9 @@ class BodyStream(AsyncNetworkStream):
         write.cancel()
 
     def _is_answered(self) -> bool:
-        return bool(self._early) and not _is_interim(b"".join(self._early))
+        """Tell whether there is an answer; what has no end counts as one, which `read` refuses."""
+        heard = b"".join(self._early)
+        return bool(self._early) and (len(heard) > _MOST_BEFORE_ANSWER or not _is_interim(heard))
 
     @property
     def lasts(self) -> bool:

@@ -209,6 +209,9 @@ class Pusher:
             self._untold = True
         else:
             self._told.update(pushed.ids)
+            if len(self._told) > _MOST_TOLD:
+                self._told.clear()  # at once: they may come without end while the server answers slowly
+                self._untold = True
         self._bell.set()
 
     async def _take_in_all(self) -> None:
@@ -219,7 +222,7 @@ class Pusher:
             self._told |= self._answered()
             told, untold = sorted(self._told), self._untold
             self._told, self._untold, self._bell = set(), False, trio.Event()
-            if len(told) > _MOST_TOLD:
+            if len(told) > _MOST_TOLD:  # with those whose answers have come
                 told, untold = [], True
             try:
                 untold = await self._take_in(told) or untold

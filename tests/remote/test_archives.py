@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import unicodedata
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -296,6 +297,11 @@ class TestMembers:
     def test_no_archive(self, body: bytes) -> None:
         with pytest.raises(ProtocolViolation):
             members(body, SIZES)
+
+    def test_a_name_that_takes_long_to_compose(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unicodedata, "normalize", lambda _, text: text[:2000])
+        with pytest.raises(ProtocolViolation, match="not asked for"):
+            members(archive(("a" * 2001, b"123")), {"a" * 2000: 3})
 
     @settings(max_examples=400, deadline=None)
     @given(

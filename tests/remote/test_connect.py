@@ -172,6 +172,17 @@ async def test_app_passwords(server: StandIn) -> None:
         await discover(server.url, "alice", app_password)
 
 
+@pytest.mark.parametrize("word", ["", "two\nlines", "\x1b[2J", "x" * 5000])
+async def test_an_app_password_that_is_none(server: StandIn, word: str) -> None:
+    """It would be kept, and be refused at the next start, when the login password is forgotten."""
+    site = await discover(server.url, "alice", PASSWORD)
+    meta = {"status": "ok", "statuscode": 200, "message": "OK"}
+    told = json.dumps({"ocs": {"meta": meta, "data": {"apppassword": word}}}).encode()
+    server.faults.add(Answer(200, told, {"Content-Type": "application/json"}), path="getapppassword")
+    with pytest.raises(ProtocolViolation, match="app password"):
+        await exchange_password(site, PASSWORD, "cloudfs test")
+
+
 @pytest.mark.server("wsgidav")
 async def test_a_folder_of_a_plain_server() -> None:
     with WsgidavServer() as server:

@@ -289,6 +289,17 @@ def test_gzip_is_undone_in_small_pieces_and_checked_to_the_end() -> None:
         Inflater("br")
 
 
+def test_what_comes_behind_the_end_of_gzip_is_refused() -> None:
+    """Zlib keeps all of it, and copies that with each piece: a server that goes on for ever would fill the memory."""
+    packed = gzip.compress(b"<a/>")
+    with pytest.raises(ProtocolViolation, match="goes on"):
+        list(Inflater("gzip").feed(packed + b"x"))
+    inflater = Inflater("gzip")
+    assert b"".join(inflater.feed(packed)) == b"<a/>"
+    with pytest.raises(ProtocolViolation, match="goes on"):
+        list(inflater.feed(b"x"))
+
+
 async def test_a_reply_full_of_small_things_holds_up_nothing_else() -> None:
     """Read in one go on the loop, 4 MiB of empty objects would stop all else for two seconds."""
     turns = 0

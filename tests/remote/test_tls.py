@@ -9,12 +9,18 @@ import subprocess
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cloudfs.config import Account
 from cloudfs.errors import ExitCode, TlsRejected, UserError
@@ -117,6 +123,40 @@ async def test_a_pinned_key_still_has_to_be_trusted(server_side: Certificate) ->
     async with served(accepting(server_side)) as met:
         with pytest.raises(TlsRejected, match=r"self.signed"):
             await ask(met.url, make_context(pinned_keys=[pin_of(server_side)]))
+
+
+def signed(folder: Path, address: str, valid_until: datetime) -> Certificate:
+    """Make a certificate that signs itself, as whoever trusts it would have to find fault with something else."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(valid_until - timedelta(days=2)).not_valid_after(valid_until)
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=True
+    )
+    made = Certificate(folder / "made.pem", folder / "made.key")
+    made.certificate.write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("address", "left_days", "fault"),
+    [("127.0.0.1", 1, None), ("127.0.0.1", -1, "expired"), ("127.0.0.2", 1, "mismatch")],
+    ids=["as it should be", "over", "another server's"],
+)
+async def test_a_certificate_is_good_for_one_server_and_one_time(
+    address: str, left_days: int, fault: str | None, tmp_path: Path
+) -> None:
+    """Pinned and trusted as it is: nothing is sent where it is over, or another server's."""
+    made = signed(tmp_path, address, datetime.now(UTC) + timedelta(days=left_days))
+    context = make_context(made.certificate, pinned_keys=[pin_of(made)])
+    async with served(accepting(made)) as met:
+        if fault is None:
+            await ask(met.url, context)
+        else:
+            with pytest.raises(TlsRejected, match=fault):
+                await ask(met.url, context)
+        assert len([head for head in met.heads if head]) == (0 if fault else 1)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,28 @@ async def test_what_a_server_says_before_its_answer_ends_no_upload(
                 await transport.fetch(upload(url, size), 201)
 
 
+@pytest.mark.parametrize("method", ["PUT", "MOVE"])
+async def test_what_a_server_says_before_its_answer_has_an_end(method: str) -> None:
+    """None of it may be believed to be the last word, and all of an upload's is kept until its answer is there."""
+    said = 0
+
+    async def script(stream: trio.abc.Stream) -> None:
+        nonlocal said
+        await read_head(stream)
+        while True:
+            hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 1000
+            await stream.send_all(hints)
+            said += len(hints)
+            if said > BIG / 4:
+                return
+
+    async with served(script) as url, connected(url) as transport:
+        asked = upload(url) if method == "PUT" else Request(method, url + "a", "/a")
+        with pytest.raises(Unreachable, match="without an answer"):
+            await transport.fetch(asked, 201)
+    assert said < BIG / 4
+
+
 async def test_an_upload_over_a_slow_line_takes_its_time() -> None:
     """The limit is for silence: the one piece of the body needs longer than it, and goes through."""
     size = 16 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -68,6 +69,24 @@ def test_changes_of_many_files_are_one_question(tmp_path: Path) -> None:
         await trio.sleep(SOON_S)
         assert {f"/a/b/new-{number}" for number in range(100)} <= shown(world)
         assert world.remote.methods() == ["identify /", "list_folder /a/b"]
+
+    told(tmp_path, story)
+
+
+def test_ids_without_end_fill_no_memory_and_something_has_changed(tmp_path: Path) -> None:
+    """None of them is looked at by itself, and what has changed is seen all the same."""
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        tracemalloc.start()
+        for number in range(100):
+            world.remote.tell(ids=tuple(str(number * 1000 + it) for it in range(1000)))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 1_000_000
+        await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+        assert "identify /" not in world.remote.methods()
 
     told(tmp_path, story)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import unicodedata
+from typing import Literal
 from urllib.parse import unquote
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from cloudfs.errors import PosixError
 from cloudfs.paths import (
     NameRules,
+    UnrepresentableName,
     check_name,
     conflicted_copy,
     decode_segment,
@@ -209,6 +211,25 @@ def test_a_listing_cannot_name_anything_outside_its_folder(segment: str) -> None
 def test_a_name_that_is_no_utf8_cannot_be_shown() -> None:
     with pytest.raises(ValueError, match="utf-8"):
         decode_segment("%ff%fe")
+
+
+def test_a_name_that_takes_long_to_compose_is_not_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accents of two kinds in turn are sorted one by one: in one href that takes 3 s, in which nothing else runs."""
+    composed: list[int] = []
+
+    def normalize(form: Literal["NFC"], text: str) -> str:
+        composed.append(len(text))
+        return unicodedata_normalize(form, text)
+
+    unicodedata_normalize = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    for accents in (500, 5000):
+        with pytest.raises(UnrepresentableName):
+            decode_segment("a" + "\u0301\u0316" * accents)
+    assert sum(composed) <= 2040
+    for name in ("\u1f82" * 85, "\u212a" * 255):
+        apart = unicodedata_normalize("NFD", name) if name[0] == "\u1f82" else name
+        assert decode_segment(apart) == unicodedata_normalize("NFC", name)
 
 
 def test_a_plus_is_a_plus() -> None:
