@@ -144,7 +144,8 @@ class Prepared(FakeRemote):
             raise Unreachable("it is away", subject=path)
         if path not in self.folders:
             raise NotFound("it does not exist", subject=path, status=404)
-        return self.folders[path]
+        own, members = self.folders[path]
+        return own, list(members)  # which the listing takes apart
 
     async def delete(self, path: RemotePath, *, expect: RemoteVersion | None = None) -> None:
         del expect

@@ -76,5 +76,12 @@ def explain(error: RemoteError, url: str) -> UserError:
         if isinstance(error, kind):
             detail = error.message
             return UserError(sentence.format(url=url, detail=detail), hint=hint.format(url=url), code=code)
+    if not error.temporary:
+        # As mod_dav's 400 for a file with a slash, and nginx's for a port that wants TLS: waiting would not help.
+        return UserError(
+            f"{url} refuses the request: {error.message}.",
+            hint="Check the address: it has to be that of a Nextcloud, or of a WebDAV folder.",
+            code=ExitCode.NOT_WEBDAV,
+        )
     message = f"{url} answered with an error: {error.message}."
     return UserError(message, hint="Try again later.", code=ExitCode.UNREACHABLE)

@@ -230,7 +230,7 @@ def test_whom_an_account_trusts_is_kept_for_its_next_login(run: Run) -> None:
     assert config.load_account(Folders.from_environment(), "work") == known
 
 
-@pytest.mark.parametrize("status", [200, 404, 405])
+@pytest.mark.parametrize("status", [200, 400, 404, 405])
 def test_a_page_that_is_no_webdav(run: Run, tmp_path: Path, status: int) -> None:
     class Page(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
