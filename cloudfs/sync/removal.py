@@ -320,11 +320,11 @@ class Remover:
         if above != ROOT_PATH:
             entry = await self._evidence.look(above)
             folder = None if node.s_parent is None else self._nodes.get(node.s_parent)
-            if folder is not None and entry is None and self.is_held(folder.ino):
-                # Should it show up elsewhere, what was removed here may be in it: then that is seen anew.
+            if folder is None or entry is None or self._evidence.is_another(folder, entry):
+                if folder is None or not self.is_held(folder.ino):
+                    raise Changed("the folder that it was in is elsewhere by now", subject=path)
+                # Should it show up again, what was removed here may be in it: then that is seen anew.
                 self._nodes.update(folder.ino, listed_etag=None)
-            elif entry is None or folder is None or self._evidence.is_another(folder, entry):
-                raise Changed("the folder that it was in is elsewhere by now", subject=path)
         await self.commit(node)
 
     async def commit(self, node: Node) -> None:
