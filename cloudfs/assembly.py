@@ -187,6 +187,7 @@ def hands_of(  # noqa: PLR0913, PLR0917  # what all of them need comes together 
     contents: Contents,
     residents: Residents,
     takeover: Takeover,
+    guard: VanishGuard,
     tree: Tree,
     sink: ChangeSink,
 ) -> Hands:
@@ -204,6 +205,7 @@ def hands_of(  # noqa: PLR0913, PLR0917  # what all of them need comes together 
     remover = Remover(
         store, remote, lister, residents, contents.files, contents.outgoing, doubts, uploader.tail_arrived
     )
+    remover.is_held = guard.holds
     return Hands(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),
         folders,

@@ -270,7 +270,7 @@ async def _compose(  # noqa: PLR0913, PLR0917  # all that an engine is made of c
     tree.moved, tree.emptied = files.hardening.moved, inbox.emptied
     hydrator = hydrator_of(store, disk, fetcher, tree, lister, watcher, pause)
     contents = Contents(files, outgoing, fetcher, Appending(remote, config.append_bytes))
-    hands = hands_of(store, remote, lister, touches, contents, residents, takeover, tree, sink)
+    hands = hands_of(store, remote, lister, touches, contents, residents, takeover, guard, tree, sink)
     obstacles = Obstacles(
         store,
         residents,

@@ -113,6 +113,12 @@ class VanishGuard:
         inside = self._held if node.local_only and node.folder and not node.placed else ()
         return any(self._stands(ino) and node.ino in self._nodes.synced_ancestors(ino) for ino in inside)
 
+    def holds(self, ino: Ino) -> bool:
+        """Tell whether a node is kept here, by itself or with a folder above it, though the server shows it no more."""
+        if not self._held:
+            return False
+        return any(it in self._held and self._stands(it) for it in (ino, *self._nodes.synced_ancestors(ino)))
+
     def keeps_newer(self, node: Node) -> bool:
         """Tell whether a file that is not edited here keeps its content though a server that was set back has another.
 

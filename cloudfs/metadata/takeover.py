@@ -84,13 +84,14 @@ class Takeover:
         `kept`: nodes that are not dropped now, though the listing lacks them. False when a change did not fit any
         more, so that only another listing can bring it.
         """
-        if self._guard is not None:
-            changes = await self._guard.sift(folder, changes)
         if self._setback is not None:
+            # Before the absences: none is believed where this listing shows that the server was set back.
             others: list[Refresh] = []
             async for some in turns(changes, _MANY):
                 others += [it for it in some if isinstance(it, Refresh) and it.content]
             self._setback.begin_listing(folder, others)
+        if self._guard is not None:
+            changes = await self._guard.sift(folder, changes)
         fitted = True
         for part in slices(changes, _BATCH):
             wanted = [it for it in part if not (isinstance(it, Drop) and it.node.ino in kept)]

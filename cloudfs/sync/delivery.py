@@ -17,6 +17,7 @@ from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.layers import Layer
 from cloudfs.content.tails import is_tail_proof
 from cloudfs.errors import AlreadyExists, Changed, NotFound, Unsupported
+from cloudfs.metadata.permissions import may
 from cloudfs.remote.protocol import Body, Condition, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
@@ -125,9 +126,18 @@ class Delivery:
         another client's after all, none of its bytes are lost: they are those that ours begins with.
         """
         tried = any((it.size, it.checksum) == (parcel.size, parcel.checksum) for it in earlier)
-        if not tried or parcel.base_bytes:
+        if not tried or parcel.base_bytes or not self._may_be_cut(parcel):
             return False
         return await self._evidence.is_part(entry, parcel.size, partial(self._outgoing.chunks, layer))
+
+    def _may_be_cut(self, parcel: Parcel) -> bool:
+        """Tell whether a part of it may become the file. Over one that a Nextcloud has, only where it takes no pieces.
+
+        Else it is what another client made of that file, who may have taken away from its end.
+        """
+        features, folder = self._remote.features, self._nodes.get(parcel.place[0])
+        in_pieces = features.nextcloud and features.chunking and (folder is None or may(folder, "C"))
+        return parcel.base is None or not in_pieces
 
     async def _commit_found(self, parcel: Parcel, entry: RemoteEntry) -> RemoteVersion:
         """The server has this very content. Its time may be that of an earlier try, or another client's."""

@@ -104,6 +104,8 @@ class Remover:
         self._keeper = Keeper(store, remote, outgoing)
         self._doubts = doubts
         self._tail_arrived = tail_arrived
+        self.is_held: Callable[[Ino], bool] = lambda _: False
+        """Whether a folder is kept here though the server shows it no more: see `VanishGuard`."""
         self._evidence = Evidence(remote)
         self._blind_spots = BlindSpots(store, remote)
 
@@ -312,13 +314,17 @@ class Remover:
         """Do as `commit`, where nothing is found in its place.
 
         Raises Changed where its folder is not in its place either: another client may have moved it, and this in it.
+        Not of a folder that no listing has gone before somebody answers.
         """
         above = parent_of(path)
         if above != ROOT_PATH:
             entry = await self._evidence.look(above)
             folder = None if node.s_parent is None else self._nodes.get(node.s_parent)
-            if entry is None or folder is None or self._evidence.is_another(folder, entry):
-                raise Changed("the folder that it was in is elsewhere by now", subject=path)
+            if folder is None or entry is None or self._evidence.is_another(folder, entry):
+                if folder is None or not self.is_held(folder.ino):
+                    raise Changed("the folder that it was in is elsewhere by now", subject=path)
+                # Should it show up again, what was removed here may be in it: then that is seen anew.
+                self._nodes.update(folder.ino, listed_etag=None)
         await self.commit(node)
 
     async def commit(self, node: Node) -> None:

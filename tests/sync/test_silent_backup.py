@@ -240,6 +240,28 @@ def test_the_older_versions_are_taken_over_with_the_answer(tmp_path: Path) -> No
     tell(tmp_path, story, stocked(), held_from=5)
 
 
+@BACKUP
+def test_what_was_made_since_in_the_folder_that_shows_it_stays_too(tmp_path: Path) -> None:
+    """However little: the same listing has older versions of too much."""
+
+    async def story(world: World) -> None:
+        backup = await with_many_changed_since(world, 10)
+        await world.save("d/made", b"made since")
+        await world.drain()
+        await trio.sleep(60)
+        before = await world.tree()
+        backup.restore()
+        await world.refresh_all()
+        assert await world.tree() == before
+        held = world.engine.deletions.vanished()
+        assert held is not None
+        assert (held.count, held.older) == (1, 10)
+        assert (await world.engine.deletions.restore_vanished()).left == 0
+        assert await files(world) == before
+
+    tell(tmp_path, story, stocked(), held_from=5)
+
+
 @pytest.mark.parametrize(("changed", "others", "limit"), [(5, 0, 5), (10, 10, 5), (10, 0, 0)])
 def test_older_versions_of_few_files_are_taken_over(
     tmp_path: Path, changed: int, others: int, limit: int
