@@ -123,6 +123,9 @@ class Remover:
             await self._keep(node)
         path = self._nodes.synced_path(node.ino)
         if path is None:
+            await self.commit(
+                node
+            )  # the folder that it was in is gone, and a listing shows it where it went instead
             return True
         try:
             if node.folder:

@@ -16,10 +16,12 @@ from tests.model.operations import (
     Operation,
     OtherDelete,
     OtherMove,
+    OtherMoveSeen,
     OtherReplace,
     OtherRetype,
     OtherRewrite,
     OtherWrite,
+    Read,
     ReadFile,
     Refresh,
     Rename,
@@ -30,6 +32,7 @@ from tests.model.operations import (
     SaveByRename,
     SetTime,
     Truncate,
+    TruncateFile,
     Unlink,
     Wait,
 )
@@ -454,5 +457,23 @@ FOUND: dict[str, Found] = {
     ),
     "other-client-s-version-of-the-same-second-was-removed-from-a-place-that-was-left": Found(
         "full", 971172, [Extend("a", 1), Rename("a", "d/b"), OtherRewrite("a", 2)]
+    ),
+    "removal-in-a-folder-that-went-meanwhile-never-ended": Found(
+        "push",
+        600105,
+        [
+            OtherDelete("d"),
+            Save("d/b", 1),
+            OtherWrite("e/a", 12, False),
+            Rename("d/b", "a"),
+            Read(1, 0, 100),
+            Wait(1.5),
+            OtherMoveSeen("a", "d/a"),
+            Save("a", 2),
+            OtherMove("e", "a"),
+            Wait(1.5),
+            OtherWrite("d/e/a", 2),
+            TruncateFile(2, 0),
+        ],
     ),
 }
