@@ -268,6 +268,7 @@ def watching(
         possible=lambda: remote.features.deep_etags,
         not_before=lambda: connectivity.next_try,
         told=told,
+        behind=lambda: descent.is_behind,
     )
     lister.watch = watcher
     return watcher, Pusher(store.nodes, remote, watcher, descent, echoes)

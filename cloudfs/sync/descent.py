@@ -64,6 +64,8 @@ class Descent:
         self._lister = lister
         self._renewer = renewer
         self._root_etag = ""
+        self.is_behind = self._left_out = False
+        """The last look failed, or a folder in which something has changed could not be listed since it began."""
 
     async def run(self) -> bool:
         """Look once; True when anything had changed since the last time. RemoteError when the server cannot be asked.
@@ -71,12 +73,14 @@ class Descent:
         PosixError when its answers cannot be noted, as on a full disk: the next look goes on from there.
         A single folder that cannot be listed is left for the next time, and counts as not seen until then.
         """
+        self.is_behind, self._left_out = True, False
         ours = self._ours()
         # Where we have changed something its ETag is another one for sure, and the listing tells of it as well.
         etag = await (self._look_at_root() if ours == self._ours_seen else self._list_root())
         self._ours_seen = ours
         changed, self._root_etag = etag != self._root_etag, etag
         await self.list_stale()
+        self.is_behind = self._left_out
         return changed
 
     async def _look_at_root(self) -> str:
@@ -152,6 +156,7 @@ class Descent:
             except CloudfsError as error:
                 if isinstance(error, RemoteError) and not is_outage(error):
                     _log.debug("a changed folder could not be listed: %s", error)
+                    self.is_behind = self._left_out = True
                     continue
                 deque(waiting, maxlen=0)  # the others of them would fare no better
                 raise

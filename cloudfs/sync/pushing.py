@@ -243,7 +243,7 @@ class Pusher:
         return answered
 
     async def _take_in(self, ids: Sequence[str]) -> bool:
-        """List the folders in which these have changed; True when others may have, too."""
+        """List the folders in which these have changed; True when others may have, too, or one could not be listed."""
         looked = await self._look_into(self._told_folders(ids) | self._rested())
         folders: set[Ino] = set()
         elsewhere = False
@@ -256,7 +256,7 @@ class Pusher:
             self._coming |= found.coming
             elsewhere = elsewhere or found.elsewhere
         await self._look_into(folders - looked)
-        return elsewhere
+        return elsewhere or self._descent.is_behind
 
     def _told_folders(self, ids: Sequence[str]) -> set[Ino]:
         """Return the known folders among these; those in which we are at work ourselves are noted for later."""

@@ -64,7 +64,8 @@ class Watcher:
     """One account's; a `metadata.freshness.Watch`. `look` takes in what is new, and tells whether anything was.
 
     `possible`: whether the server's folders have ETags that tell; `not_before`: trio time until which the server is to
-    be left alone; `told` hears whether everything is found out now.
+    be left alone; `told` hears whether everything is found out now; `behind`: whether something that is known to be new
+    could not be taken in, so that the next look is not as far away as beside messages that tell of all.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Watcher:
         possible: Callable[[], bool],
         not_before: Callable[[], float] = lambda: 0.0,
         told: Callable[[bool], None] = lambda _: None,
+        behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._take_in = look
+        self._behind = behind
         self._pace = pace
         self._possible = possible
         self._not_before = not_before
@@ -186,7 +189,8 @@ class Watcher:
         self._bell = trio.Event()
 
     def _pause_s(self) -> float:
-        return self._pace.pause_s(trio.current_time() - self._active_at, pushed=self._pushed)
+        told = self._pushed and not self._behind()
+        return self._pace.pause_s(trio.current_time() - self._active_at, pushed=told)
 
     async def _look_once(self) -> None:
         began, seen = self._doubts, False

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 
 from cloudfs.sync.watching import Channel
@@ -400,6 +401,20 @@ def test_a_question_that_fails_is_a_look_at_everything(tmp_path: Path) -> None:
         world.remote.other.write("/a/b/new", b"new")
         world.remote.tell("/a/b/new")
         await trio.sleep(SOON_S)
+        assert "/a/b/new" in shown(world)
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_folder_that_could_not_be_listed_is_listed_soon(tmp_path: Path, failures: int) -> None:
+    """Nobody told of it again: the next look was up to five minutes away."""
+
+    async def story(world: World) -> None:
+        world.remote.other.write("/a/b/new", b"new")
+        world.remote.faults.next("list_folder", [FaultKind.FAULT] * failures)
+        world.remote.tell("/a/b/new")
+        await trio.sleep(2 * SOON_S + failures * POLL_S)
         assert "/a/b/new" in shown(world)
 
     told(tmp_path, story)
