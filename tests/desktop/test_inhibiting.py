@@ -71,6 +71,17 @@ async def test_before_the_machine_sleeps_what_can_go_is_sent_and_the_lock_given_
         await logind.until_held(BOTH)
 
 
+async def test_a_machine_that_is_about_to_sleep_between_the_two_locks_waits_for_what_can_go(bus: str) -> None:
+    logind = Login1(bus)
+    logind.sleeps_after = 1
+    async with logind.running(), holding() as account:
+        account.sends = True
+        await logind.until_held(BOTH)
+        account.sent.set()
+        await logind.until_held(0)
+        assert account.hurried == 1
+
+
 async def test_what_cannot_be_sent_in_time_does_not_keep_the_lock_after_the_last_change_has_gone(
     bus: str,
 ) -> None:
