@@ -60,6 +60,7 @@ async def _hold(sends: Callable[[], bool], send_now: Callable[[], Awaitable[obje
             rule = f"type='signal',sender='{_NAME}',path='{_PATH}',member='{member}'"
             await connection.send(message_bus.AddMatch(rule))
         with ExitStack() as locks:
+            locks.callback(_close_begun, connection)
             said: deque[Message] = deque()
             with trio.fail_after(CONNECT_S):
                 for what in _AGAINST:
@@ -111,6 +112,12 @@ async def _inhibit(connection: DBusConnection, what: str, said: deque[Message]) 
         if message.header.fields.get(HeaderFields.reply_serial) == serial:
             return _lock_in(message)
         said.append(message)
+
+
+def _close_begun(connection: DBusConnection) -> None:
+    """Close what came with the beginning of a message whose end nobody waits for any more: jeepney leaves it open."""
+    for descriptor in connection.parser.fds:
+        descriptor.close()
 
 
 def _lock_in(reply: Message) -> FileDescriptor:
