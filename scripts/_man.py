@@ -37,7 +37,8 @@ Where a command takes an account it may be left out if there is only one, or onl
 _TAIL = r""".SH ENVIRONMENT
 .TP
 .B CLOUDFS_HOME
-A folder, by its full path, below which everything is kept instead of the places named below.
+A folder, by its full path, below which everything is kept instead of the places named below; where there is no keyring
+the password, too, without a question.
 .TP
 .BR XDG_CONFIG_HOME ", " XDG_STATE_HOME ", " XDG_CACHE_HOME ", " XDG_RUNTIME_DIR
 As in the XDG base directory specification.

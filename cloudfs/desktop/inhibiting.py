@@ -11,6 +11,7 @@ SOURCE: https://systemd.io/INHIBITOR_LOCKS/, org.freedesktop.login1(5).
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
@@ -59,11 +60,13 @@ async def _hold(sends: Callable[[], bool], send_now: Callable[[], Awaitable[obje
             rule = f"type='signal',sender='{_NAME}',path='{_PATH}',member='{member}'"
             await connection.send(message_bus.AddMatch(rule))
         with ExitStack() as locks:
+            locks.callback(_close_begun, connection)
+            said: deque[Message] = deque()
             with trio.fail_after(CONNECT_S):
                 for what in _AGAINST:
-                    locks.callback((await _inhibit(connection, what)).close)
+                    locks.callback((await _inhibit(connection, what, said)).close)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_heed, connection, locks, send_now, nursery.cancel_scope)
+                nursery.start_soon(_heed, connection, said, locks, send_now, nursery.cancel_scope)
                 while sends():  # noqa: ASYNC110  # as above
                     await trio.sleep(_LOOK_S)
                 nursery.cancel_scope.cancel()
@@ -71,13 +74,18 @@ async def _hold(sends: Callable[[], bool], send_now: Callable[[], Awaitable[obje
 
 async def _heed(
     connection: DBusConnection,
+    said: deque[Message],
     locks: ExitStack,
     send_now: Callable[[], Awaitable[object]],
     scope: trio.CancelScope,
 ) -> None:
-    """Give the locks back once what can go is sent, when the machine is about to sleep; return after it woke up."""
+    """Give the locks back once what can go is sent, when the machine is about to sleep; return after it woke up.
+
+    `said`: what was said before, since the first lock was held.
+    """
     while True:
-        fields = (message := await connection.receive()).header.fields
+        message = said.popleft() if said else await connection.receive()
+        fields = message.header.fields
         if (
             message.header.message_type is not MessageType.signal
             or fields.get(HeaderFields.member) not in _ABOUT_TO
@@ -92,7 +100,8 @@ async def _heed(
         locks.close()
 
 
-async def _inhibit(connection: DBusConnection, what: str) -> FileDescriptor:
+async def _inhibit(connection: DBusConnection, what: str, said: deque[Message]) -> FileDescriptor:
+    """Ask for a lock; `said` gets what is no answer to that."""
     body = (what, "cloudfs", "Changes are on their way to the server", "delay")
     question = new_method_call(_MANAGER, "Inhibit", "ssss", body)
     question.header.flags |= MessageFlag.no_auto_start
@@ -102,6 +111,13 @@ async def _inhibit(connection: DBusConnection, what: str) -> FileDescriptor:
         message = await connection.receive()
         if message.header.fields.get(HeaderFields.reply_serial) == serial:
             return _lock_in(message)
+        said.append(message)
+
+
+def _close_begun(connection: DBusConnection) -> None:
+    """Close what came with the beginning of a message whose end nobody waits for any more: jeepney leaves it open."""
+    for descriptor in connection.parser.fds:
+        descriptor.close()
 
 
 def _lock_in(reply: Message) -> FileDescriptor:

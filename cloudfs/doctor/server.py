@@ -9,7 +9,15 @@ import trio
 
 from cloudfs.config import Account
 from cloudfs.doctor.report import Finding, fine, note, problem, skipped
-from cloudfs.errors import CloudfsError, NotAuthenticated, RemoteError, TlsRejected, Unsupported, UserError
+from cloudfs.errors import (
+    CloudfsError,
+    NotAuthenticated,
+    RemoteError,
+    TlsRejected,
+    Unreachable,
+    Unsupported,
+    UserError,
+)
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Features
@@ -68,7 +76,7 @@ async def _connect(remote: WebdavRemote) -> RemoteError | None:
         except RemoteError as error:
             return error
         return None
-    return RemoteError(f"no answer within {_PATIENCE_S:g} seconds")
+    return Unreachable(f"no answer within {_PATIENCE_S:g} seconds")
 
 
 def _failed(error: RemoteError, name: str, explain: Explain) -> list[Finding]:

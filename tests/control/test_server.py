@@ -332,6 +332,7 @@ async def test_more_than_can_wait_are_sent_away(tmp_path: Path, monkeypatch: pyt
     """Each holds a descriptor, of which the daemon needs some for files."""
     monkeypatch.setattr(server, "MAX_CLIENTS", 1)
     monkeypatch.setattr(server, "MOST_WAITING", 1)
+    monkeypatch.setattr(server, "HURRY_S", server.IDLE_S)  # the place stays taken, however slow this is
     async with serving(tmp_path, Pretender()), raw_client(tmp_path) as one:
         await ask(one, b'{"v": 1, "id": 1, "method": "conflicts"}')
         async with raw_client(tmp_path), raw_client(tmp_path) as third:

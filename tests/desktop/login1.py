@@ -28,6 +28,8 @@ class Login1:
         self._connection: DBusConnection | None = None
         self.asked: list[tuple[str, ...]] = []
         self.held = 0
+        self.sleeps_after: int | None = None
+        """So many locks, right after which the machine is about to sleep."""
         self._moved = trio.Event()
 
     @asynccontextmanager
@@ -74,6 +76,8 @@ class Login1:
             os.close(theirs)
             self._count(1)
             nursery.start_soon(self._given_back, ours)
+            if self.held == self.sleeps_after:
+                await self.say("PrepareForSleep", about_to=True)
 
     async def _given_back(self, ours: int) -> None:
         async with trio.lowlevel.FdStream(ours) as pipe:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
+from jeepney.io.trio import DBusConnection
 
 from cloudfs.desktop import inhibiting
 from cloudfs.desktop.inhibiting import hold_up_sleep
@@ -71,6 +73,17 @@ async def test_before_the_machine_sleeps_what_can_go_is_sent_and_the_lock_given_
         await logind.until_held(BOTH)
 
 
+async def test_a_machine_that_is_about_to_sleep_between_the_two_locks_waits_for_what_can_go(bus: str) -> None:
+    logind = Login1(bus)
+    logind.sleeps_after = 1
+    async with logind.running(), holding() as account:
+        account.sends = True
+        await logind.until_held(BOTH)
+        account.sent.set()
+        await logind.until_held(0)
+        assert account.hurried == 1
+
+
 async def test_what_cannot_be_sent_in_time_does_not_keep_the_lock_after_the_last_change_has_gone(
     bus: str,
 ) -> None:
@@ -99,4 +112,26 @@ async def test_the_end_gives_the_lock_back(bus: str) -> None:
         async with holding() as account:
             account.sends = True
             await logind.until_held(BOTH)
+        await logind.until_held(0)
+
+
+async def test_the_end_gives_a_lock_back_of_which_the_answer_has_come_in_part(
+    bus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor comes with the first bytes of a message."""
+    read: Any = DBusConnection._read_data
+    begun = trio.Event()
+
+    async def read_the_first(connection: Any) -> Any:
+        if connection.parser.fds:
+            begun.set()
+            await trio.sleep_forever()
+        return await read(connection)
+
+    monkeypatch.setattr(DBusConnection, "_read_data", read_the_first)
+    async with Login1(bus).running() as logind:
+        async with holding() as account:
+            account.sends = True
+            await begun.wait()
+            await logind.until_held(1)
         await logind.until_held(0)

@@ -74,7 +74,8 @@ async def test_one_that_never_answers(server: StandIn, monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "_PATIENCE_S", 0.0)
     with trio.fail_after(10):
         found = await look(account)
-    assert "no answer within" in found["server"].reason
+    assert "cannot be reached: no answer within" in found["server"].reason
+    assert "network" in found["server"].repair
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,24 @@ def test_a_system_that_was_never_started_gets_its_table_of_mounts(
     assert all("/proc/self/mounts" in call for call in machine.calls)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_a_refused_table_of_mounts_ends_nothing(
+    machine: Machine, tmp_path: Path, there: bool
+) -> None:
+    script, table = machine.project / "scripts/setup", tmp_path / "mtab"
+    script.write_text(script.read_text().replace("/etc/mtab", str(table)))
+    machine.add("id", "echo 1000")
+    machine.add_recorder("sudo", 'exec "$@"' if there else "exit 1")
+    machine.add("ln", f'exec {shutil.which("ln")} "$@"')
+    if there:
+        table.symlink_to("leads nowhere")
+    result = machine.set_up()
+    assert table.is_symlink() == there
+    assert not there or table.readlink() == Path("leads nowhere")
+    assert "no apt-get" in result.stderr, "it goes on with what is missing"
+    assert there or f"set-up: {table} could not be made" in result.stderr
+
+
 def test_package_lists_are_updated_only_when_they_do_not_know_a_package(machine: Machine) -> None:
     machine.add("id", "echo 0")
     machine.add_recorder(
