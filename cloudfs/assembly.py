@@ -268,6 +268,7 @@ def watching(
         told=told,
     )
     lister.watch = watcher
+    descent.is_told = lambda: watcher.is_told
     return watcher, Pusher(store.nodes, remote, watcher, descent, echoes)
 
 

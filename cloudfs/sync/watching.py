@@ -106,6 +106,11 @@ class Watcher:
             return Channel.ON_USE
         return Channel.PUSH if self._pushed else Channel.POLLING
 
+    @property
+    def is_told(self) -> bool:
+        """The server tells of changes by itself, so that nobody looks for them for minutes."""
+        return self._pushed
+
     def covers(self) -> bool:
         """Tell whether the last look succeeded, and the next one is not long overdue."""
         age_s = trio.current_time() - self._began_at
