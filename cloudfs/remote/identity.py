@@ -136,7 +136,8 @@ class Identity:
         with self._asking(brought=True):
             reply = await send(request, with_password=True)
         if reply.status != 401:
-            self._wrongly_refused += alone and is_first
+            # What answers both the same has nothing against the session.
+            self._wrongly_refused += alone and is_first and not _may_be_a_stranger_s(reply)
             self._was_taken(refusals, tries)
         elif login == self._logins:
             self._refused, self._refusals = True, self._refusals + 1
@@ -225,10 +226,11 @@ class Identity:
 def _may_be_a_stranger_s(reply: Reply) -> bool:
     """Tell whether it may be the answer to somebody who did not say who they are.
 
-    What stands before the server may send those to a page of its own who do not bring a password, or away. A page that
-    is a file of the server's has an ETag.
+    What stands before the server may send those to a page of its own who do not bring a password, or away. Pages of
+    the server itself have its number of the request (of a folder, 29.0.1, measured), or an ETag (files).
     """
-    kind = reply.headers.get("Content-Type", "")
+    kind, headers = reply.headers.get("Content-Type", ""), reply.headers
     away = reply.status == 403 and "xml" not in kind
-    page = reply.status == 200 and kind.lower().startswith("text/html") and "ETag" not in reply.headers
+    page = reply.status == 200 and kind.lower().startswith("text/html")
+    page = page and "ETag" not in headers and "X-Request-Id" not in headers
     return reply.status == 401 or away or page or (300 <= reply.status < 400 and reply.status != 304)

@@ -199,12 +199,46 @@ async def test_where_the_password_is_asked_for_each_time_it_goes_along_soon(
     await client.aclose()
 
 
-async def test_what_the_server_forbids_is_asked_for_once(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(lambda: answer(403, {"Content-Type": "application/xml; charset=utf-8"}), id="forbidden"),
+        pytest.param(
+            lambda: answer(200, {"Content-Type": "text/html; charset=UTF-8", "X-Request-Id": "t9Cgnc"}),
+            id="a folder's page",
+        ),
+    ],
+)
+async def test_what_the_server_says_itself_is_asked_for_once(
+    autojump_clock: trio.testing.MockClock, said: Callable[[], httpx.Response]
+) -> None:
     del autojump_clock
     guard = Guard()
-    guard.demands = lambda: answer(403, {"Content-Type": "application/xml; charset=utf-8"})
+    guard.demands = said
     client = await nextcloud(guard)
     assert len(await ask_at_once(client, request("PUT", lane=Lane.UPLOADS))) == 1
+    assert guard.brought == [False]
+    await client.aclose()
+
+
+async def test_a_firewall_that_dislikes_a_file_says_nothing_about_the_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Password or not, it answers the same, and each time that the file is tried."""
+    del autojump_clock
+    guard = Guard()
+
+    async def handler(asked: httpx.Request) -> httpx.Response:
+        disliked = asked.url.path.endswith("/disliked")
+        return answer(403, {"Content-Type": "text/html"}) if disliked else await guard(asked)
+
+    client = speaks(handler)
+    for _ in range(3):
+        await client.fetch(request(), 207)
+        assert await ask_at_once(client, request("PUT", "disliked", lane=Lane.UPLOADS))
+    await client.fetch(request(), 207)
+    guard.brought.clear()
+    await client.fetch(request("PUT", lane=Lane.UPLOADS), 207)
     assert guard.brought == [False]
     await client.aclose()
 
