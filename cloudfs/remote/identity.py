@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from cloudfs.remote.cookies import Cookies
-from cloudfs.remote.exchange import Lane, Reply, Request
+from cloudfs.remote.exchange import READS, Lane, Reply, Request
 
 __all__ = ["Identity"]
 
@@ -82,6 +82,9 @@ class Identity:
         with self._asking(brought=not alone):
             first = msgspec.structs.replace(request, follow=False) if alone else request
             reply = await send(first, with_password=not alone)
+        if alone and _is_strange_page(reply) and request.method not in READS:
+            self._wrongly_refused += 1  # perhaps; but a change is not sent twice where it may have been done
+            return reply
         if not (_may_be_a_stranger_s(reply) if alone else reply.status == 401):
             if alone:
                 self._wrongly_refused = 0
@@ -226,11 +229,18 @@ class Identity:
 def _may_be_a_stranger_s(reply: Reply) -> bool:
     """Tell whether it may be the answer to somebody who did not say who they are.
 
-    What stands before the server may send those to a page of its own who do not bring a password, or away. Pages of
-    the server itself have its number of the request (of a folder, 29.0.1, measured), or an ETag (files).
+    What stands before the server may send those to a page of its own who do not bring a password, or away.
     """
-    kind, headers = reply.headers.get("Content-Type", ""), reply.headers
-    away = reply.status == 403 and "xml" not in kind
-    page = reply.status == 200 and kind.lower().startswith("text/html")
-    page = page and "ETag" not in headers and "X-Request-Id" not in headers
-    return reply.status == 401 or away or page or (300 <= reply.status < 400 and reply.status != 304)
+    away = reply.status == 403 and "xml" not in reply.headers.get("Content-Type", "")
+    elsewhere = 300 <= reply.status < 400 and reply.status != 304
+    return reply.status == 401 or away or elsewhere or _is_strange_page(reply)
+
+
+def _is_strange_page(reply: Reply) -> bool:
+    """Tell whether it is a page, and none of the server's own.
+
+    Those have its number of the request (of a folder, 29.0.1, measured), or an ETag (files).
+    """
+    if reply.status != 200 or not reply.headers.get("Content-Type", "").lower().startswith("text/html"):
+        return False
+    return "ETag" not in reply.headers and "X-Request-Id" not in reply.headers
