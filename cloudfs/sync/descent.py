@@ -57,6 +57,8 @@ class Descent:
         ours: Callable[[], int] = lambda: 0,
     ) -> None:
         """`ours`: how many changes we have made there so far."""
+        self.is_told: Callable[[], bool] = lambda: False
+        """Whether the server tells of changes, so that the next look at the account is far."""
         self._store = store
         self._ours, self._ours_seen = ours, 0
         self._nodes = store.nodes
@@ -64,8 +66,6 @@ class Descent:
         self._lister = lister
         self._renewer = renewer
         self._root_etag = ""
-        self.is_told: Callable[[], bool] = lambda: False
-        """Whether the server tells of changes, so that the next look at the account is far."""
 
     async def run(self) -> bool:
         """Look once; True when anything had changed since the last time. RemoteError when the server cannot be asked.
