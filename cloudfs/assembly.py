@@ -271,6 +271,7 @@ def watching(
         behind=lambda: descent.is_behind,
     )
     lister.watch = watcher
+    descent.is_told = lambda: watcher.is_told
     return watcher, Pusher(store.nodes, remote, watcher, descent, echoes)
 
 

@@ -18,6 +18,10 @@ class Watch(Protocol):
         """Something in the account is used: it is worth a look soon. Never waits."""
         ...
 
+    def at_work(self) -> None:
+        """Somebody uses the account, and it needs no look for that before it is time. Never waits."""
+        ...
+
     async def look(self) -> None:
         """Return once what was changed up to a moment ago is known; never waits long, and never raises."""
         ...
@@ -31,6 +35,9 @@ class Unwatched:
         return False
 
     def used(self) -> None:
+        """Ignore."""
+
+    def at_work(self) -> None:
         """Ignore."""
 
     async def look(self) -> None:

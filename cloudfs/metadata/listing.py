@@ -130,8 +130,7 @@ class Lister:
             await self.confirm_absence(ino)
         elif self._is_old(node) and not self._flight.running(ino):
             if self._is_watched(ino) and not self._may_allow_otherwise(node):
-                if not self.is_being_filled(ino):
-                    self.watch.used()
+                (self.watch.at_work if self.is_being_filled(ino) else self.watch.used)()
             else:
                 self.refresh_later(ino)
         if reading and self.ahead is not None:
@@ -216,7 +215,9 @@ class Lister:
             if not self._is_old(node):
                 return
             if self._is_watched(ino):
-                if not self.is_being_filled(ino):
+                if self.is_being_filled(ino):
+                    self.watch.at_work()
+                else:
                     await self.watch.look()
                 return
         elif ino in self._slow:

@@ -5,7 +5,10 @@ All of them go with every request, and a server may set others with every answer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.request import Request
 
 __all__ = ["Cookies", "no_cookies"]
 
@@ -16,6 +19,13 @@ _MOST_BYTES = 4096
 
 class Cookies(CookieJar):
     """Keeps no more, and no larger ones; of one that is known the latest value."""
+
+    def make_cookies(self, response: Any, request: Request) -> Sequence[Cookie]:  # noqa: ANN401  # as there
+        """Leave out what the request brought, and was dropped since: refusing a session Nextcloud sets it once more."""
+        kept = {(it.name, it.value) for it in self}
+        brought = {word.strip() for word in (request.get_header("Cookie") or "").split(";")}
+        made = super().make_cookies(response, request)
+        return [it for it in made if (it.name, it.value) in kept or f"{it.name}={it.value}" not in brought]
 
     def set_cookie(self, cookie: Cookie) -> None:
         """Keep a cookie, or leave it."""

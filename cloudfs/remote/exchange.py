@@ -20,7 +20,10 @@ from cloudfs.remote.values import whole_number
 from cloudfs.remote.wire import BodyStream
 from cloudfs.types import BLOCK_SIZE, Octets
 
-__all__ = ["Lane", "Reply", "Request", "WholeReply"]
+__all__ = ["READS", "Lane", "Reply", "Request", "WholeReply"]
+
+READS = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH"})
+"""What changes nothing, and may be sent twice whatever became of the first."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 _WHOLE_S = 120.0

@@ -30,7 +30,7 @@ from httpx import USE_CLIENT_DEFAULT
 from cloudfs.errors import ProtocolViolation, Unreachable
 from cloudfs.remote.bodies import Upload, Whole
 from cloudfs.remote.cookies import no_cookies
-from cloudfs.remote.exchange import Lane, Reply, Request, WholeReply
+from cloudfs.remote.exchange import READS, Lane, Reply, Request, WholeReply
 from cloudfs.remote.failures import NETWORK_ERRORS, error_of_exception
 from cloudfs.remote.hrefs import origin_of
 from cloudfs.remote.identity import Identity
@@ -45,7 +45,6 @@ __all__ = ["Limits", "Transport", "default_user_agent"]
 
 _log = logging.getLogger(__name__)
 
-_READS = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "SEARCH"})
 _MAX_REDIRECTS = 3
 
 
@@ -243,7 +242,7 @@ class Transport:
                 f"the server redirects to {origin[0]}://{origin[1]}:{origin[2]}, where no password is sent",
                 subject=request.subject,
             )
-        if request.method not in _READS:
+        if request.method not in READS:
             raise ProtocolViolation("the server redirects a change", subject=request.subject)
         return target
 

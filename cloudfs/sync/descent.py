@@ -57,6 +57,8 @@ class Descent:
         ours: Callable[[], int] = lambda: 0,
     ) -> None:
         """`ours`: how many changes we have made there so far."""
+        self.is_told: Callable[[], bool] = lambda: False
+        """Whether the server tells of changes, so that the next look at the account is far."""
         self._store = store
         self._ours, self._ours_seen = ours, 0
         self._nodes = store.nodes
@@ -146,10 +148,7 @@ class Descent:
 
     async def _work(self, waiting: Iterator[Ino], began_at: float) -> None:
         for ino in waiting:
-            # A folder that something has come from may have been listed for that since; one that files of ours
-            # go to, for these, a moment ago.
-            known_from = began_at - (_MOMENT_S if self._lister.is_being_filled(ino) else 0.0)
-            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, known_from):
+            if self._nodes.get(ino) is None or self._lister.was_asked_since(ino, began_at - self._ago_s(ino)):
                 continue
             try:
                 await self._list(ino)
@@ -160,6 +159,14 @@ class Descent:
                     continue
                 deque(waiting, maxlen=0)  # the others of them would fare no better
                 raise
+
+    def _ago_s(self, ino: Ino) -> float:
+        """Return how long before a round began a listing of this folder may have been asked for, and do.
+
+        It may have been listed since for another one, that something has come from; and one that files of ours go to
+        for these, a moment ago. What happened in that moment waits for the next look then, which has to be near.
+        """
+        return _MOMENT_S if not self.is_told() and self._lister.is_being_filled(ino) else 0.0
 
     async def _list(self, ino: Ino) -> None:
         """List a folder by a question that is asked from now on."""

@@ -215,7 +215,10 @@ class GatedRemote:
         """POST many new files, if they are `still` to be sent once they may; else Changed, unsent."""
         await self._prove_login(sum(len(file.content) for file in files))
         if self._bulks and trio.current_time() - self._good_at > _GOOD_S:
+            began = trio.current_time()
             await self._ask_first()
+            if trio.current_time() - began > _GOOD_S:
+                raise _outdated()  # a look into the folder is good for a moment
         self._bulks += 1
         try:
             stored = await self._told(self._remote.put_bulk(files), patient=True, proves=False, still=still)
@@ -313,9 +316,7 @@ class GatedRemote:
         finally:
             # A coroutine that the login check kept from starting must not warn that nobody awaited it.
             getattr(request, "close", lambda: None)()
-        outdated = Changed("it waited until what it relies on was old")
-        outdated.unsent = True
-        raise outdated
+        raise _outdated()
 
     @asynccontextmanager
     async def _opened(
@@ -330,3 +331,9 @@ class GatedRemote:
             except RemoteError as error:
                 self._connectivity.failed(error)
                 raise
+
+
+def _outdated() -> Changed:
+    error = Changed("it waited until what it relies on was old")
+    error.unsent = True
+    return error

@@ -109,6 +109,11 @@ class Watcher:
             return Channel.ON_USE
         return Channel.PUSH if self._pushed else Channel.POLLING
 
+    @property
+    def is_told(self) -> bool:
+        """The server tells of changes by itself, so that nobody looks for them for minutes."""
+        return self._pushed
+
     def covers(self) -> bool:
         """Tell whether the last look succeeded, and the next one is not long overdue."""
         age_s = trio.current_time() - self._began_at
@@ -116,13 +121,15 @@ class Watcher:
 
     def used(self) -> None:
         """A program asked for something: look soon, unless that was done just now or the server tells by itself."""
-        self._active_at = trio.current_time()
-        if self._pushed:
-            return
-        if self._is_due(self._pace.used_s):
+        if not self._pushed and self._is_due(self._pace.used_s):
             self._bell.set()
-        # It is no longer at rest: the next look is as near as while it is in use.
-        self._resting.deadline = min(self._resting.deadline, self._began_at + self._pause_s())
+        self.at_work()
+
+    def at_work(self) -> None:
+        """A program asked for something: it is no longer at rest, and the next look as near as while it is in use."""
+        self._active_at = trio.current_time()
+        if not self._pushed:
+            self._resting.deadline = min(self._resting.deadline, self._began_at + self._pause_s())
 
     async def look(self) -> None:
         """Have changes up to a moment ago taken in, and wait for that for a moment at most."""

@@ -314,6 +314,9 @@ class Watching:
     def used(self) -> None:
         self.uses += 1
 
+    def at_work(self) -> None:
+        self.used()
+
     async def look(self) -> None:
         self.used()
 

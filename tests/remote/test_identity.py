@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 
 import httpx
@@ -198,12 +198,61 @@ async def test_where_the_password_is_asked_for_each_time_it_goes_along_soon(
     await client.aclose()
 
 
-async def test_what_the_server_forbids_is_asked_for_once(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(lambda: answer(403, {"Content-Type": "application/xml; charset=utf-8"}), id="forbidden"),
+        pytest.param(
+            lambda: answer(200, {"Content-Type": "text/html; charset=UTF-8", "X-Request-Id": "t9Cgnc"}),
+            id="a folder's page",
+        ),
+    ],
+)
+async def test_what_the_server_says_itself_is_asked_for_once(
+    autojump_clock: trio.testing.MockClock, said: Callable[[], httpx.Response]
+) -> None:
     del autojump_clock
     guard = Guard()
-    guard.demands = lambda: answer(403, {"Content-Type": "application/xml; charset=utf-8"})
+    guard.demands = said
     client = await nextcloud(guard)
     assert len(await ask_at_once(client, request("PUT", lane=Lane.UPLOADS))) == 1
+    assert guard.brought == [False]
+    await client.aclose()
+
+
+async def test_a_form_is_met_with_the_password_but_no_change_is_sent_twice(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It is shown with 200, so a change may have been done. A read is asked again; after two of them it goes along."""
+    del autojump_clock
+    guard = Guard()
+    guard.demands = lambda: answer(200, {"Content-Type": "text/html; charset=utf-8"})
+    client = await nextcloud(guard)
+    assert await ask_at_once(client, request("PUT", lane=Lane.UPLOADS))
+    assert not await ask_at_once(client, request("GET", lane=Lane.RANGES))
+    assert not await ask_at_once(client, request("PUT", lane=Lane.UPLOADS))
+    assert guard.brought == [False, False, True, True]
+    await client.aclose()
+
+
+async def test_a_firewall_that_dislikes_a_file_says_nothing_about_the_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Password or not, it answers the same, and each time that the file is tried."""
+    del autojump_clock
+    guard = Guard()
+
+    async def handler(asked: httpx.Request) -> httpx.Response:
+        disliked = asked.url.path.endswith("/disliked")
+        return answer(403, {"Content-Type": "text/html"}) if disliked else await guard(asked)
+
+    client = speaks(handler)
+    for _ in range(3):
+        await client.fetch(request(), 207)
+        assert await ask_at_once(client, request("PUT", "disliked", lane=Lane.UPLOADS))
+    await client.fetch(request(), 207)
+    guard.brought.clear()
+    await client.fetch(request("PUT", lane=Lane.UPLOADS), 207)
     assert guard.brought == [False]
     await client.aclose()
 
@@ -240,4 +289,103 @@ async def test_what_was_let_in_before_says_nothing_about_the_password(
     assert guard.brought == [False, True]
     assert guard.failed_logins == 1
     assert len(refused) == 1
+    await client.aclose()
+
+
+def speaks(handler: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]) -> Transport:
+    client = transport(handler)
+    client.identity.sessions_die, client.identity.sessions_speak = False, True
+    return client
+
+
+async def test_nobody_waits_for_uploads_that_try_the_password(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Their bodies take a minute each, and the session has ended: one read meets it too, others come later."""
+    del autojump_clock
+    guard = Guard()
+
+    async def handler(asked: httpx.Request) -> httpx.Response:
+        if asked.method == "PUT" and "Authorization" in asked.headers:
+            await trio.sleep(60)
+        return await guard(asked)
+
+    client = speaks(handler)
+    await client.fetch(request(), 207)
+    guard.sessions.clear()
+    took: list[float] = []
+
+    async def read(after_s: float) -> None:
+        await trio.sleep(after_s)
+        began = trio.current_time()
+        await client.fetch(request(lane=Lane.RANGES), 207)
+        took.append(trio.current_time() - began)
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(client.fetch, request("PUT", lane=Lane.UPLOADS), 207)
+        for after_s in (0.5, 1.5, 20, 40, 60, 80):
+            nursery.start_soon(read, after_s)
+    assert max(took) < 10
+    assert sorted(took)[:4] == [1.0] * 4
+    assert trio.current_time() - began < 90  # those that were refused went up beside each other
+    await client.aclose()
+
+
+async def test_a_late_refusal_does_not_bring_the_ended_session_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Nextcloud sets the cookie of an unknown session once more as it refuses it (29.0.1, measured)."""
+    del autojump_clock
+    guard = Guard()
+
+    async def handler(asked: httpx.Request) -> httpx.Response:
+        if asked.url.path.endswith("/late"):
+            await trio.sleep(10)
+        reply = await guard(asked)
+        if reply.status_code == 401:
+            return answer(401, headers={"Set-Cookie": f"{asked.headers['Cookie']}; path=/"})
+        return reply
+
+    client = speaks(handler)
+    await client.fetch(request(), 207)
+    guard.sessions.clear()
+    await ask_at_once(client, *(request("PUT", path, lane=Lane.UPLOADS) for path in ("a", "late")))
+    assert len(guard.sessions) == 1
+    guard.brought.clear()
+    await client.fetch(request("PUT", lane=Lane.UPLOADS), 207)
+    assert guard.brought == [False]
+    await client.aclose()
+
+
+async def test_who_was_sent_away_is_told_of_the_refused_password(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What stood before the server must not pass for its own answer about the file."""
+    del autojump_clock
+    guard = Guard()
+
+    async def handler(asked: httpx.Request) -> httpx.Response:
+        await trio.sleep(0.1)  # until all are on their way
+        return await guard(asked)
+
+    client = speaks(handler)
+    await client.fetch(request(), 207)
+    refused = False
+
+    def refuse() -> None:
+        nonlocal refused
+        refused = True
+
+    def held_back() -> None:
+        if refused:
+            raise NotAuthenticated("held back")
+
+    client.admit, client.refused = held_back, refuse
+    guard.withdraw()
+    guard.demands = lambda: answer(403, {"Content-Type": "text/html"})
+    errors = await ask_at_once(client, *(request("PUT", lane=Lane.UPLOADS) for _ in range(3)))
+    assert [type(error) for error in errors] == [NotAuthenticated] * 3
+    assert guard.failed_logins == 1
     await client.aclose()

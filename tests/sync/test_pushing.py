@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,7 +30,12 @@ def stocked() -> FakeRemote:
     return remote
 
 
-def told(tmp_path: Path, story: Callable[[World], Awaitable[None]], remote: FakeRemote | None = None) -> None:
+def told(
+    tmp_path: Path,
+    story: Callable[[World], Awaitable[None]],
+    remote: FakeRemote | None = None,
+    **more: Any,
+) -> None:
     """Play a story on a mount that is connected and knows all folders; its log of requests begins here."""
 
     async def play(world: World) -> None:
@@ -39,7 +45,7 @@ def told(tmp_path: Path, story: Callable[[World], Awaitable[None]], remote: Fake
         world.remote.log.clear()
         await story(world)
 
-    tell(tmp_path, play, remote or stocked())
+    tell(tmp_path, play, remote or stocked(), **more)
 
 
 def shown(world: World) -> set[str]:
@@ -60,6 +66,34 @@ def test_a_new_file_is_seen_within_a_second_by_two_requests(tmp_path: Path) -> N
         assert world.remote.methods() == ["identify /", "list_folder /a/b"]
 
     told(tmp_path, story)
+
+
+def test_what_is_told_of_a_folder_that_is_being_filled_is_seen_however_lately_it_was_listed(
+    tmp_path: Path,
+) -> None:
+    """The next look is minutes away."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await trio.sleep(5)  # it is left to others
+        await world.save("new/first", b"content")  # it does not go up for a while
+        new = (await world.lookup("new")).ino
+
+        async def see(number: int, tell_of: Callable[[str], None]) -> None:
+            await world.engine.lister.refresh(new)
+            path = f"/new/theirs-{number}"
+            world.remote.other.write(path, b"theirs")
+            tell_of(path)
+            await trio.sleep(SOON_S)
+            assert path in shown(world)
+
+        await see(1, lambda _: world.remote.tell("/new"))
+        await see(2, world.remote.tell)
+        await see(3, lambda _: world.remote.tell(ids=None))
+        assert world.engine.store.nodes.has_work_in(new)
+
+    told(tmp_path, story, quiet_s=60.0)
 
 
 def test_changes_of_many_files_are_one_question(tmp_path: Path) -> None:

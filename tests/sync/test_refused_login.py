@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import NotAuthenticated, RemoteError
+from cloudfs.errors import Changed, NotAuthenticated, RemoteError
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.protocol import Body, Condition, NewFile
@@ -126,6 +126,7 @@ class RefusesLate(FakeRemote):
 
     good = True
     bulks = 0
+    delay_s = 0.0
 
     async def put_bulk(self, files: Sequence[NewFile]) -> Sequence[Stored | None]:
         self.bulks += 1
@@ -135,6 +136,8 @@ class RefusesLate(FakeRemote):
         raise NotAuthenticated("the password was revoked", subject="/", status=401)
 
     async def stat(self, path: RemotePath) -> RemoteEntry:
+        if self.delay_s:
+            await trio.sleep(self.delay_s)
         if self.good:
             return await super().stat(path)
         raise NotAuthenticated("the password was revoked", subject=path, status=401)
@@ -166,6 +169,26 @@ def test_a_second_request_in_bulk_is_no_second_refusal(good: bool) -> None:
         assert server.bulks == 1 + good
         assert [error.unsent for error in errors] == ([] if good else [True, False])
         assert server.methods().count("stat /") == good
+
+    run_virtually(main, 1)
+
+
+def test_a_second_request_in_bulk_that_was_long_kept_is_not_sent() -> None:
+    """Others may have come to use the folder since it was looked into, and a bulk upload knows no conditions."""
+
+    async def main() -> None:
+        server = RefusesLate(features=WITH_BULK)
+        remote = GatedRemote(server, Connectivity(returned=lambda: None))
+        await remote.make_folder(RemotePath("/new"))
+        await trio.sleep(1.5)
+        server.delay_s = 1.2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(remote.put_bulk, [NewFile(RemotePath("/new/a"), b"content", 86401)])
+            await trio.sleep(0.1)
+            with pytest.raises(Changed) as refused:
+                await remote.put_bulk([NewFile(RemotePath("/new/b"), b"content", 86401)])
+        assert refused.value.unsent
+        assert server.bulks == 1
 
     run_virtually(main, 1)
 

@@ -14,9 +14,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import AlreadyExists, NotFound, PosixError, RemoteError, Throttled
+from cloudfs.errors import AlreadyExists, NotFound, PosixError, QuotaExceeded, RemoteError, Throttled
 from cloudfs.sync.watching import Channel, Pace, Watcher
-from cloudfs.types import ROOT
+from cloudfs.types import ROOT, RemotePath, Stored
 from tests.metadata.world import Sink
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.model.faults import Span
@@ -27,8 +27,8 @@ POLL_S = 30.0
 SECOND = 1.0
 
 
-def stocked() -> FakeRemote:
-    remote = FakeRemote()
+def stocked(remote: FakeRemote | None = None) -> FakeRemote:
+    remote = remote or FakeRemote()
     for folder in ("/a", "/a/b", "/a/b/c", "/x", "/x/y"):
         remote.other.mkdir(folder)
         remote.other.write(f"{folder}/file", b"content of " + folder.encode())
@@ -147,6 +147,33 @@ def test_what_fills_a_new_folder_asks_for_no_looks_besides(tmp_path: Path) -> No
         assert "/new/theirs" in shown(world)
 
     watched(tmp_path, story, quiet_s=60.0)
+
+
+def test_who_is_in_a_folder_with_a_file_that_does_not_go_up_is_at_work(tmp_path: Path) -> None:
+    """A blocked file, or one that takes hours: the account does not count as idle for that."""
+
+    class Full(FakeRemote):
+        async def put(self, path: RemotePath, *_: Any, **__: Any) -> Stored:
+            raise QuotaExceeded("full", subject=path)
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        await world.drain()
+        await world.save("new/first", b"content")
+        new = (await world.lookup("new")).ino
+        await trio.sleep(2 * 3600)
+        world.remote.other.write("/a/night", b"theirs")
+        for number in range(200):
+            with pytest.raises(PosixError):
+                await world.fs.lookup(new, f"{number}".encode())
+            await trio.sleep(SECOND)
+            assert number or "/a/night" in shown(world), "whoever comes back does not wait for the next look"
+        world.remote.other.write("/a/late", b"theirs")
+        await trio.sleep(POLL_S + SECOND)
+        assert "/a/late" in shown(world)
+        assert world.engine.store.nodes.has_work_in(new)
+
+    watched(tmp_path, story, stocked(Full()))
 
 
 @pytest.mark.parametrize(("ago_s", "more"), [(0.5, 0), (1.5, 1)])
