@@ -66,14 +66,14 @@ def test_everything_is_removed_and_told(stage: MountStage, server: StandIn) -> N
     secret = app_password(server)
     server.account(USER).mark_for_wipe(secret)
     (stage.mount_point / "pending").write_bytes(PENDING)
-    stage.wait(lambda: asked(server, "success") == 1)
+    stage.wait(lambda: not server.site.users.wiped(secret, done=False))  # it was said to be done
     stage.wait(lambda: not (stage.home / "config/accounts/a.toml").exists())
     assert left_of_it(stage) == []
     assert [
         path for path in stage.home.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()
     ] == []
     assert asked(server, "check") == 1
-    assert not server.site.users.wiped(secret, done=False), "it was said to be done"
+    assert asked(server, "success") == 1
     assert not os.path.ismount(stage.mount_point)
     for command in (("status", "a"), ("mount", "a", str(stage.mount_point)), ("accounts",)):
         done = stage.cloudfs(*command, check=False)
