@@ -161,10 +161,10 @@ class Descent:
                 raise
 
     def _ago_s(self, ino: Ino) -> float:
-        """Return how long before a round began a listing of this folder may have been asked for, and do.
+        """Return how old, when a round begins, a listing of this folder may be that is not asked for again.
 
-        It may have been listed since for another one, that something has come from; and one that files of ours go to
-        for these, a moment ago. What happened in that moment waits for the next look then, which has to be near.
+        Nothing, as a rule. One that files of ours go to was listed for these a moment ago; what others did in that
+        moment waits for the next look then, which has to be near.
         """
         return _MOMENT_S if not self.is_told() and self._lister.is_being_filled(ino) else 0.0
 
