@@ -19,6 +19,7 @@ from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.mounts import PROBE, MountEntry, abort, all_mounts, fusermount, mounts_at, source_of
 from cloudfs.fuse.operations import Operations
 from cloudfs.fuse.overhearing import not_mounted, overheard
+from cloudfs.fuse.readahead import widen
 from cloudfs.fuse.unmounting import SILENT, is_busy, why_mounted
 
 __all__ = ["Session"]
@@ -83,6 +84,8 @@ class Session:
                 nursery.start_soon(self._serve)
                 try:
                     await self._wait_until_it_answers()
+                    if self._made is not None:
+                        widen(self._made.device)
                     self._notifier.start()
                     task_status.started()
                     await self._ended.wait()

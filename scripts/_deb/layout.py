@@ -41,6 +41,10 @@ def arrange(root: Path, tree: Path, home: Home, tools: Tools) -> None:
         tree / "usr/lib/systemd/user/cloudfs@.service",
         unit.replace("%h/.local/bin/cloudfs", "/usr/bin/cloudfs"),
     )
+    rules, program = tree / "usr/lib/udev/rules.d/70-cloudfs.rules", tree / "usr/lib/udev/cloudfs-readahead"
+    _write(rules, (root / "scripts/_deb/udev.rules").read_text())
+    _write(program, (root / "scripts/_deb/readahead").read_text())
+    program.chmod(0o755)
     overrides = (root / "scripts/_deb/lintian-overrides").read_text()
     _write(tree / "usr/share/lintian/overrides/cloudfs", overrides)
     _documents(root, tree / "usr/share/doc/cloudfs", home, tools)

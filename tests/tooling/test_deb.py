@@ -86,6 +86,8 @@ def test_each_thing_is_where_debian_looks_for_it(package: Package) -> None:
         "usr/share/zsh/vendor-completions/_cloudfs",
         "usr/share/fish/vendor_completions.d/cloudfs.fish",
         "usr/lib/systemd/user/cloudfs@.service",
+        "usr/lib/udev/rules.d/70-cloudfs.rules",
+        "usr/lib/udev/cloudfs-readahead",
         "usr/share/doc/cloudfs/copyright",
         "usr/share/doc/cloudfs/changelog.gz",
         "usr/share/doc/cloudfs/sbom.cdx.json",
@@ -95,6 +97,7 @@ def test_each_thing_is_where_debian_looks_for_it(package: Package) -> None:
     assert program.resolve() == package.tree / "usr/lib/cloudfs/bin/cloudfs"
     assert program.read_text().startswith("#!/usr/lib/cloudfs/bin/python3 ")
     assert os.access(program, os.X_OK)
+    assert os.access(package.tree / "usr/lib/udev/cloudfs-readahead", os.X_OK)
     assert gzip.decompress((package.tree / "usr/share/man/man1/cloudfs.1.gz").read_bytes()).startswith(b".\\")
 
 
