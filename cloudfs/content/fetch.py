@@ -336,7 +336,7 @@ class Fetcher:
     async def _from_server(
         self, source: Source, start: int, stop: int, pattern: ReadPattern
     ) -> Octets | None:
-        transfer = self._launcher.transfer_for(source, start, pattern)
+        transfer = self._launcher.transfer_for(source, start, stop, pattern)
         named_here = partial(named, source, self._locate)
         data = await self._launcher.wait_bytes(transfer, start, stop, named_here)
         self._waited_at = trio.current_time()

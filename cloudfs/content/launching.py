@@ -75,8 +75,8 @@ class Launcher:
         async with self._silence.borne(subject, transfer.begun_s):
             return await transfer.wait_bytes(start, stop)
 
-    def transfer_for(self, source: Source, start: int, pattern: ReadPattern) -> Transfer:
-        """Return the transfer under way that brings the first missing byte soon, else a new one."""
+    def transfer_for(self, source: Source, start: int, stop: int, pattern: ReadPattern) -> Transfer:
+        """Return the transfer under way that brings the first missing byte of [start, stop) soon, else a new one."""
         missing = self._presence.first_gap(source, start)
         for transfer in reversed(self._line.active(source)):
             if transfer.delivers(missing) and transfer.reaches_soon(missing):
@@ -86,7 +86,14 @@ class Launcher:
         span = self._ahead_span(source, missing, missing + 1, pattern)
         if span is None or not span[0] <= missing < span[1]:
             next_here = partial(self._presence.next_here, source)
-            span = demand_span(missing, source.size, next_here, self._config, head_bytes=pattern.head_bytes)
+            span = demand_span(
+                missing,
+                source.size,
+                next_here,
+                self._config,
+                head_bytes=pattern.head_bytes,
+                wanted=stop - missing,
+            )
         return self.fill(source, *span, pattern)
 
     def gap_end(self, source: Source, start: int, stop: int) -> int:

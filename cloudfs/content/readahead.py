@@ -38,10 +38,11 @@ NextHere = Callable[[int, int], int | None]
 _KiB = 1024
 
 REORDERED_BYTES = 512 * _KiB
-"""The kernel has several requests of 128 KiB under way, and they do not arrive in order."""
+"""The kernel has several requests of 128 or 256 KiB under way, and they do not arrive in order."""
 
 SEQUENTIAL_BYTES = 128 * _KiB
-"""Read-ahead starts after more than one full kernel request in a row: `file` and `head` never cause it."""
+"""Read-ahead starts after more than one full request in a row, as the kernel makes them by itself: `file` and `head`
+never cause it. One is enough where it reads 256 KiB ahead (`fuse/kernel_readahead`), and a program more than 64."""
 
 HEAD_BYTES = 256 * _KiB
 """A head is no longer: whoever wants the first 64 KiB has the kernel ask for up to 240, as it reads ahead by itself."""
@@ -52,10 +53,11 @@ fails, and a program wants it after all, the kernel asks again for single pages:
 
 ALIGN_BYTES = 64 * _KiB
 LEAD_BYTES = 64 * _KiB
-"""A first byte no further than this into its block is fetched from the block's start: one request, not two.
+"""A first byte no further than this into its block is fetched from the block's start: one request, not two."""
 
-With kernel requests of 128 KiB a program waits for at most 192 KiB besides what it does not want.
-"""
+MOST_BEFORE_BYTES = 256 * _KiB
+"""Whoever jumps waits for no more than this, what comes before its first byte included; or for what it asks for, if
+that is more. Page faults of mmap ask for all that the kernel reads ahead."""
 
 
 class Request(Protocol):
@@ -240,14 +242,14 @@ def ahead_span(pattern: ReadPattern, begin: int, size: int, next_here: NextHere,
 
 
 def demand_span(
-    start: int, size: int, next_here: NextHere, config: FetchConfig, *, head_bytes: int = 0
+    start: int, size: int, next_here: NextHere, config: FetchConfig, *, head_bytes: int = 0, wanted: int = 1
 ) -> Span:
-    """Return what to request for a reader that waits for the byte at `start`.
+    """Return what to request for a reader that waits for `wanted` bytes from `start` on.
 
     Small files come whole, others up to the end of the block; no more than the first `head_bytes` for whom that is
     enough. The bytes wanted come first.
     """
-    begin = block_begin(start)
+    begin = block_begin(start, wanted)
     if start < head_bytes <= size:
         return begin, head_bytes
     if head_bytes and start < HEAD_BYTES <= size:
@@ -257,10 +259,11 @@ def demand_span(
     return begin, block_span(start // BLOCK_SIZE, size)[1]
 
 
-def block_begin(start: int) -> int:
-    """Return where a request for the byte at `start` begins: at its block, or shortly before the byte."""
+def block_begin(start: int, wanted: int = 1) -> int:
+    """Return where a request for `wanted` bytes from `start` on begins: at their block, or shortly before them."""
     low = start - start % BLOCK_SIZE
-    return low if start - low <= LEAD_BYTES else start - start % ALIGN_BYTES
+    begin = low if start - low <= LEAD_BYTES else start - start % ALIGN_BYTES
+    return begin if start - begin + wanted <= MOST_BEFORE_BYTES else start
 
 
 def gap_end(start: int, stop: int, size: int, next_here: NextHere) -> int:

@@ -16,10 +16,10 @@ import pyfuse3
 import trio
 
 from cloudfs.errors import ExitCode, UserError
+from cloudfs.fuse.kernel_readahead import widen
 from cloudfs.fuse.mounts import PROBE, MountEntry, abort, all_mounts, fusermount, mounts_at, source_of
 from cloudfs.fuse.operations import Operations
 from cloudfs.fuse.overhearing import not_mounted, overheard
-from cloudfs.fuse.readahead import widen
 from cloudfs.fuse.unmounting import SILENT, is_busy, why_mounted
 
 __all__ = ["Session"]

@@ -143,6 +143,21 @@ def test_a_waiting_reader_gets_its_bytes_first(start: int, span: tuple[int, int]
     assert demand_span(start, 100 * MIB, nothing, CONFIG) == span
 
 
+@pytest.mark.parametrize(
+    ("start", "wanted", "begin"),
+    [
+        (64 * KIB, 192 * KIB, 0),
+        (64 * KIB, 196 * KIB, 64 * KIB),
+        (4 * KIB, 256 * KIB, 4 * KIB),  # a page fault, where the kernel reads that far ahead
+        (700 * KIB, 256 * KIB, 700 * KIB),
+        (700 * KIB, 128 * KIB, 640 * KIB),
+        (0, 512 * KIB, 0),
+    ],
+)
+def test_whoever_jumps_waits_for_256_kib_at_most(start: int, wanted: int, begin: int) -> None:
+    assert demand_span(start, 100 * MIB, nothing, CONFIG, wanted=wanted) == (begin, MIB)
+
+
 def test_a_small_file_is_asked_for_whole_unless_its_end_is_wanted() -> None:
     assert demand_span(10, 4 * MIB, nothing, CONFIG) == (0, 4 * MIB)
     assert demand_span(10, 4 * MIB, here(2), CONFIG) == (0, 2 * MIB)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.fuse.kernel_readahead import READ_AHEAD_KIB, widen
 from cloudfs.fuse.mounts import mounts_at
-from cloudfs.fuse.readahead import READ_AHEAD_KIB, widen
 from tests.fuse.conftest import Server
 
 PROGRAM = Path(__file__).parents[2] / "scripts/_deb/readahead"
