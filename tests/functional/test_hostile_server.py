@@ -242,6 +242,45 @@ def test_contents_that_lie(stage: MountStage, server: StandIn, canary: Path, act
     unharmed(stage, canary)
 
 
+ENDLESS = 999_999_999_999_999_999
+
+
+@pytest.mark.expect_log(r"WARNING cloudfs\.fuse\.boundary: \w+ failed: ", optional=True)
+def test_files_that_are_said_to_have_a_million_terabytes(
+    stage: MountStage, server: StandIn, canary: Path
+) -> None:
+    """Nothing goes through all their blocks, nor do their sizes add up to more than can be counted."""
+    own = new_folder(stage)
+    size, checksum = f"<d:getcontentlength>{ENDLESS}<", f"<oc:checksums><oc:checksum>SHA1:{'0' * 40}"
+    names = [f"f{number}" for number in range(20)]
+    members_ = "".join(entry(own + name, number=78_000 + at) for at, name in enumerate(names))
+    members_ = members_.replace("<d:getcontentlength>4<", size)
+    members_ = members_.replace("<d:getlast", f"{checksum}</oc:checksum></oc:checksums><d:getlast")
+    assert listed(stage, server, own, Answer(207, listing(own, members_), XML)) == sorted(names)
+    place = stage.mount_point / own.partition(f"/{USER}/")[2]
+    part = {
+        "Content-Range": f"bytes 0-{MIB - 1}/{ENDLESS}",
+        "ETag": '"e"',
+        "Last-Modified": "Sun, 13 Sep 2020 12:26:40 GMT",
+        "OC-Checksum": f"SHA1:{'0' * 40}",
+    }
+    rule = server.faults.add(Answer(206, b"x" * MIB, part), method="GET", path="/f0$", times=None)
+    descriptor = os.open(place / "f0", os.O_RDONLY)
+    assert os.pread(descriptor, 10, 0) == b"x" * 10
+    os.close(descriptor)
+    server.faults.remove(rule)
+    for name in names[1:]:
+        with (place / name).open("r+b") as file:
+            file.write(b"changed")
+    assert stage.status()["pending_bytes"] == pytest.approx(19 * ENDLESS)
+    assert json.loads(stage.cloudfs("info", "--json", str(place / "f0")).stdout)["file"]["size"] == ENDLESS
+    assert "not as it should be" not in stage.cloudfs("cache", "verify").stderr
+    stage.cloudfs("pin", str(place))
+    stage.cloudfs("pin")
+    stage.cloudfs("unpin", str(place))
+    unharmed(stage, canary)
+
+
 def new_folder(stage: MountStage) -> Folder:
     """Return a folder that nobody has looked into."""
     name = f"folder-{next(_folders)}/within"
