@@ -267,6 +267,16 @@ def test_at_a_terminal_a_person_is_asked(run: Run, folders: Folders, answer: str
     assert bool(left_over(folders)) is (code is not ExitCode.OK)
 
 
+def test_the_name_of_a_rescued_file_steers_no_terminal(folders: Folders) -> None:
+    """It is that of a file in the mount, which others may have named."""
+    (folders.account_state("work") / "recovered").mkdir()
+    (folders.state / "work/recovered/7.1 \x1b]0;evil\x07\x1b[2J").write_bytes(b"x")
+    process, shown = at_a_terminal("y")
+    assert process.returncode == ExitCode.OK
+    assert b"7.1 ?]0;evil??[2J" in shown
+    assert b"evil\x07" not in shown
+
+
 @pytest.mark.parametrize(("answer", "left"), [("", 1), ("y", 0)])
 def test_a_person_is_asked_about_what_nobody_has_noted(
     server: StandIn, folders: Folders, answer: str, left: int
@@ -291,5 +301,6 @@ def at_a_terminal(answer: str) -> tuple[subprocess.Popen[bytes], bytes]:
             shown += os.read(ours, 4096)
         os.write(ours, f"{answer}\n".encode())
         process.wait(60)
+        shown += os.read(ours, 4096)
     os.close(ours)
     return process, shown
