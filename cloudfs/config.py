@@ -85,6 +85,7 @@ class Folders(msgspec.Struct, frozen=True):
         self.require_safe_way()
         for folder in self.all:
             private_folder(folder)
+        self.require_safe_way()  # once more: what was missing may have been made by somebody else before us
         for folder in (self.state, self.cache):
             for aside in folder.glob(f".*{_ASIDE}"):
                 shutil.rmtree(aside, ignore_errors=True)
