@@ -28,6 +28,7 @@ from cloudfs.cli.revoking import Former, former_login
 from cloudfs.config import Account, Folders, SecretKind, Trust, account_names, check_account_name
 from cloudfs.errors import (
     ExitCode,
+    Forbidden,
     RemoteError,
     UserError,
 )
@@ -307,6 +308,13 @@ def _app_password(url: str, site: Site, password: str, tls: ssl.SSLContext) -> s
 
     try:
         return trio.run(exchange)
+    except Forbidden as error:
+        raise UserError(
+            f"{url} makes no app password for this one, and a login password is not kept: {error.message}.",
+            hint=f"Log in in a browser: `cloudfs login {url}`; or make an app password in the settings of the"
+            " server (Security), and use that.",
+            code=ExitCode.NOT_DONE,
+        ) from error
     except RemoteError as error:
         raise explain(error, url) from error
 

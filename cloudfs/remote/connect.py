@@ -40,6 +40,8 @@ from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport
 from cloudfs.types import Kind
 
+_APP_PASSWORD = re.compile(r"[A-Za-z0-9]{64,}|(?:[A-Za-z0-9]{5}-){3,}[A-Za-z0-9]{5}")
+"""As a Nextcloud makes them for programs, and for people in their settings; ownCloud's are a part shorter."""
 _PATIENT = Limits(read_s=30.0)
 """A login password costs a Nextcloud half a second of hashing each time, and seconds when it is busy."""
 
@@ -138,7 +140,8 @@ async def exchange_password(
 ) -> str:
     """Return an app password made with a login password; `device` is its name in the user's list of devices.
 
-    A password that already is an app password is returned as it is (the server answers 403, protocol.md §11).
+    A password that already is an app password is returned as it is (the server answers 403, protocol.md §11). Raises
+    Forbidden where the server makes none for another reason, and it does not look like one.
     """
     if site.base_url is None:
         return password
@@ -146,8 +149,12 @@ async def exchange_password(
     transport = Transport(site.base_url, auth, tls=tls or make_context(), limits=limits, user_agent=device)
     try:
         made = (await ocs.call(transport, site.base_url, "core/getapppassword", _AppPassword)).apppassword
-    except Forbidden:
-        return password
+    except Forbidden as error:
+        # A 403 may also come from something before the server, or ask for a confirmation (it has that annotation).
+        # SOURCE: AppPasswordController.php of 29.0.1, whose words are not translated.
+        if "apppassword" in error.message or _APP_PASSWORD.fullmatch(password):
+            return password
+        raise
     finally:
         await transport.aclose()
     if not values.is_credential(made):
