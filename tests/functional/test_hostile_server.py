@@ -6,9 +6,12 @@ through: no name that leads elsewhere, no file outside, no memory, no mount that
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from tests.servers.standin.faults import Action, Answer, WrongLength
 pytestmark = [pytest.mark.mount, pytest.mark.shared_engine]
 
 MIB = 1 << 20
+EVIL = "evil\x1b]0;title\x07\x1b[2J\rhidden"
 XML = {"Content-Type": "application/xml; charset=utf-8"}
 NAMESPACES = 'xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns" xmlns:nc="http://nextcloud.org/ns"'
 _FOLDERS, _FILES = 60, 20
@@ -34,6 +38,8 @@ def server() -> Iterator[StandIn]:
         there = standin.account(USER)
         there.mkdir("/good")
         there.write("/good/file", b"good")
+        there.mkdir("/named")
+        there.write(f"/named/{EVIL}", b"x")
         for number in range(_FOLDERS):
             there.mkdir(f"/folder-{number}")
             there.mkdir(f"/folder-{number}/within")
@@ -279,6 +285,42 @@ def test_files_that_are_said_to_have_a_million_terabytes(
     stage.cloudfs("pin")
     stage.cloudfs("unpin", str(place))
     unharmed(stage, canary)
+
+
+def test_no_command_steers_the_terminal(stage: MountStage) -> None:
+    """With a name that sets the window's title, clears the screen, and returns to the start of the line."""
+    place = stage.mount_point / "named"
+    assert os.listdir(place) == [EVIL]
+    for words in (
+        ("ls", place),
+        ("info", place / EVIL),
+        ("pin", place / EVIL),
+        ("pin",),
+        ("status",),
+        ("unpin", place / EVIL),
+        ("sync", "--wait", place / EVIL),
+        ("conflicts", "keep-mine", place / EVIL),
+        ("log",),
+    ):
+        shown = on_a_terminal(stage, *map(str, words))
+        assert b"evil" in shown or words in {("status",), ("log",)}, words
+        assert not any(it in shown for it in (b"\x1b]", b"\x07", b"\x1b[2J", b"\rhidden")), words
+
+
+def on_a_terminal(stage: MountStage, *words: str) -> bytes:
+    """Run a command there, to its end; return what is shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        stage.command(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=stage.environ
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    process.wait(60)
+    return shown
 
 
 def new_folder(stage: MountStage) -> Folder:
