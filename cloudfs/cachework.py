@@ -66,15 +66,12 @@ class CacheWork:
         node = self._engine.store.nodes.get(ino)
         if node is None or node.s_version != version or node.s_size is None:
             return  # of a version that nobody will ask for any more: it goes by itself
-        indexes = blocks_of(0, node.s_size)
-        said = self._said(node, version) if count == len(indexes) else None
+        said = self._said(node, version) if count == len(blocks_of(0, node.s_size)) else None
         digest = None if said is None else checksums.begin(said)
         self._files += 1
         came = 0
-        missing = set(self._blocks.missing(ino, version, indexes))
-        for index in indexes:
-            if index in missing:
-                continue
+        # What is there, and not all that the server says there is: that may be a million terabytes.
+        for index in self._blocks.held(ino, version):
             block = await self._blocks.examine(ino, version, index)
             if block is None:
                 self._damaged += self._is_current(node)

@@ -85,6 +85,7 @@ class Folders(msgspec.Struct, frozen=True):
         self.require_safe_way()
         for folder in self.all:
             private_folder(folder)
+        self.require_safe_way()  # once more: what was missing may have been made by somebody else before us
         for folder in (self.state, self.cache):
             for aside in folder.glob(f".*{_ASIDE}"):
                 shutil.rmtree(aside, ignore_errors=True)
@@ -312,11 +313,15 @@ def read_secret(folders: Folders, name: str) -> str:
 
     Raises UserError BAD_CONFIG when it is missing, not ours, or was readable by others.
     """
-    return read_secret_file(folders.secret_file(name), f"Log in again: `cloudfs login --account {name}`.")
+    again = f"Log in again: `cloudfs login --account {name}`."
+    return read_secret_file(folders.secret_file(name), again, f"{again} Then revoke the old password.")
 
 
-def read_secret_file(path: Path, again: str) -> str:
-    """Return what a private file holds; `again` is the next step where it holds nothing usable. Raises as above."""
+def read_secret_file(path: Path, again: str, seen: str) -> str:
+    """Return what a private file holds; raises as above.
+
+    Next steps: `again` where it holds nothing usable, `seen` where others may have read it.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -326,7 +331,7 @@ def read_secret_file(path: Path, again: str) -> str:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             raise _bad(f"The file {path} is not a file of yours.", again)
         if stat.S_IMODE(found.st_mode) & 0o077:
-            raise _bad(f"The file {path} is readable by others.", f"{again} Then revoke the old password.")
+            raise _bad(f"The file {path} is readable by others.", seen)
         raw = file.read(SECRET_MAX_BYTES + 1)
     secret = raw.decode(errors="replace").removesuffix("\n")
     if not secret or len(raw) > SECRET_MAX_BYTES or "\ufffd" in secret or "\n" in secret:

@@ -170,6 +170,14 @@ class BlockStore:
             self._note(trouble)
             return 0
 
+    def held(self, ino: Ino, version: ContentVersion) -> list[int]:
+        """Return the indexes of the cached blocks of one version, in order."""
+        try:
+            return [] if self._closed else self._volume.held(ino, version)
+        except CacheTrouble as trouble:
+            self._note(trouble)
+            return []
+
     def versions_after(self, last: tuple[int, int], count: int) -> list[tuple[Ino, ContentVersion, int]]:
         """Return the cached versions after (inode, version) in order, and how many blocks of each there are."""
         try:

@@ -110,9 +110,13 @@ class DirtyFolder:
                 rest = rest[:over]
             _write(fd, rest, offset)
 
+    def free_bytes(self) -> int:
+        """Return how much of the disk is free for this user; 1 µs."""
+        disk = os.fstatvfs(self._fd)
+        return disk.f_bavail * disk.f_frsize
+
     def _require_free(self, size: int) -> None:
-        disk = os.fstatvfs(self._fd)  # 1 µs
-        if disk.f_bavail * disk.f_frsize < self._keep_free_bytes + size:
+        if self.free_bytes() < self._keep_free_bytes + size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def truncate(self, name: str, size: int) -> None:

@@ -46,6 +46,7 @@ CREATE TABLE facts (
 
 _FIND = "SELECT length, checksum FROM blocks WHERE ino = ? AND version = ? AND idx = ?"
 _SPAN = "SELECT idx FROM blocks WHERE ino = ? AND version = ? AND idx BETWEEN ? AND ?"
+_IN_ORDER = "SELECT idx FROM blocks WHERE ino = ? AND version = ? ORDER BY idx"
 _OLDEST = "SELECT ino, version, idx, length, used FROM blocks ORDER BY used LIMIT ?"
 _OF_VERSION = "SELECT idx FROM blocks WHERE ino = ? AND version = ? LIMIT ?"
 _HELD = "SELECT coalesce(sum(length), 0) FROM blocks WHERE ino = ? AND version = ?"
@@ -114,6 +115,10 @@ class BlockIndex:
             return [index for index in indexes if not self.find(BlockKey(ino, version, index))]
         present = {index for (index,) in self._reader.execute(_SPAN, (ino, version, low, high))}
         return [index for index in indexes if index not in present]
+
+    def held(self, ino: Ino, version: ContentVersion) -> list[int]:
+        """Return the indexes of the cached blocks of one version, in order."""
+        return [index for (index,) in self._reader.execute(_IN_ORDER, (ino, version))]
 
     def oldest(self, count: int) -> list[BlockRow]:
         """Return the `count` least recently used blocks, oldest first."""

@@ -202,6 +202,10 @@ class Staging:
         """Return the disk space of all dirty files (holes are free). Blocking: one call per file."""
         return self._folder.used_bytes()
 
+    def free_bytes(self) -> int:
+        """Return how much of the disk is free for this user; 1 µs."""
+        return self._folder.free_bytes()
+
     async def aclose(self) -> None:
         """Close everything; nothing is deleted. Nothing here may be called afterwards."""
         await in_disk_thread(self._folder.close)

@@ -94,6 +94,11 @@ class Volume:
         with translated():
             return self.index.of_version(ino, version, count)
 
+    def held(self, ino: Ino, version: ContentVersion) -> list[int]:
+        """Return the indexes of the cached blocks of one version, in order."""
+        with translated():
+            return self.index.held(ino, version)
+
     def held_bytes(self, ino: Ino, version: ContentVersion) -> int:
         """Return how much of one version is cached."""
         with translated():

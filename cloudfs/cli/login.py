@@ -21,13 +21,14 @@ from cloudfs.cli.browser import open_browser, show_address
 from cloudfs.cli.common import connect as connect_to
 from cloudfs.cli.common import holder_of
 from cloudfs.cli.keeping import Choice, choose_store, forget, keep
-from cloudfs.cli.output import print_json, waiting
+from cloudfs.cli.output import harmless, print_json, waiting
 from cloudfs.cli.patience import PATIENCE_S, in_time
 from cloudfs.cli.refusals import explain
 from cloudfs.cli.revoking import Former, former_login
 from cloudfs.config import Account, Folders, SecretKind, Trust, account_names, check_account_name
 from cloudfs.errors import (
     ExitCode,
+    Forbidden,
     RemoteError,
     UserError,
 )
@@ -255,9 +256,11 @@ def _hand_over(folders: Folders, name: str, mount_point: str) -> None:
     """Have the running daemon read the new secret; it goes on at once."""
     try:
         with connect_to(folders, name) as client:
-            answer = client.log_in()
+            answer = harmless(client.log_in())
     except UserError as error:
-        sys.stderr.write(f"{error.message}\nUnmount {mount_point} and mount it again to use the new login.\n")
+        sys.stderr.write(
+            f"{harmless(error.message, sys.stderr)}\nUnmount {mount_point} and mount it again to use the new login.\n"
+        )
         return
     if answer.state == "online":
         print(f"The mount at {mount_point} goes on with the new login.")
@@ -305,6 +308,13 @@ def _app_password(url: str, site: Site, password: str, tls: ssl.SSLContext) -> s
 
     try:
         return trio.run(exchange)
+    except Forbidden as error:
+        raise UserError(
+            f"{url} makes no app password for this one, and a login password is not kept: {error.message}.",
+            hint=f"Log in in a browser: `cloudfs login {url}`; or make an app password in the settings of the"
+            " server (Security), and use that.",
+            code=ExitCode.NOT_DONE,
+        ) from error
     except RemoteError as error:
         raise explain(error, url) from error
 

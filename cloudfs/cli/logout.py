@@ -9,7 +9,7 @@ import trio
 
 from cloudfs.cli.common import holder_of, in_units, pick
 from cloudfs.cli.keeping import forget_everywhere, read_secret
-from cloudfs.cli.output import print_json
+from cloudfs.cli.output import harmless, print_json
 from cloudfs.cli.refusals import explain
 from cloudfs.cli.revoking import by_hand, revoke
 from cloudfs.config import Account, Folders, load_account, remove_account
@@ -64,7 +64,7 @@ def log_out(
         print_json(LoggedOut(name, told, _inventory(left)))
         return
     if not left.nothing:
-        print(f"Thrown away: {'; '.join(_inventory(left))}.")
+        print(harmless(f"Thrown away: {'; '.join(_inventory(left))}."))
     print(f"Logged out of {name}: {told}, and everything of it was removed from this machine.")
     if stays:
         print(by_hand(record))
@@ -98,7 +98,7 @@ def _agrees(left: OnlyHere) -> bool:
 def _says_yes(fact: str, question: str) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    print(fact)
+    print(harmless(fact))
     try:
         return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
     except EOFError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cloudfs.cli.common import connect, pick, which_mount
-from cloudfs.cli.output import Gauge, clear_line, print_json
+from cloudfs.cli.output import Gauge, clear_line, harmless, print_json
 from cloudfs.config import Folders
 from cloudfs.control.client import Client
 from cloudfs.control.protocol import Progress, SyncOutcome
@@ -31,7 +31,7 @@ def sync_path(
     with connect(folders, name) as client:
         drain(client, inside, timeout_s, as_json=as_json)
     if not as_json:
-        print(f"{name if path is None else path}: everything is on the server.")
+        print(f"{name if path is None else harmless(path)}: everything is on the server.")
 
 
 def drain(client: Client, path: str = "/", timeout_s: float | None = None, *, as_json: bool = False) -> None:

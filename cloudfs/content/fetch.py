@@ -211,9 +211,11 @@ class Fetcher:
         return 0.0 if self._line.reader_waits else trio.current_time() - self._waited_at
 
     def missing_bytes(self, source: Source) -> int:
-        """Return how much of a version is not in the block cache. NO CHECKPOINT: 6 ms for 10 GB."""
-        missing = self._blocks.missing(source.ino, source.version, blocks_of(0, source.size))
-        return sum(stop - start for start, stop in (block_span(index, source.size) for index in missing))
+        """Return how much of a version is not in the block cache. NO CHECKPOINT: 15 ms for 100 GB that are there.
+
+        What is there is counted, and not what is missing: a server may say of a file that it has a million terabytes.
+        """
+        return max(0, source.size - self._blocks.held_bytes(source.ino, source.version))
 
     def comes(self, source: Source) -> bool:
         """Tell whether the first block of a version is here, or on its way by a request of its own. NO CHECKPOINT."""

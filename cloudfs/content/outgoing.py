@@ -85,6 +85,7 @@ class Outgoing:
     async def _fill_up(self, layer: Layer, *, retrieving: bool) -> None:
         copied = layer.base is not None and not layer.complete
         if copied:
+            self._require_room(layer)
             try:
                 for start, stop in layer.pieces(Whose.BASE, 0, layer.size):
                     await self._copy_base(layer, start, stop)
@@ -144,6 +145,18 @@ class Outgoing:
         """Tell whether a layer still has its row: one that was written over meanwhile may be given up already."""
         return self._store.staged(layer.ino, layer.version) is not None
 
+    def _require_room(self, layer: Layer) -> None:
+        """Raise PosixError (ENOSPC) for what is sure not to fit: else it fills the disk, and nothing else can be saved.
+
+        What the block cache has may be evicted for it, as far as it lies on the same disk.
+        """
+        lacks = _lacking(layer)
+        room_bytes = self._staging.free_bytes() + self._blocks.statistics().bytes
+        if lacks > max(room_bytes, _TO_THE_LAST_BYTES):
+            raise PosixError(
+                errno.ENOSPC, f"{lacks} bytes of the version that inode {layer.ino} was made from"
+            )
+
     async def _clear_rest(self, layer: Layer) -> None:
         """Overwrite what writes that nobody was told of (a kill, a full disk) left where nothing is written."""
         for start, stop in layer.pieces(Whose.ZERO, 0, min(layer.size, layer.file.size)):
@@ -166,8 +179,7 @@ class Outgoing:
         try:
             await self._files.write_into(layer, at, chunk)
         except PosixError as error:
-            lacks = sum(stop - start for start, stop in layer.pieces(Whose.BASE, 0, layer.size))
-            if error.errno != errno.ENOSPC or lacks > _TO_THE_LAST_BYTES:
+            if error.errno != errno.ENOSPC or _lacking(layer) > _TO_THE_LAST_BYTES:
                 raise
             await layer.file.pwrite_to_the_last(at, chunk)
 
@@ -369,3 +381,8 @@ def _require_sealed(layer: Layer) -> None:
     """
     if not layer.sealed:
         raise ValueError(f"inode {layer.ino}: what may be written is neither hashed nor sent")
+
+
+def _lacking(layer: Layer) -> int:
+    """Return how many bytes of a layer are only in its base."""
+    return sum(stop - start for start, stop in layer.pieces(Whose.BASE, 0, layer.size))

@@ -64,6 +64,10 @@ class BlockCache(Protocol):
         """Return those of `indexes` that are not there, in order."""
         ...
 
+    def held_bytes(self, ino: Ino, version: ContentVersion) -> int:
+        """Return how much of one version is there."""
+        ...
+
     async def get(self, ino: Ino, version: ContentVersion, index: int) -> bytes | None:
         """Return the whole block, None when it is gone or damaged."""
         ...

@@ -302,4 +302,8 @@ def encode_line(message: Request | Reply) -> bytes:
 
 def decode_line(line: bytes, kind: type[T]) -> T:
     """Return the message in a line; raises msgspec.MsgspecError or ValueError."""
-    return msgspec.json.decode(line, type=kind)
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except RecursionError as error:
+        # For a thousand brackets, also in a part that is not looked at.
+        raise msgspec.DecodeError("it is nested too deeply") from error

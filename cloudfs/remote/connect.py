@@ -40,6 +40,10 @@ from cloudfs.remote.tls import make_context
 from cloudfs.remote.transport import Limits, Transport
 from cloudfs.types import Kind
 
+_APP_PASSWORD = re.compile(r"[A-Za-z0-9]{64,}|(?:[A-Za-z0-9]{5}-){3,}[A-Za-z0-9]{5}")
+"""As a Nextcloud makes them for programs, and for people in their settings; ownCloud's are a part shorter."""
+_NONE_TO_REVOKE = ("no app password in use", "could not remove apptoken")
+"""SOURCE: AppPasswordController.php of 29.0.1; they are not translated."""
 _PATIENT = Limits(read_s=30.0)
 """A login password costs a Nextcloud half a second of hashing each time, and seconds when it is busy."""
 
@@ -138,7 +142,8 @@ async def exchange_password(
 ) -> str:
     """Return an app password made with a login password; `device` is its name in the user's list of devices.
 
-    A password that already is an app password is returned as it is (the server answers 403, protocol.md §11).
+    A password that already is an app password is returned as it is (the server answers 403, protocol.md §11). Raises
+    Forbidden where the server makes none for another reason, and it does not look like one.
     """
     if site.base_url is None:
         return password
@@ -146,8 +151,12 @@ async def exchange_password(
     transport = Transport(site.base_url, auth, tls=tls or make_context(), limits=limits, user_agent=device)
     try:
         made = (await ocs.call(transport, site.base_url, "core/getapppassword", _AppPassword)).apppassword
-    except Forbidden:
-        return password
+    except Forbidden as error:
+        # A 403 may also come from something before the server, or ask for a confirmation (it has that annotation).
+        # SOURCE: AppPasswordController.php of 29.0.1, whose words are not translated.
+        if "apppassword" in error.message or _APP_PASSWORD.fullmatch(password):
+            return password
+        raise
     finally:
         await transport.aclose()
     if not values.is_credential(made):
@@ -158,15 +167,19 @@ async def exchange_password(
 async def revoke(
     site: Site, app_password: str, *, tls: ssl.SSLContext | None = None, limits: Limits = _PATIENT
 ) -> bool:
-    """Delete an app password on the server; False where it was none, or is no longer valid."""
+    """Delete an app password on the server; False where it was none, or is no longer valid. Raises RemoteError."""
     if site.base_url is None:
         return False
     auth = httpx.BasicAuth(site.user, app_password)
     transport = Transport(site.base_url, auth, tls=tls or make_context(), limits=limits)
     try:
         await ocs.call(transport, site.base_url, "core/apppassword", object, method="DELETE")
-    except (Forbidden, NotAuthenticated):
+    except NotAuthenticated:
         return False
+    except Forbidden as error:
+        if any(words in error.message for words in _NONE_TO_REVOKE):
+            return False
+        raise  # something before the server, maybe: it is as valid as it was
     finally:
         await transport.aclose()
     return True

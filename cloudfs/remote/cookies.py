@@ -28,12 +28,22 @@ class Cookies(CookieJar):
         return [it for it in made if (it.name, it.value) in kept or f"{it.name}={it.value}" not in brought]
 
     def set_cookie(self, cookie: Cookie) -> None:
-        """Keep a cookie, or leave it."""
+        """Keep a cookie, or leave it: one that no request can bring would end all of them."""
+        if not all(map(_fits_header, (cookie.name, cookie.value or "", cookie.path))):
+            return
         known = {(it.domain, it.path, it.name) for it in self}
         is_new = (cookie.domain, cookie.path, cookie.name) not in known
         size = sum(map(len, (cookie.name, cookie.value or "", cookie.domain, cookie.path)))
         if size <= _MOST_BYTES and not (is_new and len(known) >= _MOST_COOKIES):
             super().set_cookie(cookie)
+
+
+def _fits_header(text: str) -> bool:
+    """Tell whether httpx can send it. SOURCE: its `Headers`, which encode as ASCII; a name is a server's own, and free.
+
+    Browsers send other bytes back as they came, and drop cookies with control characters (RFC 6265bis, section 5.6).
+    """
+    return text.isascii() and text.isprintable()
 
 
 def no_cookies() -> CookieJar:

@@ -37,8 +37,9 @@ _PATIENT = Limits(read_s=30.0)
 _NOT_OFFERED = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 501})
 """Answers of servers that have no such thing: another product, an older version, a login page of another kind."""
 
-_ROUTE = re.compile(r"(?:/index\.php)?/login/v2/(?:poll|flow/[A-Za-z0-9_-]+)\Z")
-_QUERY = re.compile(r"[A-Za-z0-9._~=&%+-]*")
+_ROUTE = re.compile(r"(?:/index\.php)?/login/v2/(?:poll|flow/[A-Za-z0-9_-]{1,512})\Z")
+_QUERY = re.compile(r"[A-Za-z0-9._~=&%+-]{0,512}")
+"""A Nextcloud's token has 128 characters; what is much longer fits into no QR code."""
 
 
 class Granted(msgspec.Struct, frozen=True):

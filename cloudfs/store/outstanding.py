@@ -34,7 +34,7 @@ class Outstanding:
     def bytes_to_send(self) -> int:
         """Add up the sizes of the files whose content has to go to the server."""
         (total,) = self._db.execute(
-            "SELECT coalesce(sum(size), 0) FROM nodes INDEXED BY nodes_to_send"
+            "SELECT total(size) FROM nodes INDEXED BY nodes_to_send"
             " WHERE dirty AND NOT folder AND NOT local_only AND parent IS NOT NULL AND version IS NOT s_version"
         ).fetchone()
         return int(total)
@@ -48,7 +48,7 @@ class Outstanding:
     def bytes_to_leave(self) -> int:
         """Return how many bytes at most the server will have less of what was removed, taken off it or cut here."""
         (total,) = self._db.execute(
-            "SELECT coalesce(sum(s_size - iif(parent IS NULL OR local_only, 0, size)), 0)"
+            "SELECT total(s_size - iif(parent IS NULL OR local_only, 0, size))"
             " FROM nodes INDEXED BY nodes_dirty WHERE dirty AND NOT folder AND s_parent IS NOT NULL"
             " AND (parent IS NULL OR local_only OR size < s_size)"
         ).fetchone()

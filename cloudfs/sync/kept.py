@@ -73,7 +73,11 @@ class KeptWalker:
         most_missing: int = 0,
         know: Callable[[Node], Awaitable[None]] | None = None,
     ) -> Kept:
-        """Walk from some roots down. `know` is called with each folder before its members are looked at."""
+        """Walk from some roots down. `know` is called with each folder before its members are looked at.
+
+        A root of which something else is said meanwhile is left where the walk is: a server may list folders without
+        end, and whoever says so has a new walk made.
+        """
         kept = Kept()
         for root in roots:
             await self._walk(root, kept, most_missing, know)
@@ -92,7 +96,7 @@ class KeptWalker:
     ) -> None:
         pins, nodes = self._store.pins.all(), self._store.nodes
         left = [root]
-        while left:
+        while left and self._holds(root):
             at = left.pop()
             node = nodes.get(at.ino)
             if node is None or not node.linked or node.local_only:
@@ -119,6 +123,11 @@ class KeptWalker:
                         self._look(child, stand, kept, most_missing)
                 await trio.lowlevel.checkpoint()
             left += reversed(below)
+
+    def _holds(self, root: Root) -> bool:
+        """Tell whether what was said of a root is what holds for it now."""
+        stand = self._keeper.stand(root.ino)
+        return stand is not None and stand.said is root.stand.said
 
     def _look(self, node: Node, stand: Stand, kept: Kept, most_missing: int) -> None:
         if not stand.keeps(self._keeper.defaults, node.size):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
 import trio
@@ -58,7 +59,10 @@ class _KeyFile(FileStore):
 
     async def read(self) -> str:
         return config.read_secret_file(
-            self._path, "Put it back from a backup: nothing else opens what it has sealed."
+            self._path,
+            "Put it back from a backup: nothing else opens what it has sealed.",
+            f"`chmod go= {quote(str(self._path))}`; then take another key, as others may have this one:"
+            f" `cloudfs cache rekey {self._account}`.",
         )
 
     async def write(self, secret: str) -> None:

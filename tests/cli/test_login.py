@@ -140,6 +140,25 @@ def test_one_of_ours_that_is_brought_again_is_the_one_in_use(run: Run, server: S
     assert set(app_passwords(server)) == {secret} == {work_secret()}
 
 
+@pytest.mark.parametrize("says", ["Password confirmation is required", ""])
+def test_a_login_password_that_is_not_exchanged_is_not_kept(
+    run: Run, server: StandIn, tmp_path: Path, says: str
+) -> None:
+    """403 is the answer to an app password; but it may mean something else."""
+    told = json.dumps(
+        {"ocs": {"meta": {"status": "failure", "statuscode": 403, "message": says}, "data": []}}
+    )
+    answer = Answer(403, told.encode(), {"Content-Type": "application/json"})
+    server.faults.add(answer, path="getapppassword", times=None)
+    result = log_in(run, server.url)
+    assert (result.code, len(result.said)) == (ExitCode.NOT_DONE, 2), result.err
+    assert "a login password is not kept" in result.said[0]
+    assert says in result.said[0]
+    assert nothing_is_written(tmp_path)
+    brought = server.account("jo").app_password()
+    assert log_in(run, server.url, password=brought).code == ExitCode.OK
+
+
 def test_a_former_app_password_that_cannot_be_revoked_is_told_of(run: Run, server: StandIn) -> None:
     log_in(run, server.url, "--account", "work")
     first = work_secret()

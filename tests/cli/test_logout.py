@@ -141,7 +141,7 @@ def test_an_app_password_that_was_withdrawn_is_no_obstacle(
     assert "its app password was not valid any more" in result.out
 
 
-@pytest.mark.parametrize("state", ["away", "maintenance", "broken"])
+@pytest.mark.parametrize("state", ["away", "maintenance", "broken", "refused by what is before it"])
 def test_a_server_that_cannot_be_asked(run: Run, server: StandIn, folders: Folders, state: str) -> None:
     page = f"{server.url}/index.php/settings/user/security"
     before = left_over(folders)
@@ -150,9 +150,9 @@ def test_a_server_that_cannot_be_asked(run: Run, server: StandIn, folders: Folde
     elif state == "maintenance":
         server.maintenance = True
     else:
-        server.faults.add(Answer(500), times=None)
+        server.faults.add(Answer(500 if state == "broken" else 403), times=None)
     result = run("logout")
-    assert result.code == ExitCode.UNREACHABLE
+    assert result.code in {ExitCode.UNREACHABLE, ExitCode.NOT_WEBDAV}
     assert result.said[0].startswith("The app password could not be revoked, and nothing was removed. ")
     assert page in result.said[1]
     assert "--keep-remote" in result.said[1]
@@ -267,6 +267,16 @@ def test_at_a_terminal_a_person_is_asked(run: Run, folders: Folders, answer: str
     assert bool(left_over(folders)) is (code is not ExitCode.OK)
 
 
+def test_the_name_of_a_rescued_file_steers_no_terminal(folders: Folders) -> None:
+    """It is that of a file in the mount, which others may have named."""
+    (folders.account_state("work") / "recovered").mkdir()
+    (folders.state / "work/recovered/7.1 \x1b]0;evil\x07\x1b[2J").write_bytes(b"x")
+    process, shown = at_a_terminal("y")
+    assert process.returncode == ExitCode.OK
+    assert b"7.1 ?]0;evil??[2J" in shown
+    assert b"evil\x07" not in shown
+
+
 @pytest.mark.parametrize(("answer", "left"), [("", 1), ("y", 0)])
 def test_a_person_is_asked_about_what_nobody_has_noted(
     server: StandIn, folders: Folders, answer: str, left: int
@@ -291,5 +301,6 @@ def at_a_terminal(answer: str) -> tuple[subprocess.Popen[bytes], bytes]:
             shown += os.read(ours, 4096)
         os.write(ours, f"{answer}\n".encode())
         process.wait(60)
+        shown += os.read(ours, 4096)
     os.close(ours)
     return process, shown

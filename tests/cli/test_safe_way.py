@@ -77,6 +77,24 @@ def test_root_in_the_folder_of_a_user(place: Path) -> None:
     assert "belongs to another user" in refusal_of(place / "ours").message
 
 
+@ROOT_ONLY
+def test_a_folder_that_somebody_makes_in_the_moment_between(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing when it was looked at, theirs when ours are made in it: they could put others in the place of these."""
+    place.chmod(0o1777)
+    make = config.private_folder
+
+    def private_folder(path: Path) -> Path:
+        if not (place / "ours").exists():
+            (place / "ours").mkdir()
+            os.chown(place / "ours", 1234, 1234)
+        return make(path)
+
+    monkeypatch.setattr(config, "private_folder", private_folder)
+    assert refusal_of(place / "ours").message.startswith(f"{place}/ours, on the way to ")
+
+
 def test_what_is_there_already_is_not_left_behind(place: Path) -> None:
     """Changes that were not sent lie in it."""
     made = folders_at(place)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 
@@ -371,6 +372,22 @@ class TestLargeFiles:
                 world.blocks.blocks[source.ino, source.version, index] = data[index * MIB : (index + 1) * MIB]
             await settled(fetcher)
             assert fetcher.verifier.checked == 0
+
+    async def test_nobody_goes_through_all_that_a_server_says_there_is(
+        self, world: World, fetching: Fetching
+    ) -> None:
+        """A million terabytes are 10^12 blocks: to count those that are missing would take the loop for hours."""
+        data = some_bytes(3 * MIB)
+        told = msgspec.structs.replace(
+            world.file(data, checksum=sha1(data)).remote, size=999_999_999_999_999_999
+        )
+        source = Source(Ino(77), ContentVersion(1), told)
+        async with verifying(world, fetching) as fetcher:
+            world.blocks.blocks[source.ino, source.version, 0] = data[:MIB]
+            fetcher.verifier.note(source)
+            await settled(fetcher)
+            assert fetcher.verifier.checked == 0
+            assert fetcher.missing_bytes(source) == told.size - MIB
 
     async def test_what_was_written_here_is_not_checked(self, world: World, fetching: Fetching) -> None:
         """Its blocks did not come from the server: they were hashed when they went there."""

@@ -185,6 +185,10 @@ async def test_the_socket_is_private_and_replaces_an_orphan(folder: Path) -> Non
         (b'{"v": 1}', "no request"),
         (b'{"v": 1, "id": "x", "method": "status"}', "no request"),
         (b'{"v": 2, "id": 5, "method": "status"}', "version 1"),
+        (
+            b'{"v": 1, "id": 5, "method": "status", "params": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+            "nested",
+        ),
         (b'{"v": 1, "id": 5, "method": "format_disk"}', "knows no method 'format_disk'"),
         (b'{"v": 1, "id": 5, "method": "sync_wait", "params": {"path": 7}}', "parameters of sync_wait"),
         (b'{"v": 1, "id": 5, "method": "sync_wait", "params": {"timeout_s": -1}}', "parameters of sync_wait"),

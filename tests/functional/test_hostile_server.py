@@ -6,9 +6,12 @@ through: no name that leads elsewhere, no file outside, no memory, no mount that
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from tests.servers.standin.faults import Action, Answer, WrongLength
 pytestmark = [pytest.mark.mount, pytest.mark.shared_engine]
 
 MIB = 1 << 20
+EVIL = "evil\x1b]0;title\x07\x1b[2J\rhidden"
 XML = {"Content-Type": "application/xml; charset=utf-8"}
 NAMESPACES = 'xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns" xmlns:nc="http://nextcloud.org/ns"'
 _FOLDERS, _FILES = 60, 20
@@ -34,6 +38,8 @@ def server() -> Iterator[StandIn]:
         there = standin.account(USER)
         there.mkdir("/good")
         there.write("/good/file", b"good")
+        there.mkdir("/named")
+        there.write(f"/named/{EVIL}", b"x")
         for number in range(_FOLDERS):
             there.mkdir(f"/folder-{number}")
             there.mkdir(f"/folder-{number}/within")
@@ -240,6 +246,81 @@ def test_contents_that_lie(stage: MountStage, server: StandIn, canary: Path, act
     server.faults.remove(rule)
     assert path.read_bytes() == b"true"
     unharmed(stage, canary)
+
+
+ENDLESS = 999_999_999_999_999_999
+
+
+@pytest.mark.expect_log(r"WARNING cloudfs\.fuse\.boundary: \w+ failed: ", optional=True)
+def test_files_that_are_said_to_have_a_million_terabytes(
+    stage: MountStage, server: StandIn, canary: Path
+) -> None:
+    """Nothing goes through all their blocks, nor do their sizes add up to more than can be counted."""
+    own = new_folder(stage)
+    size, checksum = f"<d:getcontentlength>{ENDLESS}<", f"<oc:checksums><oc:checksum>SHA1:{'0' * 40}"
+    names = [f"f{number}" for number in range(20)]
+    members_ = "".join(entry(own + name, number=78_000 + at) for at, name in enumerate(names))
+    members_ = members_.replace("<d:getcontentlength>4<", size)
+    members_ = members_.replace("<d:getlast", f"{checksum}</oc:checksum></oc:checksums><d:getlast")
+    assert listed(stage, server, own, Answer(207, listing(own, members_), XML)) == sorted(names)
+    place = stage.mount_point / own.partition(f"/{USER}/")[2]
+    part = {
+        "Content-Range": f"bytes 0-{MIB - 1}/{ENDLESS}",
+        "ETag": '"e"',
+        "Last-Modified": "Sun, 13 Sep 2020 12:26:40 GMT",
+        "OC-Checksum": f"SHA1:{'0' * 40}",
+    }
+    rule = server.faults.add(Answer(206, b"x" * MIB, part), method="GET", path="/f0$", times=None)
+    descriptor = os.open(place / "f0", os.O_RDONLY)
+    assert os.pread(descriptor, 10, 0) == b"x" * 10
+    os.close(descriptor)
+    server.faults.remove(rule)
+    for name in names[1:]:
+        with (place / name).open("r+b") as file:
+            file.write(b"changed")
+    assert stage.status()["pending_bytes"] == pytest.approx(19 * ENDLESS)
+    assert json.loads(stage.cloudfs("info", "--json", str(place / "f0")).stdout)["file"]["size"] == ENDLESS
+    assert "not as it should be" not in stage.cloudfs("cache", "verify").stderr
+    stage.cloudfs("pin", str(place))
+    stage.cloudfs("pin")
+    stage.cloudfs("unpin", str(place))
+    unharmed(stage, canary)
+
+
+def test_no_command_steers_the_terminal(stage: MountStage) -> None:
+    """With a name that sets the window's title, clears the screen, and returns to the start of the line."""
+    place = stage.mount_point / "named"
+    assert os.listdir(place) == [EVIL]
+    for words in (
+        ("ls", place),
+        ("info", place / EVIL),
+        ("pin", place / EVIL),
+        ("pin",),
+        ("status",),
+        ("unpin", place / EVIL),
+        ("sync", "--wait", place / EVIL),
+        ("conflicts", "keep-mine", place / EVIL),
+        ("log",),
+    ):
+        shown = on_a_terminal(stage, *map(str, words))
+        assert b"evil" in shown or words in {("status",), ("log",)}, words
+        assert not any(it in shown for it in (b"\x1b]", b"\x07", b"\x1b[2J", b"\rhidden")), words
+
+
+def on_a_terminal(stage: MountStage, *words: str) -> bytes:
+    """Run a command there, to its end; return what is shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        stage.command(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=stage.environ
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    process.wait(60)
+    return shown
 
 
 def new_folder(stage: MountStage) -> Folder:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudfs.blocks.staging import Staging
 from cloudfs.vfs.records import Space
 from cloudfs.vfs.room import Room
 from tests.functional.drivers import read, write
@@ -71,6 +72,31 @@ def test_what_is_sure_not_to_fit_is_refused_at_once(tmp_path: Path) -> None:
             old.close()
             write(here, "shared/other", bytes(500_000))  # on its owner's account
             account.set_quota(None)
+        finally:
+            stage.close()
+
+
+@pytest.mark.shared_engine
+@pytest.mark.expect_log(r"/large: not sent yet: No space left on device: ")
+def test_a_file_that_the_disk_has_no_room_for_does_not_fill_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is fetched: what is edited elsewhere needs the room. It goes up once there is some."""
+    large = os.urandom(9 << 20)
+    with StandIn() as server:
+        server.account(USER).write("/large", large)
+        stage = VfsStage(tmp_path / "engine", server)
+        try:
+            monkeypatch.setattr(Staging, "free_bytes", lambda _: 5 << 20)
+            edited = stage.root().open("large", os.O_RDWR)
+            edited.write(0, b"edited")
+            edited.close()
+            assert [it.reason.partition(":")[0] for it in stage.send()] == ["No space left on device"]
+            assert server.requests.count("GET", "/large") == 0
+            monkeypatch.undo()
+            stage.restart()
+            stage.sync()
+            assert server.account(USER).read("/large") == b"edited" + large[6:]
         finally:
             stage.close()
 

@@ -94,6 +94,19 @@ async def test_a_server_that_sets_cookies_without_end_fills_no_memory(server: St
     assert "large" not in list(server.requests)[-1].headers.get("cookie", "")
 
 
+@pytest.mark.parametrize("set_", ["c=gr\u00fcn", "c\u00e9=1", "c=1; Path=/\u00e9", "c=a\x01b"])
+async def test_a_cookie_that_no_request_can_bring_is_left(server: StandIn, set_: str) -> None:
+    """Every request from then on would have failed, and been said to be about the name of the server."""
+    transport = Transport(server.url, None, tls=make_context())
+    server.faults.add(Answer(200, headers={"Set-Cookie": set_}), times=1)
+    server.faults.add(Answer(200, headers={"Set-Cookie": "good=1"}), times=1)
+    server.requests.reset()
+    for _ in range(3):
+        await transport.fetch(Request("GET", f"{server.url}/status.php", "/"))
+    await transport.aclose()
+    assert [it.headers.get("cookie") for it in server.requests] == [None, None, "good=1"]
+
+
 async def test_what_needs_no_login_is_asked_without_one(server: StandIn) -> None:
     remote = await remote_of(server, "alice")
     await remote.stat(RemotePath("/of-alice"))

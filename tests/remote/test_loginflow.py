@@ -66,6 +66,8 @@ def test_the_page_keeps_its_front_controller_and_token(made: str, end: str) -> N
         "https://h/login/v2/flow/\x1b[2Jx",
         "https://h/login/v2/flow/x?a=\x1b[2J",
         "https://h/login/v2/flow/x?a='b",
+        f"https://h/login/v2/flow/{'x' * 3000}",
+        f"https://h/login/v2/flow/x?a={'x' * 3000}",
     ],
 )
 def test_an_address_that_is_none_of_the_flow_is_refused(made: str) -> None:

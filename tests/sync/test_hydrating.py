@@ -128,6 +128,27 @@ def test_what_is_online_only_below_is_left_out_and_pinned_again_further_below(tm
     tell(tmp_path, story, stocked())
 
 
+def test_what_is_not_to_be_kept_any_more_is_walked_no_further(tmp_path: Path) -> None:
+    """A server may list folders in folders without end: a walk that began would never."""
+
+    async def story(world: World) -> None:
+        await world.walk()
+        keeper, walked = world.engine.keeper, list[str]()
+        ino = (await world.lookup("p")).ino
+        keeper.say(ino, KEEP)
+
+        async def know(node: Node) -> None:
+            await trio.lowlevel.checkpoint()
+            walked.append(node.name)
+            if node.name == "in":
+                keeper.say(ino, None)
+
+        await world.engine.hydrator._walker.count(keeper.roots(), know=know)
+        assert walked == ["p", "in"]
+
+    tell(tmp_path, story, stocked())
+
+
 def test_what_is_said_about_a_folder_holds_for_what_was_said_in_it_before(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await say(world, "p/in", ONLINE)

@@ -185,6 +185,18 @@ def test_an_account_stays_as_it_is_unless_its_file_says_otherwise(folders: Folde
     assert not sealed.folder.exists()
 
 
+def test_a_key_that_others_may_have_read_is_not_used_and_the_way_out_is_told(folders: Folders) -> None:
+    place, _ = trio.run(keep_new_key, folders, "work", "file")
+    (path,) = (folders.state / "work").glob("cache-key-*")
+    path.chmod(0o644)
+    with pytest.raises(UserError, match="readable by others") as raised:
+        trio.run(read_keys, folders, "work", place)
+    assert f"`chmod go= {path}`" in raised.value.hint
+    assert "`cloudfs cache rekey work`" in raised.value.hint
+    path.chmod(0o600)
+    assert trio.run(read_keys, folders, "work", place) is not None
+
+
 def test_systemds_credential(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     wanted = account(cache_encrypt=True, cache_key="credential")
