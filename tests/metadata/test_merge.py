@@ -180,6 +180,16 @@ def test_another_folder_in_place_of_one_that_left_here_is_another_node(place: di
     assert merge([there], [left]) == [Drop(left), Add(there)]
 
 
+def test_two_files_that_changed_names_there_are_known_by_their_names() -> None:
+    """The other way round, a save by rename would lose its inode, as that gives the name another file id."""
+    x, y = node(file("/x", "1", file_id="1"), 5), node(file("/y", "2", file_id="2"), 6)
+    now_x, now_y = file("/x", "2", file_id="2"), file("/y", "1", file_id="1")
+    assert merge([now_x, now_y], [x, y]) == [
+        Refresh(x, now_x, content=True),
+        Refresh(y, now_y, content=True),
+    ]
+
+
 def test_a_folder_that_is_where_it_was_is_known_by_its_name_alone() -> None:
     """Where the server has scanned a storage anew, everything in it has another file id."""
     known, there = node(folder("/x", file_id="1")), folder("/x", file_id="2")
