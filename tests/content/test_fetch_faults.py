@@ -74,7 +74,9 @@ async def test_what_failed_for_good_keeps_no_chunk(world: World, fetching: Fetch
         with pytest.raises(Exception, match="ended early"):
             await fetcher.read(source, 0, 1 * MIB)
         failed = [it for it in gc.get_objects() if isinstance(it, Transfer) and it.error is not None]
-        frames = [frame for it in failed if it.error for frame, _ in traceback.walk_tb(it.error.__traceback__)]
+        frames = [
+            frame for it in failed if it.error for frame, _ in traceback.walk_tb(it.error.__traceback__)
+        ]
     assert frames
     assert not any("chunk" in frame.f_locals for frame in frames)
 

@@ -277,7 +277,7 @@ def _two_faults(stage: _Stage, history: list[Operation]) -> None:
 
 
 def _parts(stage: _Stage, history: list[Operation]) -> None:
-    server = stage.server((0.1, 0.2, 0.35), (*DOUBTFUL, FaultKind.CUT, FaultKind.CUT, FaultKind.CUT))
+    server = stage.server((0.2, 0.35, 0.5), (*DOUBTFUL, *[FaultKind.CUT] * 18))
     server.leaves_parts = True
     # A part counts as another client's file where ours was changed, renamed or removed since.
     _with_ledger(stage, history, server, stage.rules(strict=False))
