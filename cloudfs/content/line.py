@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -176,6 +177,8 @@ class Line:
         elif not transfer.urgent and not isinstance(error, ChecksumMismatch):
             # A reader's own error is logged by whoever answers the kernel; this one nobody would see.
             _log.error("read-ahead of inode %d failed", transfer.source.ino, exc_info=error)
+        # The error knows the frames, they know the transfer, and that the error: a circle, with the last chunk in it.
+        traceback.clear_frames(error.__traceback__)
 
     def _name(self, transfer: Transfer) -> str:
         return named(transfer.source, self._locate)

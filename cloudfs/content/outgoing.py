@@ -24,7 +24,7 @@ from cloudfs.errors import BaseLost, Changed, LocalDamage, PosixError
 from cloudfs.ranges import RangeSet, block_span, blocks_of
 from cloudfs.store.records import Node
 from cloudfs.store.store import Store
-from cloudfs.types import BLOCK_SIZE, ContentVersion, RemoteVersion
+from cloudfs.types import BLOCK_SIZE, ContentVersion, Ino, RemoteVersion
 
 __all__ = ["Outgoing"]
 
@@ -308,6 +308,18 @@ class Outgoing:
         block = await self._blocks.get(base.ino, base.version, index)
         found = b"" if block is None else block[start - index * BLOCK_SIZE : stop - index * BLOCK_SIZE]
         return found if len(found) == stop - start else None
+
+    async def differs(self, layer: Layer, ino: Ino, version: ContentVersion, size: int) -> bool:
+        """Tell whether anything that is cached of a version differs from a sealed whole layer, up to `size` bytes."""
+        for index in blocks_of(0, size):
+            start, stop = block_span(index, size)
+            block = (
+                await self._blocks.get(ino, version, index) if self._blocks.has(ino, version, index) else None
+            )
+            known = b"" if block is None else block[: stop - start]
+            if known != await self._files.read_version(layer, start, start + len(known)):
+                return True
+        return False
 
     def _name_base(self, content: FileContent, layer: Layer, remote: RemoteVersion) -> None:
         """Note in the row of what was written on top how the server names the version that it stands on."""

@@ -66,6 +66,28 @@ class Conflicts:
             self._sink.entry_changed(folder, ours.name)
         self._sink.entry_changed(folder, name)
 
+    def copy_of(self, place: tuple[Ino, str]) -> str:
+        """Return a conflicted copy's name that is free beside a place."""
+        return free_copy_name(self._nodes, *place)
+
+    def set_aside(self, place: tuple[Ino, str], aside: str, entry: RemoteEntry | None) -> None:
+        """What stood at `place` on the server is called `aside` there now; shown as `entry`, if it is known.
+
+        It is no conflict to be decided about: which of the two is whose nobody knows.
+        """
+        folder, name = place
+        self._met(folder)
+        with self._store.transaction():
+            free = (
+                self._nodes.child(folder, aside) is None and self._nodes.synced_child(folder, aside) is None
+            )
+            if entry is not None and free:
+                self._takeover.insert(folder, entry)
+        path = join(self._nodes.local_path(folder) or ROOT_PATH, name)
+        message = "%s: what the server had there may be a part of an upload that was cut, or another client's: now %s"
+        _log.info(message, path, aside, extra={"path": path})
+        self._sink.entry_changed(folder, aside)
+
     def step_aside(self, node: Node) -> None:
         """The server has something else under the name that ours was to get: ours takes another one."""
         current = self._nodes.get(node.ino)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 
 import msgspec
 
 from cloudfs.concurrency.killpoints import reached
 from cloudfs.content.layers import Layer
 from cloudfs.content.tails import is_tail_proof
-from cloudfs.errors import AlreadyExists, Changed, NotFound, Unsupported
-from cloudfs.metadata.permissions import may
+from cloudfs.errors import AlreadyExists, Changed, NotFound, RemoteError, Unsupported
+from cloudfs.paths import join, parent_of
 from cloudfs.remote.protocol import Body, Condition, Remote
 from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
@@ -28,6 +27,7 @@ from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content, condition_refused
 from cloudfs.sync.packing import Contents, Parcel, apart
+from cloudfs.sync.torn import TornParts, Verdict
 from cloudfs.types import RemoteEntry, RemoteVersion, Stored
 
 __all__ = ["MUCH_BYTES", "Delivery"]
@@ -59,6 +59,7 @@ class Delivery:
         self._doubts = doubts
         self._committer = committer
         self._evidence = Evidence(remote)
+        self._torn = TornParts(store, remote, contents.outgoing)
         self._blind_spots = BlindSpots(store, remote)
         self.breaks = Breaks(store.nodes)
 
@@ -88,13 +89,11 @@ class Delivery:
                 condition = Condition(absent=True)
             elif await self._evidence.holds(entry, parcel.size, parcel.checksum):
                 return await self._commit_found(parcel, entry)
-            elif await self._evidence.sent(entry, earlier) or await self._is_torn(
-                parcel, layer, entry, earlier
-            ):
-                condition, parcel = self._onto(parcel, entry)
             else:
-                self._keep_both(parcel, entry)
-                return None
+                further = await self._further(parcel, layer, entry, earlier)
+                if further is None:
+                    return None
+                condition, parcel = further
         if refused == _TRIES:
             self._doubts.settle_if_over(parcel.node.ino)
             raise condition_refused(parcel.path)
@@ -105,10 +104,12 @@ class Delivery:
         if current is None or not current.linked:
             return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
         attempt = Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum)
+        self._torn.begin(attempt)
         self._store.begin_attempt(attempt)
         reached("attempt noted")
         with self._trying(parcel):
-            stored, checksum = await self._put(parcel, layer, condition)
+            stored, checksum = await self._put(parcel, layer, condition, attempt)
+        self._torn.forget(parcel.node.ino)
         return self._committer.commit(parcel, stored, checksum)
 
     def _earlier(self, parcel: Parcel) -> list[Attempt]:
@@ -117,27 +118,39 @@ class Delivery:
         earlier += [] if parcel.onto is None else self._store.attempts(parcel.onto.ino)
         return earlier + ([] if parcel.base is None else base_content(parcel.base))
 
-    async def _is_torn(
+    async def _further(
         self, parcel: Parcel, layer: Layer | None, entry: RemoteEntry, earlier: Sequence[Attempt]
-    ) -> bool:
-        """Tell whether an earlier try was cut, and the server took the part that came for the file.
+    ) -> tuple[Condition | None, Parcel] | None:
+        """Return how to go on where something else stands in the place; None: it is another's, and both are kept."""
+        if await self._evidence.sent(entry, earlier):
+            return self._onto(parcel, entry)
+        verdict = await self._torn.judge(parcel, layer, entry, earlier)
+        if verdict is Verdict.OURS:
+            self._torn.clear(parcel.node.ino)
+            return self._onto(parcel, entry)
+        if verdict is Verdict.UNCERTAIN and await self._set_aside(parcel, entry):
+            self._torn.clear(parcel.node.ino)
+            return None, parcel
+        self._keep_both(parcel, entry)
+        return None
 
-        wsgidav does with every file, and a Nextcloud on an object store with a new one (29.0.1, by reading). Were it
-        another client's after all, none of its bytes are lost: they are those that ours begins with.
+    async def _set_aside(self, parcel: Parcel, entry: RemoteEntry) -> bool:
+        """Give what may be a part of ours, or another client's, the name of a conflicted copy: the file is ours.
+
+        False where the server does not let it be moved. Raises RemoteError for what passes.
         """
-        tried = any((it.size, it.checksum) == (parcel.size, parcel.checksum) for it in earlier)
-        if not tried or parcel.base_bytes or not self._may_be_cut(parcel):
+        aside = self._conflicts.copy_of(parcel.place)
+        target = join(parent_of(entry.path), aside)
+        try:
+            await self._remote.move(entry.path, target, expect=entry.version)
+        except (Changed, AlreadyExists, NotFound):
+            return True  # looked at again
+        except RemoteError as error:
+            if error.temporary:
+                raise
             return False
-        return await self._evidence.is_part(entry, parcel.size, partial(self._outgoing.chunks, layer))
-
-    def _may_be_cut(self, parcel: Parcel) -> bool:
-        """Tell whether a part of it may become the file. Over one that a Nextcloud has, only where it takes no pieces.
-
-        Else it is what another client made of that file, who may have taken away from its end.
-        """
-        features, folder = self._remote.features, self._nodes.get(parcel.place[0])
-        in_pieces = features.nextcloud and features.chunking and (folder is None or may(folder, "C"))
-        return parcel.base is None or not in_pieces
+        self._conflicts.set_aside(parcel.place, aside, await self._evidence.look(target))
+        return True
 
     async def _commit_found(self, parcel: Parcel, entry: RemoteEntry) -> RemoteVersion:
         """The server has this very content. Its time may be that of an earlier try, or another client's."""
@@ -148,6 +161,7 @@ class Delivery:
         return self._committer.commit(parcel, stored_as(entry), checksum)
 
     def _keep_both(self, parcel: Parcel, entry: RemoteEntry) -> None:
+        self._torn.forget(parcel.node.ino)
         with self._store.transaction():
             self._committer.release_identity(parcel)
             self._doubts.settle(parcel.node.ino)
@@ -216,7 +230,7 @@ class Delivery:
         return self._doubts.trying(parcel.node.ino, parcel.place, parcel.size)
 
     async def _put(
-        self, parcel: Parcel, layer: Layer | None, condition: Condition
+        self, parcel: Parcel, layer: Layer | None, condition: Condition, attempt: Attempt
     ) -> tuple[Stored, str | None]:
         """Send; return what the server made of it, and the checksum that it lists for that.
 
@@ -236,7 +250,7 @@ class Delivery:
 
         # A GET of ours that is still open would lock the file against our own upload (protocol.md §14).
         async with self._fetcher.paused(parcel.node.ino):
-            with self._breakable(parcel, body, name) as handed:
+            with self._breakable(parcel, body, name) as broken, self._torn.counted(attempt, broken) as handed:
                 if parcel.base_bytes:
                     return await self._put_tail(parcel, handed, condition, name)
                 stored = await self._remote.put(

@@ -67,6 +67,8 @@ class CountedBody:
         self.position = 0
         """Up to where, in bytes."""
         self.taken_bytes = 0
+        self.furthest = 0
+        """Up to where at most, of all that it was asked for: what lies beyond nobody can have."""
 
     def __call__(self, start: int = 0) -> AsyncIterator[bytes]:
         """Return the chunks from `start` on."""
@@ -88,6 +90,7 @@ class _Chunks:
         chunk = await anext(self._chunks)
         self._counted.position += len(chunk)
         self._counted.taken_bytes += len(chunk)
+        self._counted.furthest = max(self._counted.furthest, self._counted.position)
         return chunk
 
     async def aclose(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import math
+import traceback
 from collections.abc import Callable
 
 import msgspec
@@ -61,6 +63,22 @@ async def test_a_server_that_cuts_every_reply_is_reported(world: World, fetching
         with pytest.raises(Exception, match="ended early"):
             await fetcher.read(source, 0, 128 * KIB)
         assert len(world.remote.requests) < 12
+
+
+async def test_what_failed_for_good_keeps_no_chunk(world: World, fetching: Fetching) -> None:
+    """Its error knew the frames that the last chunk was in, and they the transfer: up to 1 MiB until gc came round."""
+    source = world.file(some_bytes(1 * MIB))
+    world.remote.faults = [Fault.cut(100 * KIB)] * 100
+    failed: list[Transfer] = []
+    async with fetching(world) as fetcher:
+        with pytest.raises(Exception, match="ended early"):
+            await fetcher.read(source, 0, 1 * MIB)
+        failed = [it for it in gc.get_objects() if isinstance(it, Transfer) and it.error is not None]
+        frames = [
+            frame for it in failed if it.error for frame, _ in traceback.walk_tb(it.error.__traceback__)
+        ]
+    assert frames
+    assert not any("chunk" in frame.f_locals for frame in frames)
 
 
 async def test_maintenance_is_not_asked_again(world: World, fetching: Fetching) -> None:

@@ -104,6 +104,10 @@ class FakeRemote:
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     truncating: bool = False
     """A cut overwrite leaves what arrived (an unbuffered front end, protocol.md §6); else it leaves the old file."""
+    leaves_parts: bool = False
+    """What arrived of a cut upload becomes the file: of a new one, and on a server other than Nextcloud of any."""
+    parts: set[bytes] = field(default_factory=set)
+    """What was left so."""
     locking: bool = True
     """An open GET locks the file against changes (protocol.md §14)."""
     log: list[Request] = field(default_factory=list)
@@ -311,10 +315,17 @@ class FakeRemote:
             await self._way()
         if sent.fault is FaultKind.CUT:
             self._check(path, condition)
-            if self.truncating and not base_bytes:
+            if self.leaves_parts and not base_bytes and self.account.find(parent_of(path)) is not None:
+                self._leave_part(path, data[: self.chance.randint(0, len(data))])
+            elif self.truncating and not base_bytes:
                 self.account.cut(path, data[: self.chance.randint(0, len(data))])
             raise lost_reply(path)
         return await self._carry_out(sent, store)
+
+    def _leave_part(self, path: RemotePath, part: bytes) -> None:
+        if self.account.find(path) is None or not self.features.nextcloud:
+            self.parts.add(part)
+            self.account.write(path, part)
 
     async def _copy_base(self, path: RemotePath, condition: Condition, base_bytes: int) -> bytes:
         """Copy the file into an upload, on the word of its ETag; then look what it was, as `remote.tails` does."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from cloudfs.errors import PosixError
+from cloudfs.errors import NotFound, PosixError
 from cloudfs.store.records import Node
 from cloudfs.types import RemoteEntry
 from tests.model.outcome import shared
@@ -33,7 +33,7 @@ async def expect_noticed(world: World, within_s: float, drain: Callable[[], Awai
 async def _missed(world: World) -> list[str]:
     try:
         seen = await insist(world.walk)
-    except PosixError as error:
+    except (PosixError, NotFound) as error:
         return [str(error)]  # a folder went while it was walked through
     shown = shared(dict.fromkeys(seen.attributes))
     there = {entry.path[1:]: entry for entry in world.remote.account.walk()}

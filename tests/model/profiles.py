@@ -276,6 +276,13 @@ def _two_faults(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(stage, history, server, stage.rules(strict=False))
 
 
+def _parts(stage: _Stage, history: list[Operation]) -> None:
+    server = stage.server((0.2, 0.35, 0.5), (*DOUBTFUL, *[FaultKind.CUT] * 18))
+    server.leaves_parts = True
+    # A part counts as another client's file where ours was changed, renamed or removed since.
+    _with_ledger(stage, history, server, stage.rules(strict=False))
+
+
 def _full(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(
         stage,
@@ -362,6 +369,7 @@ PROFILES: dict[str, Profile] = {
         Profile("two", wider, _two),
         Profile("same-second", same_second, _two),
         Profile("two-faults", rough, _two_faults),
+        Profile("parts", rough, _parts),
         Profile("offline", offline, _offline),
         Profile("answers", answering, _answers),
         Profile("decisions", deciding, _decisions),

@@ -19,6 +19,7 @@ from cloudfs.store.records import Node
 from cloudfs.sync.delivery import Delivery
 from cloudfs.sync.pushing import Pusher
 from cloudfs.sync.resolve import Resolver
+from cloudfs.sync.torn import TornParts, Verdict
 from cloudfs.vfs.filesystem import FileSystem
 from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.model.operations import Decide, Drain, Operation, OtherWrite, Refresh, Save, Wait
@@ -206,3 +207,11 @@ def test_an_upload_without_its_condition_loses_what_the_other_mount_wrote(
 ) -> None:
     monkeypatch.setattr(FakeRemote, "_check", lambda _self, _path, _condition: None)
     assert "lost: " in found("mounts", monkeypatch, "lost: ")
+
+
+def test_what_is_taken_for_a_part_of_ours_and_is_not_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def always(*_: object) -> Verdict:
+        return Verdict.OURS
+
+    monkeypatch.setattr(TornParts, "judge", always)
+    assert "lost: " in found("parts", monkeypatch, "lost: ")

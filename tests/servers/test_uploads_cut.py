@@ -135,7 +135,9 @@ class TestLocks:
         self, unbuffered: StandIn, account: Account, client: httpx.Client
     ) -> None:
         with put_under_way(unbuffered, "d/f", b"N" * 100_000, len(OLD)) as connection:
-            wait_until(lambda: client.get("d/f").status_code == 423)
+            # Not by a GET until one is refused: the lock of one that comes before the PUT would have that refused.
+            wait_until(lambda: account.is_written("/d/f"))
+            assert client.get("d/f").status_code == 423
             assert self.statuses(unbuffered, client, "d/f") == {
                 "PROPFIND": 207, "HEAD": 200, "PUT": 423, "MOVE": 500, "MOVE parent": 500, "DELETE": 423,
                 "COPY": 423, "sibling": 204,

@@ -6,7 +6,8 @@ wsgidav does so with every file; a Nextcloud with new ones, where its storage is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs.errors import Unreachable
+from cloudfs.errors import Forbidden, Locked, QuotaExceeded, RemoteError, Unreachable
 from cloudfs.remote.protocol import Body, Condition, Features
-from cloudfs.types import RemoteEntry, RemotePath, Stored
-from tests.model.fake_remote import FakeRemote
+from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+from tests.model.fake_remote import FakeRemote, FaultKind
 from tests.sync.mount import World, tell
 from tests.sync.plain_remote import PlainRemote
 
@@ -43,6 +44,8 @@ class Cutting(FakeRemote):
         if self.cut:
             return await super().put(path, body, size, condition, **more)
         self.cut = True
+        async with aclosing(body(0)) as sent:  # type: ignore[type-var]  # as it was handed to the connection
+            await anext(sent)
         self.other.write(path, self.kept, checksum=self.checksum)
         raise Unreachable("the connection broke", subject=path)
 
@@ -139,3 +142,198 @@ def test_what_another_client_took_away_from_the_end_stays_away(
         assert set(shown.values()) == {OURS, theirs}
 
     tell(tmp_path, story, remote)
+
+
+# Whose it is, on servers that keep no versions
+
+
+MUCH = bytes(range(256)) * 8192
+"""Two chunks of a body."""
+LATER_S = 600.0
+
+
+@dataclass
+class Breaking(PlainRemote):
+    """Takes so many chunks of the first bodies; then the connection breaks, or an answer comes. It keeps `kept`."""
+
+    kept: bytes | None = None
+    chunks: int = 1
+    error: Callable[[], RemoteError] = lambda: Unreachable("the connection broke")
+    times: int = 1
+    broke: trio.Event | None = None
+    after_s: float = 0.0
+    """So much later the server puts down what it kept, or another client does."""
+
+    async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        if not self.times:
+            return await super().put(path, body, size, condition, **more)
+        self.times -= 1
+        self.broke = trio.Event()
+        async with aclosing(body(0)) as sent:  # type: ignore[type-var]
+            for _ in range(self.chunks):
+                await anext(sent)
+        self.faults.unreachable_for(self.after_s)
+        trio.lowlevel.spawn_system_task(self._keep, path)
+        raise self.error()
+
+    async def _keep(self, path: RemotePath) -> None:
+        await trio.sleep(self.after_s)
+        if self.kept is not None:
+            self.other.write(path, self.kept)
+        assert self.broke is not None
+        self.broke.set()
+
+
+async def until_it_broke(remote: Breaking) -> None:
+    while remote.broke is None:
+        await trio.sleep(0.05)
+    await remote.broke.wait()
+
+
+def after(
+    tmp_path: Path, remote: Breaking, before: bytes | None, ours: bytes, *, read: bool = False
+) -> dict[str, bytes | None]:
+    """Save `ours` over `before`, which was read before or not; return what the server has in the end."""
+
+    async def story(world: World) -> None:
+        if before is not None:
+            remote.other.write("/a", before)
+            await world.walk()
+            if read:
+                assert await world.read_file("a") == before
+        await trio.sleep(100)  # times that are told apart
+        await world.save("a", ours)
+        await until_it_broke(remote)
+        await world.drain()
+        await world.refresh_all()
+        shown = await world.tree()
+        assert remote.other.tree() == shown
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+    return remote.other.tree()
+
+
+def copy_of(found: dict[str, bytes | None]) -> bytes | None:
+    """Return what is in the one conflicted copy."""
+    (copy,) = (data for path, data in found.items() if "conflicted copy" in path)
+    return copy
+
+
+def test_a_part_that_the_version_before_may_begin_with_is_set_aside(tmp_path: Path) -> None:
+    """It may be what another client cut it to: it is kept. And it may be a torn upload: it is not the file."""
+    found = after(tmp_path, Breaking(kept=MUCH[:1000]), MUCH, MUCH + b"more")
+    assert found["/a"] == MUCH + b"more"
+    assert copy_of(found) == MUCH[:1000]
+
+
+def test_of_many_parts_only_the_first_is_set_aside(tmp_path: Path) -> None:
+    """What is there after that came after a try of ours: a bad line fills no folder with copies."""
+    remote = Breaking(kept=MUCH[:1000], times=5)
+    found = after(tmp_path, remote, MUCH, MUCH + b"more")
+    assert not remote.times
+    assert found["/a"] == MUCH + b"more"
+    assert copy_of(found) == MUCH[:1000]
+
+
+@pytest.mark.parametrize("before", [MUCH[:500], b"x" + MUCH], ids=["shorter", "another"])
+def test_a_part_that_the_version_before_does_not_begin_with_is_gone_over(
+    tmp_path: Path, before: bytes
+) -> None:
+    found = after(tmp_path, Breaking(kept=MUCH[:1000]), before, MUCH, read=True)
+    assert found == {"/a": MUCH}
+
+
+def test_what_was_longer_than_what_was_sent_is_another_clients(tmp_path: Path) -> None:
+    theirs = MUCH[: 1536 * 1024]
+    found = after(tmp_path, Breaking(kept=theirs), MUCH[:100], MUCH)
+    assert found["/a"] == theirs
+    assert copy_of(found) == MUCH
+
+
+@pytest.mark.parametrize(
+    "error",
+    [lambda: Locked("in use", status=423), lambda: QuotaExceeded("full", status=507)],
+    ids=["answered", "no room, perhaps in the midst of it"],
+)
+def test_a_try_that_was_answered_left_no_part(tmp_path: Path, error: Callable[[], RemoteError]) -> None:
+    """What another client makes shorter between two tries is a conflict like any other."""
+    theirs = MUCH[:1000]
+    remote = Breaking(kept=theirs, error=error)
+    found = after(tmp_path, remote, MUCH, MUCH + b"more")
+    if isinstance(error(), Locked):
+        assert found["/a"] == theirs
+        assert copy_of(found) == MUCH + b"more"
+    else:
+        assert found["/a"] == MUCH + b"more"
+        assert copy_of(found) == theirs
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_of_another_time_is_set_aside(tmp_path: Path, *, known: bool) -> None:
+    """Ten minutes after the connection broke, while the server could not be reached: anybody may have made it."""
+    before = b"before" if known else None
+    found = after(tmp_path, Breaking(kept=MUCH[:1000], after_s=LATER_S), before, MUCH, read=known)
+    assert found["/a"] == MUCH
+    assert copy_of(found) == MUCH[:1000]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_part_of_what_was_changed_again_is_never_the_file(tmp_path: Path, *, killed: bool) -> None:
+    """Its bytes are not here any more to compare it with. After a kill nothing but its place speaks for it."""
+    remote = Breaking(kept=MUCH[:1000])
+
+    async def story(world: World) -> None:
+        remote.other.write("/a", b"before")
+        await world.walk()
+        await world.save("a", MUCH)
+        await until_it_broke(remote)
+        await world.save("a", b"!" + MUCH)
+        if killed:
+            await world.kill()
+        await world.drain()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+    found = remote.other.tree()
+    theirs, ours = (copy_of(found), found["/a"])[:: -1 if killed else 1]
+    assert (theirs, ours) == (MUCH[:1000], b"!" + MUCH)
+
+
+def test_a_kill_between_setting_a_part_aside_and_the_upload_loses_neither(tmp_path: Path) -> None:
+    remote = Breaking(kept=MUCH[:1000])
+
+    async def story(world: World) -> None:
+        remote.other.write("/a", MUCH)
+        await world.walk()
+        await world.save("a", MUCH + b"more")
+        await until_it_broke(remote)
+        remote.faults.next("put", [FaultKind.REFUSE] * 3)
+        while "/a" in remote.other.tree():
+            await trio.sleep(0.01)
+        await world.kill()
+        await world.drain()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree()
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+    found = remote.other.tree()
+    assert found["/a"] == MUCH + b"more"
+    assert copy_of(found) == MUCH[:1000]
+
+
+def test_where_a_part_cannot_be_set_aside_it_is_a_conflict(tmp_path: Path) -> None:
+    remote = Breaking(kept=MUCH[:1000])
+
+    async def refuse(
+        source: RemotePath, target: RemotePath, *, expect: RemoteVersion | None = None
+    ) -> Stored:
+        raise Forbidden("it may not be renamed", subject=source, status=403)
+
+    remote.move = refuse  # type: ignore[method-assign]
+    found = after(tmp_path, remote, MUCH, MUCH + b"more")
+    assert found["/a"] == MUCH[:1000]
+    assert copy_of(found) == MUCH + b"more"

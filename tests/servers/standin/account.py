@@ -83,6 +83,10 @@ class Account:
         """Whether there is a file or folder."""
         return self._tree.lookup(split_local(path)) is not None
 
+    def is_written(self, path: str) -> bool:
+        """Whether a body is just coming in for it, which locks it (protocol.md §14)."""
+        return self._user.locks.is_written(split_local(path))
+
     def node(self, path: str) -> Node:
         """The node itself: id, ETag, mtime, checksum, … to look at."""
         return self._node(path)

@@ -53,6 +53,11 @@ class LockTable:
             with self._mutex:
                 self._writers.discard(path)
 
+    def is_written(self, path: Segments) -> bool:
+        """Tell whether a body is just coming in for a path; a GET that asks so would be in the way of the next one."""
+        with self._mutex:
+            return path in self._writers
+
     def check_free(self, path: Segments, *, as_server_error: bool = False) -> None:
         """Refuse when the path, or anything below it, is in use; MOVE makes a 500 of that."""
         with self._mutex:

@@ -1,0 +1,206 @@
+"""Whether what stands in the place of an upload is a part of it, as where the connection broke in the midst of it.
+
+wsgidav and rclone take what came for the file, and so does a Nextcloud on an object store with a new one (29.0.1, by
+reading). Another client may have cut that file short as well, or written the same beginning: so a part is ours only if
+nothing speaks against that, and where it may be either's, both are kept: see `Verdict`.
+
+A server that has file ids keeps the versions that are written over, and makes no parts but of new files and in shares
+in which none may be created: what may be a part there is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum, auto
+from functools import partial
+from typing import NamedTuple
+
+import trio
+
+from cloudfs.content.layers import Layer
+from cloudfs.content.outgoing import Outgoing
+from cloudfs.errors import QuotaExceeded, RemoteError
+from cloudfs.metadata.columns import NS
+from cloudfs.metadata.permissions import may
+from cloudfs.remote.protocol import Body, Remote
+from cloudfs.store.records import Attempt
+from cloudfs.store.store import Store
+from cloudfs.sync.doubts import may_have_arrived
+from cloudfs.sync.evidence import Evidence
+from cloudfs.sync.packing import Parcel
+from cloudfs.sync.sending import CountedBody
+from cloudfs.types import Ino, Kind, RemoteEntry
+
+__all__ = ["TornParts", "Verdict"]
+
+_EARLY_S = 3.0
+"""So inexact are the server's times, and what is known of its clock."""
+_LATE_S = 60.0
+"""So long after a client went away a server may go on waiting for it, and put down what came."""
+
+
+class Verdict(Enum):
+    """Whose a part is."""
+
+    ANOTHERS = auto()
+    """No try of ours can have left it."""
+    OURS = auto()
+    """Nobody else has these bytes there: it may be written over."""
+    UNCERTAIN = auto()
+    """It may be what another client made of the file: it is kept, but not as the file."""
+
+
+class _Sent(NamedTuple):
+    """How much of a content tries whose end is not known may have left, and between which moments (trio)."""
+
+    most_bytes: int
+    began_s: float
+    ended_s: float
+
+    def joined(self, other: _Sent) -> _Sent:
+        return _Sent(
+            max(self.most_bytes, other.most_bytes),
+            min(self.began_s, other.began_s),
+            max(self.ended_s, other.ended_s),
+        )
+
+
+class TornParts:
+    """Remembers the tries of this life; made when the engine starts."""
+
+    def __init__(self, store: Store, remote: Remote, outgoing: Outgoing) -> None:
+        self._store = store
+        self._remote = remote
+        self._outgoing = outgoing
+        self._evidence = Evidence(remote)
+        self._born_s = trio.current_time()
+        self._sent: dict[Ino, dict[str, _Sent | None]] = {}
+        """By checksum; None: every try was answered, or not sent. What is not in it was tried in earlier lives."""
+        self._cleared: set[Ino] = set()
+        """Whose version before is not in its place any more, by our doing: what is there now is from after a try."""
+
+    # Tries
+
+    def begin(self, attempt: Attempt) -> None:
+        """Note that a content is about to be tried, before the store does."""
+        known = self._store.attempts(attempt.ino)
+        if not known:
+            self._sent.pop(attempt.ino, None)
+        tries = self._sent.setdefault(attempt.ino, {})
+        if attempt.checksum not in tries:
+            before = any(it.checksum == attempt.checksum for it in known)
+            tries[attempt.checksum] = self._in_earlier_lives(attempt) if before else None
+
+    @contextmanager
+    def counted(self, attempt: Attempt, body: Body) -> Iterator[Body]:
+        """Hand out a body in the place of `body`, and remember what a request with it may leave that got no answer."""
+        counted, began_s = CountedBody(body), trio.current_time()
+        try:
+            yield counted
+        except RemoteError as error:
+            if may_have_arrived(error) or isinstance(error, QuotaExceeded):
+                self._note(attempt, _Sent(counted.furthest, began_s, trio.current_time()))
+            raise
+        except trio.Cancelled:
+            self._note(attempt, _Sent(counted.furthest, began_s, trio.current_time()))
+            raise
+
+    def forget(self, ino: Ino) -> None:
+        """The end of all that was tried is known."""
+        self._sent.pop(ino, None)
+        self._cleared.discard(ino)
+
+    def clear(self, ino: Ino) -> None:
+        """What stood in a file's place was set aside, or is written over: once is enough, however many tries break."""
+        self._cleared.add(ino)
+
+    def _note(self, attempt: Attempt, sent: _Sent) -> None:
+        tries = self._sent.setdefault(attempt.ino, {})
+        earlier = tries.get(attempt.checksum)
+        tries[attempt.checksum] = sent if earlier is None else sent.joined(earlier)
+
+    def _in_earlier_lives(self, attempt: Attempt) -> _Sent | None:
+        """All of it may have been sent, after it was written and before this life."""
+        node = self._store.nodes.get(attempt.ino)
+        if node is None:
+            return None
+        ago_s = time.time() - node.ctime_ns / NS
+        return _Sent(attempt.size, trio.current_time() - ago_s, self._born_s)
+
+    def _tries(self, attempts: Sequence[Attempt]) -> list[_Sent]:
+        """Return the tries of these contents that may have left a part."""
+        found = (
+            tries[it.checksum]
+            if it.checksum in (tries := self._sent.get(it.ino, {}))
+            else self._in_earlier_lives(it)
+            for it in attempts
+        )
+        return [it for it in found if it is not None]
+
+    # Parts
+
+    async def judge(
+        self, parcel: Parcel, layer: Layer | None, entry: RemoteEntry, earlier: Sequence[Attempt]
+    ) -> Verdict:
+        """Tell whose what stands in a parcel's place is, after the tries `earlier`. Raises RemoteError."""
+        part = entry.version
+        if entry.kind is not Kind.FILE or part.checksum is not None or parcel.base_bytes:
+            return Verdict.ANOTHERS
+        if not self._leaves_parts(parcel):
+            return Verdict.ANOTHERS
+        tries = self._tries([it for it in earlier if _is_content(it, parcel)])
+        tries = [it for it in tries if part.size <= it.most_bytes]
+        if tries and await self._evidence.is_part(entry, parcel.size, partial(self._outgoing.chunks, layer)):
+            # An empty one has no bytes that might be lost.
+            if not part.size or entry.file_id is not None or parcel.node.ino in self._cleared:
+                return Verdict.OURS
+            in_time = (
+                any(self._covers(it, part.modified_s) for it in tries) or part.modified_s == parcel.mtime_s
+            )
+            is_shortened = await self._may_be_shortened(parcel, layer, part.size)
+            return Verdict.OURS if in_time and not is_shortened else Verdict.UNCERTAIN
+        return self._judge_unknown(parcel, entry, earlier)
+
+    def _judge_unknown(self, parcel: Parcel, entry: RemoteEntry, earlier: Sequence[Attempt]) -> Verdict:
+        """Of what the file held before it was changed again its bytes are gone: only size and time speak."""
+        older = self._tries(
+            [
+                it
+                for it in earlier
+                if not _is_content(it, parcel) and it.checksum in self._sent.get(it.ino, {})
+            ]
+        )
+        may_be = any(
+            entry.version.size <= it.most_bytes and self._covers(it, entry.version.modified_s) for it in older
+        )
+        return Verdict.UNCERTAIN if may_be and entry.file_id is None else Verdict.ANOTHERS
+
+    def _leaves_parts(self, parcel: Parcel) -> bool:
+        """Tell whether a part of it may become the file. Over one that a Nextcloud has, only where it takes no pieces.
+
+        Else it is what another client made of that file, who may have taken away from its end.
+        """
+        features, folder = self._remote.features, self._store.nodes.get(parcel.place[0])
+        in_pieces = features.nextcloud and features.chunking and (folder is None or may(folder, "C"))
+        return parcel.base is None or not in_pieces
+
+    def _covers(self, sent: _Sent, modified_s: int) -> bool:
+        """Tell whether a time of the server's is within that of a try."""
+        # Reckoned from now, when its clock was just heard of: ours may have been set since.
+        ahead_s = time.time() + self._remote.clock_skew_s - trio.current_time()
+        return sent.began_s + ahead_s - _EARLY_S <= modified_s <= sent.ended_s + ahead_s + _LATE_S
+
+    async def _may_be_shortened(self, parcel: Parcel, layer: Layer | None, size: int) -> bool:
+        """Tell whether the version before may begin with so many bytes of what is sent."""
+        base = parcel.base
+        if base is None or base.s_version is None or layer is None:
+            return base is not None
+        if size >= (base.s_size or 0):
+            return False
+        return not await self._outgoing.differs(layer, base.ino, base.s_version, size)
+
+
+def _is_content(attempt: Attempt, parcel: Parcel) -> bool:
+    return (attempt.size, attempt.checksum) == (parcel.size, parcel.checksum)
