@@ -9,7 +9,7 @@ import msgspec
 from cloudfs.blocks.sealing import Keys
 from cloudfs.metadata.pinning import Defaults
 from cloudfs.sync.appending import FROM_BYTES
-from cloudfs.sync.worker import WorkerConfig
+from cloudfs.sync.eagerness import WorkerConfig
 
 __all__ = ["EngineConfig"]
 

@@ -93,7 +93,7 @@ def _furnish(ground: Ground, server: Server, told: Callable[[bool], None]) -> _R
     reading = make_reading(ground, server)
     guards = make_guards(ground)
     shown = make_tree(ground, server, reading, guards)
-    watching = make_watching(ground, server, shown.lister, told)
+    watching = make_watching(ground, server, shown, told)
     hydrator = make_hydrator(ground, server, reading, shown, watching)
     writing = make_writing(ground, server, reading, guards, shown)
     filesystem = make_filesystem(ground, server, reading, shown)
@@ -143,7 +143,7 @@ async def _begin(rooms: _Rooms) -> Engine:
 def _news(rooms: _Rooms) -> News:
     """Make what tells people of what succeeds."""
     news = News(rooms.ground.store.nodes, names=rooms.ground.config.keys is None)
-    rooms.writing.worker.succeeded, rooms.hydrator.bringer.brought = news.done, news.brought
+    rooms.writing.worker.outcomes.succeeded, rooms.hydrator.bringer.brought = news.done, news.brought
     return news
 
 

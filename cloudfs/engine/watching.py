@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cloudfs.engine.ground import Ground
 from cloudfs.engine.server import Server
-from cloudfs.metadata.listing import Lister
+from cloudfs.engine.tree import Shown
 from cloudfs.metadata.renewing import Renewer
 from cloudfs.sync.descent import Descent
 from cloudfs.sync.pushing import Pusher
@@ -24,9 +24,9 @@ class Watching:
     pusher: Pusher
 
 
-def make_watching(ground: Ground, server: Server, lister: Lister, told: Callable[[bool], None]) -> Watching:
+def make_watching(ground: Ground, server: Server, shown: Shown, told: Callable[[bool], None]) -> Watching:
     """Make those who watch; `told` hears whether they find out everything by themselves."""
-    config, store, remote = ground.config, ground.store, server.remote
+    config, store, remote, lister = ground.config, ground.store, server.remote, shown.lister
     renewer = Renewer(store, remote, ground.touches, lister)
     descent = Descent(store, remote, lister, renewer, ours=lambda: remote.changes)
     watcher = Watcher(

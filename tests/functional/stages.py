@@ -21,8 +21,8 @@ from cloudfs.errors import NotFound
 from cloudfs.metadata.changes import NullSink
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
+from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.sync.troubles import Trouble
-from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import ROOT, Ino
 from tests.functional.drivers import Driver, OsDriver, VfsDriver
 from tests.servers import StandIn
