@@ -30,7 +30,7 @@ from cloudfs.sync.evidence import Evidence, base_content
 from cloudfs.sync.keeping import Keeper
 from cloudfs.sync.packing import Contents, Packer, Parcel
 from cloudfs.sync.steps import Upload
-from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion, Stored
+from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion
 
 __all__ = ["Uploader"]
 
@@ -203,7 +203,3 @@ class Uploader:
             layer = layer.base
         if content is not None and isinstance(layer, Layer):
             await self._outgoing.settle(content, layer, remote)
-
-    def commit_new(self, parcel: Parcel, stored: Stored) -> RemoteVersion:
-        """Commit what a request that keeps no checksums made of a new file."""
-        return self._committer.commit(parcel, stored, None)

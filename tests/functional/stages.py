@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -288,6 +288,14 @@ class MountStage:
         finally:
             subprocess.run(["fusermount3", "-uz", str(self.mount_point)], check=False, capture_output=True)
         assert not os.path.ismount(self.mount_point)
+
+
+def unhurried(folder: Path, server: StandIn) -> Iterator[VfsStage]:
+    """Give a stage that has seen the whole account, and from which nothing goes up by itself: for a fixture."""
+    made = VfsStage(folder, server, quiet_s=3600.0)
+    made.look()
+    yield made
+    made.close()
 
 
 def _is_zombie(pid: int) -> bool:
