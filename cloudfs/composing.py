@@ -30,8 +30,8 @@ from cloudfs.remote.protocol import Features
 from cloudfs.remote.tls import context_of
 from cloudfs.secrets.protocol import SecretStore
 from cloudfs.secrets.stores import store_of
+from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.sync.throttling import Throttle
-from cloudfs.sync.worker import WorkerConfig
 from cloudfs.vault.opening import Opened
 from cloudfs.works import Launch, Works
 from cloudfs.xattrs import FileXattrs

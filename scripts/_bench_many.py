@@ -28,7 +28,7 @@ from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.errors import NotFound, Unreachable
 from cloudfs.metadata.changes import NullSink
 from cloudfs.sync.backlog import count_below
-from cloudfs.sync.worker import WorkerConfig
+from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.types import ROOT, Ino, Kind, RemoteEntry, RemotePath, RemoteVersion
 from cloudfs.vfs.records import RenameMode
 from scripts._bench_trees import Tree, edited

@@ -51,8 +51,6 @@ _OF_MEMBER, _OF_PROPSTAT, _OF_PROPERTY = 3, 4, 5
 """How deep what lies in a d:response does: its d:href and others, what is in a d:propstat, and in its d:prop."""
 _PREFIX_OF = {uri: prefix for prefix, uri in queries.NAMESPACES.items()}
 
-_NO_LISTING = "the reply is XML, but no WebDAV listing"
-
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r")
 _NEUTRAL = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 _NONCHARACTERS = (b"\xef\xbf\xbe", b"\xef\xbf\xbf")

@@ -1,4 +1,4 @@
-"""What became of steps that failed: told in one sentence, and put off or blocked by what stood in their way."""
+"""What became of steps: a failure is told in one sentence, and puts off or blocks its node; a success ends that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable
 from cloudfs.errors import BaseLost, CloudfsError, LocalDamage, RemoteError, StorageAway
 from cloudfs.store.store import Store
 from cloudfs.sync.connectivity import is_outage
-from cloudfs.sync.steps import Step
+from cloudfs.sync.patience import Patience
+from cloudfs.sync.restraint import Restraint
+from cloudfs.sync.steps import FindOut, Remove, Step
 from cloudfs.sync.storages import Storages
 from cloudfs.sync.troubles import Troubles
 
@@ -21,14 +23,35 @@ class Outcomes:
     """Of one worker. `is_current` tells whether a step is about what its node still is."""
 
     def __init__(
-        self, store: Store, troubles: Troubles, storages: Storages, is_current: Callable[[Step], bool]
+        self,
+        store: Store,
+        troubles: Troubles,
+        storages: Storages,
+        patience: Patience,
+        restraint: Restraint,
+        is_current: Callable[[Step], bool],
     ) -> None:
         self._store = store
         self._troubles = troubles
         self._storages = storages
+        self._patience = patience
+        self._restraint = restraint
         self._is_current = is_current
+        self.succeeded: Callable[[Step], None] = lambda _: None
+        """Hears of each step that was carried out."""
 
-    def note(self, step: Step, error: Exception) -> None:
+    def done(self, step: Step) -> None:
+        """A step was carried out: what is to be done about its node from now on begins afresh."""
+        self._patience.forget(step)
+        node = self._store.nodes.get(step.node.ino)
+        if not (isinstance(step, FindOut) and node is not None and node.dirty):
+            self._troubles.forget(step.node.ino)
+        self._storages.answered(step.node)
+        if isinstance(step, Remove):
+            self._restraint.sent(step.node)
+        self.succeeded(step)
+
+    def failed(self, step: Step, error: Exception) -> None:
         """Say why a step failed, and when it is tried again."""
         name = self._store.nodes.local_path(step.node.ino) or step.node.name
         log = logging.LoggerAdapter(_log, {"path": name})

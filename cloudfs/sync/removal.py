@@ -28,7 +28,7 @@ from cloudfs.store.store import Store
 from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content, condition_refused
-from cloudfs.sync.keeping import Keeper
+from cloudfs.sync.rescuing import Rescuer
 from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Remover"]
@@ -101,7 +101,7 @@ class Remover:
         self._lister = lister
         self._residents = residents
         self._files = files
-        self._keeper = Keeper(store, remote, outgoing)
+        self._rescuer = Rescuer(store, remote, outgoing)
         self._doubts = doubts
         self._tail_arrived = tail_arrived
         self.is_held: Callable[[Ino], bool] = lambda _: False
@@ -186,7 +186,7 @@ class Remover:
         """
         if not node.folder:
             await self._tail_arrived(node)  # the server may have nothing else of it any more
-            await self._keeper.keep(node)
+            await self._rescuer.rescue(node)
             return
         if node.synced and node.linked:
             await self._lister.refresh(node.ino)

@@ -6,7 +6,7 @@ of its folder, so the folders and what is moved are enough. All of them are gone
 milliseconds: a plan of a hundred thousand in one piece took seconds, in which no program got an answer.
 
 What is read meanwhile is not of one moment, so nothing that comes of it may be begun before it was planned once more
-(`Worker._still_right`). A move aside that nobody waits for any more costs two requests.
+(`replanning`). A move aside that nobody waits for any more costs two requests.
 """
 
 from __future__ import annotations

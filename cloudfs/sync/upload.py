@@ -27,10 +27,10 @@ from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.delivery import Delivery
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content
-from cloudfs.sync.keeping import Keeper
 from cloudfs.sync.packing import Contents, Packer, Parcel
+from cloudfs.sync.rescuing import Rescuer
 from cloudfs.sync.steps import Upload
-from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion, Stored
+from cloudfs.types import ContentVersion, Ino, RemoteEntry, RemoteVersion
 
 __all__ = ["Uploader"]
 
@@ -56,7 +56,7 @@ class Uploader:
         self._outgoing = contents.outgoing
         self._residents = residents
         self._evidence = Evidence(remote)
-        self._keeper = Keeper(store, remote, contents.outgoing)
+        self._rescuer = Rescuer(store, remote, contents.outgoing)
         self._appending = contents.appending
         self._packer = packer
         self._committer = committer
@@ -75,7 +75,7 @@ class Uploader:
         if step.onto is not None and (step.onto.linked or self._residents.is_open(step.onto.ino)):
             # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
             # the server is about to lose them.
-            await self._keeper.keep(step.onto)
+            await self._rescuer.rescue(step.onto)
         if step.onto is not None and not step.node.content_dirty and step.node.size:
             # It is on the server elsewhere (`was_temporary`). Once it is all here, it is sent as if written here.
             await self._outgoing.keep(step.node)
@@ -203,7 +203,3 @@ class Uploader:
             layer = layer.base
         if content is not None and isinstance(layer, Layer):
             await self._outgoing.settle(content, layer, remote)
-
-    def commit_new(self, parcel: Parcel, stored: Stored) -> RemoteVersion:
-        """Commit what a request that keeps no checksums made of a new file."""
-        return self._committer.commit(parcel, stored, None)

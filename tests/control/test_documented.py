@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import typer.main
 
-from cloudfs import answers, daemon, pinning, reloading
+from cloudfs import answers, handlers, pinning, reloading
 from cloudfs.cli import (
     accounts,
     conflicts,
@@ -52,7 +52,7 @@ ROWS = {
 
 def methods() -> set[str]:
     source = "".join(
-        map(inspect.getsource, (answers.Answers, pinning.Pinning, reloading.Reloader, daemon._Handlers))
+        map(inspect.getsource, (answers.Answers, pinning.Pinning, reloading.Reloader, handlers.Handlers))
     )
     return {*get_args(Method), *re.findall(r'"(\w+)": method\(', source)}
 

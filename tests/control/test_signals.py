@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from cloudfs import daemon
+from cloudfs import signals
 from cloudfs.errors import UserError
 
 
@@ -23,7 +23,7 @@ from cloudfs.errors import UserError
     ],
 )
 async def test_a_file_that_cannot_be_gone_by(trouble: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_has_terminal", lambda: False)
+    monkeypatch.setattr(signals, "_has_terminal", lambda: False)
     stop, tried = trio.Event(), trio.Event()
 
     def reload() -> None:
@@ -31,7 +31,7 @@ async def test_a_file_that_cannot_be_gone_by(trouble: Exception, monkeypatch: py
         raise trouble
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(daemon._heed_signals, stop, reload)
+        nursery.start_soon(signals.heed_signals, stop, reload)
         await trio.testing.wait_all_tasks_blocked()
         os.kill(os.getpid(), signal.SIGHUP)
         await tried.wait()

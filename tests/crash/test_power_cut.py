@@ -15,11 +15,11 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs import disk as on_disk
 from cloudfs.blocks.sealing import Cipher, Keys
 from cloudfs.blocks.staging import Staging
 from cloudfs.content import hardening
 from cloudfs.content.powercut import after_power_cut
+from cloudfs.engine import disk as on_disk
 from cloudfs.errors import PosixError
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import StagedRow

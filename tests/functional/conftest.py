@@ -1,7 +1,7 @@
 """The stages, made once for this folder's tests; each test gets a folder of its own in all of them.
 
 Not for the whole session: an engine that goes on looking for changes opens connections in the midst of other tests,
-which would be taken for their leaks.
+which would be taken for their leaks. Who makes a stage of its own takes `server`, which nobody else uses.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from tests.servers import StandIn
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture
 def server() -> Iterator[StandIn]:
+    """A server for one test."""
+    with StandIn() as standin:
+        yield standin
+
+
+@pytest.fixture(scope="package")
+def shared_server() -> Iterator[StandIn]:
     with StandIn() as standin:
         yield standin
 
@@ -36,9 +43,9 @@ def _make(kind: str, home: Path, server: StandIn) -> Stage:
     scope="package", params=["plain", "vfs", pytest.param("mount", marks=pytest.mark.mount)], ids=str
 )
 def stage(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: StandIn
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_server: StandIn
 ) -> Iterator[Stage]:
-    made = _make(request.param, tmp_path_factory.mktemp("stage") / request.param, server)
+    made = _make(request.param, tmp_path_factory.mktemp("stage") / request.param, shared_server)
     yield made
     made.close()
 
@@ -49,14 +56,14 @@ def folder(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def driver(stage: Stage, folder: str, server: StandIn) -> Iterator[Driver]:
+def driver(stage: Stage, folder: str, shared_server: StandIn) -> Iterator[Driver]:
     """A driver for a new folder. After the test the server must have exactly what the file system shows."""
     made = stage.driver(folder)
     yield made
     if isinstance(stage, PlainStage):
         return
     stage.sync()
-    assert on_server(server, folder) == tree(made)
+    assert on_server(shared_server, folder) == tree(made)
 
 
 def on_server(server: StandIn, folder: str) -> dict[str, bytes | None]:

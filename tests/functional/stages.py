@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,8 +21,8 @@ from cloudfs.errors import NotFound
 from cloudfs.metadata.changes import NullSink
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
+from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.sync.troubles import Trouble
-from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import ROOT, Ino
 from tests.functional.drivers import Driver, OsDriver, VfsDriver
 from tests.servers import StandIn
@@ -288,6 +288,14 @@ class MountStage:
         finally:
             subprocess.run(["fusermount3", "-uz", str(self.mount_point)], check=False, capture_output=True)
         assert not os.path.ismount(self.mount_point)
+
+
+def unhurried(folder: Path, server: StandIn) -> Iterator[VfsStage]:
+    """Give a stage that has seen the whole account, and from which nothing goes up by itself: for a fixture."""
+    made = VfsStage(folder, server, quiet_s=3600.0)
+    made.look()
+    yield made
+    made.close()
 
 
 def _is_zombie(pid: int) -> bool:

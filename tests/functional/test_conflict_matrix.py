@@ -26,7 +26,7 @@ from tests.functional.matrix import (
     in_words,
     wanted,
 )
-from tests.functional.stages import USER, VfsStage
+from tests.functional.stages import USER, VfsStage, unhurried
 from tests.model.fake_remote import FakeRemote
 from tests.servers import Account, StandIn
 from tests.sync.mount import World, tell
@@ -58,12 +58,6 @@ def judge(found: dict[str, bytes | None], here: Change, there: Change, outcome: 
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def account(server: StandIn) -> Account:
     """Another client."""
     made = server.account(USER)
@@ -78,10 +72,7 @@ def account(server: StandIn) -> Account:
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn, account: Account) -> Iterator[VfsStage]:
     del account
-    made = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
-    made.look()
-    yield made
-    made.close()
+    yield from unhurried(tmp_path / "engine", server)
 
 
 def act_here(driver: VfsDriver, change: Change) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cloudfs.sync.deletions import Held, Outcome
 from cloudfs.types import ROOT
 from tests.functional.drivers import VfsDriver, read, tree, write
-from tests.functional.stages import USER, VfsStage
+from tests.functional.stages import USER, VfsStage, unhurried
 from tests.servers import Account, Answer, StandIn
 
 pytestmark = pytest.mark.shared_engine
@@ -19,12 +19,6 @@ OLD = 1_600_000_000
 MANY = 150
 FEW = 2
 """Files whose reading is no walk through their folder yet: of the others nothing is fetched ahead."""
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
 
 
 @pytest.fixture
@@ -42,10 +36,7 @@ def there(server: StandIn) -> Account:
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn, there: Account) -> Iterator[VfsStage]:
     del there
-    made = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
-    made.look()
-    yield made
-    made.close()
+    yield from unhurried(tmp_path / "engine", server)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ pytestmark = pytest.mark.shared_engine
 
 OLD, NEW = b"old", b"n" * 100_000
 """More than fits one send: it goes over a file in pieces."""
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
 
 
 @pytest.fixture

@@ -19,12 +19,6 @@ pytestmark = pytest.mark.shared_engine
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def stage(tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[VfsStage]:
     monkeypatch.setattr(outages, "_SOON_S", 0.05)
     monkeypatch.setattr(outages, "_FIRST_S", 0.05)

@@ -13,7 +13,7 @@ import pytest
 from cloudfs.content import retrieval
 from cloudfs.sync.troubles import Trouble
 from tests.functional.drivers import VfsDriver, read, tree
-from tests.functional.stages import USER, VfsStage
+from tests.functional.stages import USER, VfsStage, unhurried
 from tests.servers import Account, CutResponse, Hold, Spoil, StandIn
 
 pytestmark = pytest.mark.shared_engine
@@ -41,12 +41,6 @@ def sha1(data: bytes) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def there(server: StandIn) -> Account:
     """Another client."""
     return server.account(USER)
@@ -59,10 +53,7 @@ def stage(tmp_path: Path, server: StandIn, there: Account) -> Iterator[VfsStage]
         there.write(f"/{size}", data, mtime=WRITTEN_S, checksum=sha1(data))
     there.write("/plain", content(LARGE), mtime=WRITTEN_S)
     there.mkdir("/elsewhere")
-    made = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
-    made.look()
-    yield made
-    made.close()
+    yield from unhurried(tmp_path / "engine", server)
 
 
 @pytest.fixture

@@ -25,12 +25,6 @@ KNOWN, PENDING = os.urandom(2_000_000), b"never sent: 3f1c94"
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def stage(tmp_path: Path, server: StandIn) -> Iterator[MountStage]:
     made = MountStage(tmp_path / "home", server, settings="listing_ttl_s = 0")
     yield made

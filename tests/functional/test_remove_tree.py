@@ -13,7 +13,6 @@ from tests.servers import Account, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
-FOLDERS = 4
 FEW, MANY = 20, 100
 """Files in each folder; where each is deleted by a request of its own, few do."""
 
@@ -25,12 +24,6 @@ def album(count: int) -> dict[str, bytes | None]:
         **{f"album/{year}": None for year in range(3)},
         **{f"album/{year}/{it:03}.jpg": b"picture %d" % it for year in range(3) for it in range(count)},
     }
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
 
 
 @pytest.fixture

@@ -18,12 +18,6 @@ OLD, LARGE = b"old", b"n" * (6 << 20)
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def account(server: StandIn) -> Account:
     made = server.account(USER)
     made.mkdir("/d")

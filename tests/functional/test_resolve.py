@@ -16,19 +16,13 @@ from cloudfs.errors import ExitCode, UserError
 from cloudfs.sync.resolve import Pair
 from cloudfs.types import ROOT
 from tests.functional.drivers import VfsDriver, read, tree, write
-from tests.functional.stages import USER, VfsStage
+from tests.functional.stages import USER, VfsStage, unhurried
 from tests.servers import Account, Hold, LoseReply, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
 COPY = re.compile(r"doc \(conflicted copy \d{4}-\d\d-\d\d \d{6}( \d+)?\)\.txt")
 OLD = 1_600_000_000
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
 
 
 @pytest.fixture
@@ -41,10 +35,7 @@ def there(server: StandIn) -> Account:
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn, there: Account) -> Iterator[VfsStage]:
     del there
-    made = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
-    made.look()
-    yield made
-    made.close()
+    yield from unhurried(tmp_path / "engine", server)
 
 
 @pytest.fixture

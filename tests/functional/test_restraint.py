@@ -10,19 +10,13 @@ import pytest
 from cloudfs.sync.deletions import Held, Outcome
 from cloudfs.types import ROOT
 from tests.functional.drivers import VfsDriver, read, tree, write
-from tests.functional.stages import USER, VfsStage
+from tests.functional.stages import USER, VfsStage, unhurried
 from tests.servers import Account, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
 OLD = 1_600_000_000
 MANY = 150
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
 
 
 @pytest.fixture
@@ -40,10 +34,7 @@ def there(server: StandIn) -> Account:
 @pytest.fixture
 def stage(tmp_path: Path, server: StandIn, there: Account) -> Iterator[VfsStage]:
     del there
-    made = VfsStage(tmp_path / "engine", server, quiet_s=3600.0)
-    made.look()
-    yield made
-    made.close()
+    yield from unhurried(tmp_path / "engine", server)
 
 
 @pytest.fixture

@@ -19,12 +19,6 @@ OLD, NEW = 1_600_000_000, 1_700_000_000
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def there(server: StandIn) -> Account:
     account = server.account(USER)
     account.write("/docs/report", b"the newer report", mtime=NEW)

@@ -19,12 +19,6 @@ pytestmark = pytest.mark.shared_engine
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def account(server: StandIn) -> Account:
     return server.account(USER)
 

@@ -22,12 +22,6 @@ OLD, OLDER, OLDEST = 1_600_000_000, 1_500_000_000, 1_400_000_000
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def account(server: StandIn) -> Account:
     return server.account(USER)
 

@@ -28,12 +28,6 @@ _ERROR = (
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    with StandIn() as standin:
-        yield standin
-
-
-@pytest.fixture
 def account(server: StandIn) -> Account:
     made = server.account(USER)
     made.populate(FILES)

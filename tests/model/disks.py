@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from cloudfs import disk
+from cloudfs.engine import disk
 from cloudfs.errors import PosixError
 from cloudfs.store import db
 from cloudfs.store.db import Database

@@ -12,10 +12,12 @@ import pytest
 
 from cloudfs.metadata.arriving import Arriving
 from cloudfs.metadata.renewing import Renewed, Renewer
+from cloudfs.sync import sweep
 from cloudfs.sync.bulk import BulkUploader
 from cloudfs.sync.descent import Descent
+from cloudfs.sync.replanning import still_right
 from cloudfs.sync.steps import Step
-from cloudfs.sync.worker import Worker
+from cloudfs.sync.sweep import Sweep
 
 __all__ = ["WAYS", "counted"]
 
@@ -60,8 +62,8 @@ def counted() -> Iterator[Counter[str]]:
     def listed(_result: None, _self: Descent, folders: Sequence[object]) -> None:
         ways["folders listed two at a time"] += len(folders) > 1
 
-    def planned(_result: float, worker: Worker) -> None:
-        ways["parts of a backlog"] += bool(worker._planned_to)
+    def planned(_result: object, planning: Sweep) -> None:
+        ways["parts of a backlog"] += bool(planning._planned_to)
 
     def parted(steps: list[Step], *_: object) -> None:
         ways["steps found across parts"] += len(steps)
@@ -75,8 +77,8 @@ def counted() -> Iterator[Counter[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Renewer, "renew", _after_awaiting(Renewer.renew, renewed))
         patch.setattr(Descent, "_list_all", _after_awaiting(Descent._list_all, listed))
-        patch.setattr(Worker, "_plan", _after(Worker._plan, planned))
-        patch.setattr(Worker, "_still_right", _after(Worker._still_right, parted))
+        patch.setattr(Sweep, "plan", _after(Sweep.plan, planned))
+        patch.setattr(sweep, "still_right", _after(still_right, parted))
         patch.setattr(BulkUploader, "send", _after_awaiting(BulkUploader.send, sent))
         patch.setattr(Arriving, "become_one", _after(Arriving.become_one, joined))
         yield ways

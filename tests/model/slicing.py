@@ -20,7 +20,7 @@ from cloudfs.metadata import (
     vanished,
 )
 from cloudfs.store import snapshot, store
-from cloudfs.sync import bringing, descent, kept, removal, rings, worker
+from cloudfs.sync import bringing, descent, kept, removal, rings, sweep
 
 __all__ = ["sliced"]
 
@@ -47,12 +47,12 @@ _SIZES = [
     (spreading, "_FEW"),
     (spreading, "_SLICE"),
     (store, "_AT_ONCE"),
+    (sweep, "_PART"),
     (takeover, "_BATCH"),
     (dropping, "_BATCH"),
     (dropping, "_FOLDERS"),
     (takeover, "_MANY"),
     (vanished, "_AT_ONCE"),
-    (worker, "_PART"),
 ]
 
 

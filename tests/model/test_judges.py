@@ -141,7 +141,7 @@ def test_a_conflict_without_a_reason_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.expect_log(".*", optional=True)  # of the disk
 def test_holes_that_are_believed_after_a_power_cut_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloudfs.disk.after_power_cut", lambda *_: [])
+    monkeypatch.setattr("cloudfs.engine.disk.after_power_cut", lambda *_: [])
     assert "AssertionError" in found("cuts", monkeypatch)
 
 

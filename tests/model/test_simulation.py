@@ -105,7 +105,7 @@ def test_a_failure_is_shrunk_to_what_it_takes() -> None:
     """With an engine that never sends, what is left is one change."""
     profile = PROFILES["alone"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cloudfs.sync.worker.Worker._free", lambda _self: 0)
+        patch.setattr("cloudfs.sync.starting.Starter.free", lambda _self: 0)
         history = next(
             history
             for history in map(profile.history, range(100))

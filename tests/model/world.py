@@ -27,8 +27,8 @@ from cloudfs.errors import CloudfsError, PosixError
 from cloudfs.metadata.changes import ChangeSink, NullSink
 from cloudfs.metadata.vanished import KEEP_S
 from cloudfs.sync.appending import FROM_BYTES
+from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.sync.troubles import Trouble
-from cloudfs.sync.worker import WorkerConfig
 from cloudfs.types import ROOT, Ino, Kind
 from cloudfs.vfs.filesystem import FileSystem
 from cloudfs.vfs.records import Attributes, HandleId, RenameMode

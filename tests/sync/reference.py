@@ -15,7 +15,7 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.steps import MakeFolder, Move, MoveAside, Remove, SetTime, Step, Upload
-from cloudfs.types import ROOT, ContentVersion, Ino
+from cloudfs.types import ROOT, Ino
 
 __all__ = ["Interpreter", "Object", "Server", "converge"]
 
@@ -253,6 +253,3 @@ def converge(
     assert server.tree() == local_tree(store)
     assert store.nodes.dirty() == []
     return interpreter.log
-
-
-VERSION_0 = ContentVersion(0)

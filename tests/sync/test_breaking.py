@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,18 @@ class Piecewise(FakeRemote):
             self.noted.left(folder)
 
 
+def slowed(body: Body, pause: Callable[[bytes], Awaitable[None]]) -> Body:
+    """Return a body with a pause after each chunk."""
+
+    async def slowly(start: int = 0) -> AsyncIterator[bytes]:
+        async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
+            async for chunk in chunks:
+                yield chunk
+                await pause(chunk)
+
+    return slowly
+
+
 @dataclass
 class Slow(Piecewise):
     """The first upload takes an hour: after its first megabyte, or after the server has stored it."""
@@ -73,15 +85,12 @@ class Slow(Piecewise):
         self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any
     ) -> Stored:
 
-        async def slowly(start: int = 0) -> AsyncIterator[bytes]:
-            async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
-                async for chunk in chunks:
-                    yield chunk
-                    if not (self.answers_late or self.begun.is_set()):
-                        self.begun.set()
-                        await trio.sleep(AN_HOUR_S)
+        async def pause(_chunk: bytes) -> None:
+            if not (self.answers_late or self.begun.is_set()):
+                self.begun.set()
+                await trio.sleep(AN_HOUR_S)
 
-        stored = await super().put(path, slowly, size, condition, **more)
+        stored = await super().put(path, slowed(body, pause), size, condition, **more)
         if self.answers_late:
             self.begun.set()
             await trio.sleep(AN_HOUR_S)
@@ -89,12 +98,17 @@ class Slow(Piecewise):
         return stored
 
 
-async def under_way(world: World, content: bytes = LARGE, *, known: bool = True) -> None:
-    """Have a large upload begin, over another version where that is `known`."""
+async def saved(world: World, content: bytes = LARGE, *, known: bool = True) -> None:
+    """Save a large file, over another version where that is `known`."""
     if known:
         world.remote.other.write("/a", b"before")
     await world.walk()
     await world.save("a", content)
+
+
+async def under_way(world: World, content: bytes = LARGE, *, known: bool = True) -> None:
+    """Have a large upload begin, over another version where that is `known`."""
+    await saved(world, content, known=known)
     assert isinstance(world.remote, Slow)
     await world.remote.begun.wait()
 
@@ -210,14 +224,11 @@ class AlwaysSlow(Slow):
     async def _put_slowly(
         self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any
     ) -> Stored:
-        async def slowly(start: int = 0) -> AsyncIterator[bytes]:
-            async with aclosing(body(start)) as chunks:  # type: ignore[type-var]  # all have that, but no type says so
-                async for chunk in chunks:
-                    yield chunk
-                    self.begun.set()
-                    await trio.sleep(600 * len(chunk) / size)
+        async def pause(chunk: bytes) -> None:
+            self.begun.set()
+            await trio.sleep(600 * len(chunk) / size)
 
-        return await FakeRemote.put(self, path, slowly, size, condition, **more)
+        return await FakeRemote.put(self, path, slowed(body, pause), size, condition, **more)
 
 
 def test_what_is_changed_all_the_time_goes_up(tmp_path: Path) -> None:
@@ -312,18 +323,21 @@ class AllThere(Piecewise):
         return Stored(made.version.etag, made.file_id)
 
 
+async def all_there(world: World, remote: AllThere) -> None:
+    """Have a large upload be tried again, with all of it on the server."""
+    await saved(world)
+    while not remote.tries:
+        await trio.sleep(1)
+    world.engine.worker.try_all_now()
+    await remote.begun.wait()
+
+
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 def test_what_the_server_has_all_of_may_yet_arrive(tmp_path: Path, replaced: bool) -> None:
     remote = AllThere()
-    remote.other.write("/a", b"before")
 
     async def story(world: World) -> None:
-        await world.walk()
-        await world.save("a", LARGE)
-        while not remote.tries:
-            await trio.sleep(1)
-        world.engine.worker.try_all_now()
-        await remote.begun.wait()
+        await all_there(world, remote)
         if replaced:
             await world.save("new", b"another")
             await world.rename("new", "a")
@@ -340,15 +354,9 @@ def test_what_the_server_has_all_of_may_yet_arrive(tmp_path: Path, replaced: boo
 def test_what_the_server_has_all_of_is_not_broken_off_when_it_is_changed(tmp_path: Path) -> None:
     """It has but to put it together: nothing is left to be sent that would be for nothing."""
     remote = AllThere(takes_s=60)
-    remote.other.write("/a", b"before")
 
     async def story(world: World) -> None:
-        await world.walk()
-        await world.save("a", LARGE)
-        while not remote.tries:
-            await trio.sleep(1)
-        world.engine.worker.try_all_now()
-        await remote.begun.wait()
+        await all_there(world, remote)
         await write(world, b"changed")
         await trio.sleep(30)
         assert remote.other.tree() == {"/a": b"before"}, "it is still at it"
@@ -363,11 +371,9 @@ def test_what_the_server_has_all_of_is_not_broken_off_when_it_is_changed(tmp_pat
 def test_what_is_not_in_pieces_yet_is_broken_off_once_it_is(tmp_path: Path, why: str) -> None:
     """As while it waits for a connection, or for its turn under a limit."""
     remote = Slow(waits_s=30)
-    remote.other.write("/a", b"before")
 
     async def story(world: World) -> None:
-        await world.walk()
-        await world.save("a", LARGE)
+        await saved(world)
         await remote.asked.wait()
         began = trio.current_time()
         if why == "paused":

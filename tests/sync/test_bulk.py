@@ -354,11 +354,10 @@ def test_a_third_request_begins_as_soon_as_one_of_two_is_over(tmp_path: Path) ->
         worker = world.engine.worker
 
         async def plan_no_more() -> None:
-            worker._plan_at = math.inf
-            assert len(worker._aside) == 20
-            worker._queue.extend(
-                worker._aside.values()
-            )  # as after a plan that found them again, and no free slot
+            worker._sweep.not_before = math.inf
+            assert len(worker._queue.aside) == 20
+            # As after a plan that found them again, and no free slot.
+            worker._queue.begin_anew([*worker._queue, *worker._queue.aside])
 
         remote.between = plan_no_more
         await save_all(world)
@@ -366,7 +365,7 @@ def test_a_third_request_begins_as_soon_as_one_of_two_is_over(tmp_path: Path) ->
             while remote.bulks < 3:
                 await trio.sleep(0.01)
         assert remote.bulks == 3
-        worker._plan_at = 0.0
+        worker._sweep.not_before = 0.0
         await check_all(world)
 
     tell(tmp_path, story, remote)

@@ -13,7 +13,7 @@ import trio
 from cloudfs.concurrency.clocks import Continuity
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.metadata.changes import NullSink
-from cloudfs.sync.worker import WorkerConfig
+from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.types import ROOT, Ino, RemotePath, Stored
 from tests.concurrency.test_clocks import PretendedClocks
 from tests.model.fake_remote import FakeRemote

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -170,9 +169,6 @@ def test_a_lost_reply_of_an_exchange_changes_nothing_in_the_end(tmp_path: Path) 
 
 
 # Other clients
-
-
-Story = Callable[[World], Awaitable[None]]
 
 
 def test_a_file_removed_here_and_changed_there_comes_back(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from cloudfs.errors import CloudfsError
+from cloudfs.sync.deletions import Held
 from tests.model.account import StoredObject
 from tests.model.fake_remote import FakeRemote
 from tests.sync.mount import World, opened, tell
@@ -53,6 +54,24 @@ def stocked(kind: Callable[[], FakeRemote] = FakeRemote) -> FakeRemote:
     return remote
 
 
+async def backed_up(world: World) -> Backup:
+    """Have everything seen, and a backup made of it."""
+    await world.walk()
+    await trio.sleep(60)
+    return Backup(world.remote)
+
+
+async def restored_unseen(world: World, backup: Backup) -> Held:
+    """Have it restored: everything is shown as before, until somebody answers what is asked then."""
+    before = await world.tree()
+    backup.restore()
+    await world.refresh_all()
+    assert await world.tree() == before
+    held = world.engine.deletions.vanished()
+    assert held is not None
+    return held
+
+
 async def go_on(world: World) -> None:
     """Do since the backup what there is to do, with all of it on the server in the end."""
     await world.save("d/changed", b"newer, and longer")
@@ -81,9 +100,7 @@ def test_its_state_is_taken_over_and_what_was_not_sent_yet_stays(
     remote = stocked(kind)
 
     async def story(world: World) -> None:
-        await world.walk()
-        await trio.sleep(60)
-        backup = Backup(remote)
+        backup = await backed_up(world)
         await go_on(world)
         async with opened(world, "d/changed", os.O_RDONLY) as reader:
             assert await world.read(reader) == b"newer, and longer"
@@ -123,9 +140,7 @@ def test_an_edit_of_a_version_that_the_server_lost_keeps_what_was_written(
     remote = stocked()
 
     async def story(world: World) -> None:
-        await world.walk()
-        await trio.sleep(60)
-        backup = Backup(remote)
+        backup = await backed_up(world)
         remote.other.write("/d/large", b"newer" + LARGE)
         await world.refresh_all()
         if cached:
@@ -156,19 +171,13 @@ def test_much_that_was_made_since_is_not_dropped_without_a_word(tmp_path: Path) 
     remote = stocked()
 
     async def story(world: World) -> None:
-        await world.walk()
-        await trio.sleep(60)
-        backup = Backup(remote)
+        backup = await backed_up(world)
         for number in range(10):
             await world.save(f"d/made {number}", b"made since %d" % number)
         await world.drain()
         await trio.sleep(60)
         before = await world.tree()
-        backup.restore()
-        await world.refresh_all()
-        assert await world.tree() == before
-        held = world.engine.deletions.vanished()
-        assert held is not None
+        held = await restored_unseen(world, backup)
         assert held.count == 10
         await world.engine.deletions.restore_vanished()
         await world.drain()
@@ -250,11 +259,7 @@ def test_what_was_made_since_in_the_folder_that_shows_it_stays_too(tmp_path: Pat
         await world.drain()
         await trio.sleep(60)
         before = await world.tree()
-        backup.restore()
-        await world.refresh_all()
-        assert await world.tree() == before
-        held = world.engine.deletions.vanished()
-        assert held is not None
+        held = await restored_unseen(world, backup)
         assert (held.count, held.older) == (1, 10)
         assert (await world.engine.deletions.restore_vanished()).left == 0
         assert await files(world) == before

@@ -13,7 +13,7 @@ import trio
 
 from cloudfs.errors import Forbidden, NotAuthenticated, QuotaExceeded
 from cloudfs.store.records import Node
-from cloudfs.sync import worker
+from cloudfs.sync import hurrying, replanning, sweep
 from cloudfs.sync.connectivity import State
 from cloudfs.sync.planner import View, plan
 from cloudfs.sync.steps import Step
@@ -124,7 +124,7 @@ def test_somebody_who_waits_while_a_backlog_is_gone_through_is_not_left_for_a_mi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was due in the parts that had been planned before."""
-    monkeypatch.setattr(worker, "_PART", 2)
+    monkeypatch.setattr(sweep, "_PART", 2)
 
     async def waited_s(delay_s: float) -> float:
         async with World(tmp_path / f"{delay_s}" / "0", FakeRemote(), quiet_s=3600) as world:
@@ -143,7 +143,7 @@ def test_a_folder_with_more_than_one_part_goes_up_once_it_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All waits for the folder, which was not due yet when the last part was planned; and nobody changes more."""
-    monkeypatch.setattr(worker, "_PART", 4)
+    monkeypatch.setattr(sweep, "_PART", 4)
 
     async def story(world: World) -> None:
         await world.mkdir("new")
@@ -160,7 +160,7 @@ def test_a_backlog_planned_in_parts_goes_up_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     """With folders made, moved, exchanged, put away and removed across the parts' borders."""
-    monkeypatch.setattr(worker, "_PART", part)
+    monkeypatch.setattr(sweep, "_PART", part)
     remote = FakeRemote()
     for folder in "abcd":
         remote.other.mkdir(f"/{folder}")
@@ -222,8 +222,9 @@ def counted_plans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(dirty))
         return plan(dirty, view, whole=whole)
 
-    monkeypatch.setattr(worker, "_PART", 16)
-    monkeypatch.setattr(worker, "plan", counting)
+    monkeypatch.setattr(sweep, "_PART", 16)
+    for module in (sweep, replanning, hurrying):
+        monkeypatch.setattr(module, "plan", counting)
     return counts
 
 
@@ -249,7 +250,7 @@ def test_what_somebody_waits_for_goes_before_a_backlog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     """However large it is, and with the folders that it needs; else the smallest go first."""
-    monkeypatch.setattr(worker, "_PART", part)
+    monkeypatch.setattr(sweep, "_PART", part)
     remote = FakeRemote(latency_s=1.0)
 
     async def story(world: World) -> None:
@@ -273,7 +274,7 @@ def test_what_somebody_waits_for_goes_before_a_backlog(
 def test_a_ring_of_renames_across_parts_is_parted_though_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_PART", 2)
+    monkeypatch.setattr(sweep, "_PART", 2)
     remote = FakeRemote()
     for name in "abcde":
         remote.other.write(f"/{name}", name.encode())
@@ -442,7 +443,7 @@ def test_of_a_large_backlog_each_part_is_in_order_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As SEMANTICS.md says: a part of it has to be sent before the next one is looked at."""
-    monkeypatch.setattr(worker, "_PART", 3)
+    monkeypatch.setattr(sweep, "_PART", 3)
     remote = Sent(latency_s=0.5)
 
     async def story(world: World) -> None:

@@ -24,6 +24,8 @@ HONEST = {
     "metadata/tree.py": "import cloudfs.store.db",
     "vfs/files.py": "import cloudfs.content.read\nimport cloudfs.metadata.tree",
     "fuse/kernel.py": "import pyfuse3\nimport cloudfs.vfs.files",
+    "engine/ground.py": "import cloudfs.vfs.files",
+    "engine/reading.py": "import cloudfs.engine.ground",
     "daemon.py": "import cloudfs.fuse.kernel\nimport cloudfs.remote.dav",
     "cli/main.py": "import typer\nimport rich\nimport cloudfs.daemon",
 }
@@ -57,6 +59,8 @@ def test_an_honest_tree_passes(tmp_path: Path) -> None:
         ("metadata/tree.py", "import cloudfs.content.read", "do not know each other"),
         ("daemon.py", "import cloudfs.cli.main", "only from lower floors"),
         ("kitchen.py", "", "only from lower floors"),
+        ("engine/ground.py", "import cloudfs.engine.reading", "rooms stand on those below"),
+        ("engine/kitchen.py", "", "rooms stand on those below"),
         ("vfs/files.py", "import httpx", "HTTP and XML live in remote/ BROKEN"),
         ("metadata/tree.py", "import lxml.etree", "HTTP and XML live in remote/ BROKEN"),
         ("content/read.py", "import sqlite3", "SQLite lives in store/"),

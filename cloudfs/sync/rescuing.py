@@ -1,4 +1,4 @@
-"""Keeps the bytes of files here whose copies on the server are about to go: open ones, and those of local names."""
+"""Rescues bytes of files whose copies on the server are about to go: of open ones, and of those with local names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cloudfs.store.records import Node
 from cloudfs.store.store import Store
 from cloudfs.sync.evidence import Evidence
 
-__all__ = ["Keeper"]
+__all__ = ["Rescuer"]
 
 _log = logging.getLogger(__name__)
 
 
-class Keeper:
+class Rescuer:
     """Brings into staging what the server alone has of a file, if it still has that."""
 
     def __init__(self, store: Store, remote: Remote, outgoing: Outgoing) -> None:
@@ -24,7 +24,7 @@ class Keeper:
         self._outgoing = outgoing
         self._evidence = Evidence(remote)
 
-    async def keep(self, node: Node) -> None:
+    async def rescue(self, node: Node) -> None:
         """Make a file independent of the server, as far as another client has not replaced its version.
 
         Of a replaced one nothing is there that our step could take: readers of an open one get ESTALE for it as ever,
