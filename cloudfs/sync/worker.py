@@ -91,6 +91,7 @@ class Worker:
         """Hears of each step that was carried out."""
         self._inbox = inbox
         self._executor = executor
+        executor.tell_committed(self._tell_progress)
         self._connectivity = connectivity
         self.config = config
         self._restraint = restraint
@@ -156,13 +157,19 @@ class Worker:
             self._underway.free(inos)
             self._tell_progress()
 
-    async def wait_synced(self, concerns: Callable[[Ino], bool]) -> list[Trouble]:
+    async def wait_settled(self) -> None:
+        """Return when nothing is under way any more but what the server does not have yet."""
+        while any(self._is_there(step) for step in self._underway):
+            await self._progress.wait()
+
+    async def wait_synced(self, concerns: Callable[[Ino], bool], *, settled: bool = True) -> list[Trouble]:
         """Hurry what concerns the caller, return when nothing of it is left to do.
 
         Returns the troubles of what cannot go up; [] when everything is on the server. Waits on while a
         step may still succeed by itself; the caller's cancel scope is the limit. What waits for a program (a file
         that was removed and is still open) is not waited for: all that can be on the server is there. Nor is what is
-        written from now on, or a file that is always being written would never be done with.
+        written from now on, or a file that is always being written would never be done with. Nor, unless it is to be
+        `settled`, that the bytes of what is there have become clean blocks here.
         """
         mark = self._store.nodes.last_version()
         self._dueness.hurried.append(concerns)
@@ -170,7 +177,7 @@ class Worker:
         try:
             while True:
                 progress = self._progress
-                stopped = await self._stopped(concerns, mark)
+                stopped = await self._stopped(concerns, mark, settled=settled)
                 if stopped is not None and progress is self._progress:
                     return stopped
                 # A listing, too, may settle what was left, and nobody tells of that.
@@ -179,11 +186,15 @@ class Worker:
         finally:
             self._dueness.hurried.remove(concerns)
 
-    async def _stopped(self, concerns: Callable[[Ino], bool], mark: ContentVersion) -> list[Trouble] | None:
+    async def _stopped(
+        self, concerns: Callable[[Ino], bool], mark: ContentVersion, *, settled: bool
+    ) -> list[Trouble] | None:
         """Return why each node that is left cannot go up, None as soon as one is found that may."""
         nodes = self._store.nodes
-        under_way = [step.node.ino for step in self._underway if concerns(step.node.ino)]
-        if any(node is None or not self._store.sent_since(node, mark) for node in map(nodes.get, under_way)):
+        under_way = [step for step in self._underway if concerns(step.node.ino)]
+        under_way = [step for step in under_way if settled or not self._is_there(step)]
+        current = [nodes.get(step.node.ino) for step in under_way]
+        if any(node is None or not self._store.sent_since(node, mark) for node in current):
             return None
         found: list[Trouble] = []
         last, waiting = Ino(0), self._obstacles.waiting()
@@ -201,6 +212,11 @@ class Worker:
             last = part[-1].ino
             await trio.lowlevel.checkpoint()
         return found
+
+    def _is_there(self, step: Step) -> bool:
+        """Tell whether the server has what a step under way is to bring; its bytes may still become clean blocks."""
+        node = self._store.nodes.get(step.node.ino)
+        return isinstance(step, Upload) and node is not None and not node.dirty
 
     def _want(self, part: Sequence[Node], concerns: Callable[[Ino], bool]) -> None:
         """Have the first of these that concern somebody sent before others, where others wait for a slot."""
