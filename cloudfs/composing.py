@@ -38,6 +38,9 @@ from cloudfs.xattrs import FileXattrs
 
 __all__ = ["compose"]
 
+_SETTLES_S = 5.0
+"""So long what has just arrived is still made into clean blocks here, or it would have to come down again."""
+
 
 @asynccontextmanager
 async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -> AsyncIterator[Works]:
@@ -87,6 +90,8 @@ async def _opened(
             xattrs = FileXattrs(engine, nursery) if account.settings.xattrs else None
             works = EngineWorks(engine, traffic, login, reloader, xattrs)
             yield works
+            with trio.move_on_after(_SETTLES_S):
+                await engine.worker.wait_settled()
             works.keep_readers()
             nursery.cancel_scope.cancel()
     finally:

@@ -164,7 +164,9 @@ class EngineWorks:
         if not self._engine.pause.sending.is_on or await self.pending_below(path):
             try:
                 with self._engine.pause.sending.breakable(path):
-                    troubles = await self._engine.worker.wait_synced(lambda ino: self._concerns(ino, path))
+                    troubles = await self._engine.worker.wait_synced(
+                        lambda ino: self._concerns(ino, path), settled=False
+                    )
             except Unreachable as error:
                 raise self._paused(await self.pending_below(path)) from error
         else:

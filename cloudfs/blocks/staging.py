@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cloudfs.blocks.dirtyfolder import STAGED_NAME, DirtyFolder
@@ -224,6 +225,17 @@ class StagedFile:
     async def pread(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes; holes are zeros. LocalDamage where the file ends before."""
         return await in_read_thread(self._folder.pread, self._name, offset, size)
+
+    async def feed(self, take: Callable[[bytes], None], start: int, stop: int) -> None:
+        """Have `take` called in a thread with the bytes [start, stop), in order; raises as `pread`.
+
+        Cancelled, it is called on for a while: nothing that it changes is to be used then.
+        """
+        await in_read_thread(self._feed, take, start, stop)
+
+    def _feed(self, take: Callable[[bytes], None], start: int, stop: int) -> None:
+        for at in range(start, stop, _PIECE_BYTES):
+            take(self._folder.pread(self._name, at, min(_PIECE_BYTES, stop - at)))
 
     async def pwrite(self, offset: int, data: bytes) -> None:
         """Write all of `data`, growing the file as needed; durable after `sync`.

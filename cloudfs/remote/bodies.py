@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 
@@ -23,9 +23,11 @@ class Upload(httpx.AsyncByteStream):
     a dropped generator would be closed by the garbage collector at some later moment.
     """
 
-    def __init__(self, body: Body, size: int) -> None:
+    def __init__(self, body: Body, size: int, begins: Callable[[], None] = lambda: None) -> None:
+        """`begins` is called as the connection is there, and the first bytes are about to go."""
         self._body = body
         self._size = size
+        self._begins = begins
         self._sent = 0
         self._chunks: AsyncIterator[bytes] | None = None
 
@@ -37,6 +39,7 @@ class Upload(httpx.AsyncByteStream):
     def __aiter__(self) -> AsyncIterator[bytes]:
         self._chunks = self._body()
         self._sent = 0
+        self._begins()
         return self
 
     async def __anext__(self) -> bytes:

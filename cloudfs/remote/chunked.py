@@ -18,6 +18,7 @@ The requests are in `pieces`; what only grew at its end goes up as its tail (`ta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from cloudfs.errors import NotFound
@@ -28,23 +29,32 @@ from cloudfs.remote.pieces import SLOW_S, SMALLEST_PIECE_BYTES, Parcel, Pieces, 
 from cloudfs.remote.session import Session
 from cloudfs.remote.tails import Tail
 
-__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "drop", "fits_whole", "is_begun", "send"]
+__all__ = ["SMALLEST_PIECE_BYTES", "Parcel", "drop", "fits_whole", "is_begun", "leave", "send"]
 
 
-async def send(session: Session, site: Site, parcel: Parcel) -> WholeReply:
+async def send(
+    session: Session, site: Site, parcel: Parcel, goes_whole_after: Callable[[int], bool] | None = None
+) -> WholeReply | None:
     """Send what the server does not have yet, then have it put together; return the reply to that.
+
+    None where, asked after a piece, `goes_whole_after` so many bytes says that all of it is rather sent in one request.
+    It is asked only of what nothing was there before, and where the pieces are noted: then they are not forgotten, and
+    the next call goes on with them unless `leave` comes before.
 
     Raises Changed or AlreadyExists (the condition failed; the pieces stay), TooLarge, QuotaExceeded, ParentMissing and
     what requests raise; Unsupported where the server makes no piece of a file that it has, then nothing was changed.
     After any error the same call goes on. After Unreachable the file may be there: look first.
     """
-    upload = (Tail if parcel.base_bytes else Pieces)(session, site, parcel)
     noted = session.pieces_noted
+    upload = (Tail if parcel.base_bytes else Pieces)(session, site, parcel, goes_whole_after)
     if noted is not None:
         await upload.go_on_in(noted.begun(upload.content))
         noted.began(upload.folder, parcel.name)
+    if noted is None or not noted.begun(upload.folder):
+        upload.goes_whole_after = None
     try:
-        await upload.send_pieces()
+        if not await upload.send_pieces():
+            return None
         reply = await upload.put_together()
         if noted is not None:
             noted.ended(upload.folder)
@@ -59,6 +69,13 @@ def is_begun(session: Session, site: Site, parcel: Parcel) -> bool:
     if session.pieces_noted is None or parcel.size <= SMALLEST_PIECE_BYTES:
         return False
     return bool(session.pieces_noted.begun(Pieces(session, site, parcel).content))
+
+
+def leave(session: Session, site: Site, parcel: Parcel) -> None:
+    """All of it has gone up in one request after all: its pieces may be removed."""
+    if session.pieces_noted is not None:
+        for folder in session.pieces_noted.begun(Pieces(session, site, parcel).folder):
+            session.pieces_noted.unwanted(folder)
 
 
 async def drop(session: Session, site: Site, folder: str) -> None:

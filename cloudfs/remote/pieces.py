@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -62,7 +62,14 @@ class Parcel(msgspec.Struct, frozen=True):
 class Pieces:
     """One upload. The pieces that the server has by then stay there whatever fails."""
 
-    def __init__(self, session: Session, site: Site, parcel: Parcel) -> None:
+    def __init__(
+        self,
+        session: Session,
+        site: Site,
+        parcel: Parcel,
+        goes_whole_after: Callable[[int], bool] | None = None,
+    ) -> None:
+        """`goes_whole_after`: told of how many bytes are there, whether all of it is rather sent in one request."""
         self._session = session
         self._site = site
         self._parcel = parcel
@@ -72,6 +79,7 @@ class Pieces:
         self._use(self.content + _digest(self._target_url))
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         limits = session.transport.limits
+        self.goes_whole_after = goes_whole_after
         first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
         smallest = min(SMALLEST_PIECE_BYTES, limits.piece_bytes)
         most = session.features.piece_bytes or _LARGEST_PIECE_BYTES
@@ -105,17 +113,24 @@ class Pieces:
                     return
         self._use(own)
 
-    async def send_pieces(self) -> None:
-        """Send one piece after the other, from where an earlier try stopped."""
+    async def send_pieces(self) -> bool:
+        """Send one piece after the other, from where an earlier try stopped.
+
+        False where they are left as they are, as all of the file is rather sent in one request.
+        """
         number, position = await self._begin()
-        await self._send_rest(number, position)
+        if self._goes_on:
+            self.goes_whole_after = None
+        if not await self._send_rest(number, position):
+            return False
         if self._goes_on:
             await self._require_pieces()
+        return True
 
-    async def _send_rest(self, number: int, position: int) -> None:
-        """Send the pieces from this number and offset on."""
+    async def _send_rest(self, number: int, position: int) -> bool:
+        """Send the pieces from this number and offset on; return as `send_pieces` does."""
         while position < self._parcel.size:
-            stop = min(position + self._piece_bytes, self._parcel.size)
+            stop = min(position + self._next_bytes(position), self._parcel.size)
             began_s = trio.current_time()
             try:
                 await self._send_piece(number, position, stop)
@@ -126,9 +141,18 @@ class Pieces:
                 self._piece_bytes = max((stop - position) // 2, SMALLEST_PIECE_BYTES)
                 self._largest_bytes = self._piece_bytes
                 continue
-            self._adapt(trio.current_time() - began_s)
+            self._adapt(stop - position, trio.current_time() - began_s)
             self._pieces[piece_name(number)] = stop - position
             number, position = number + 1, stop
+            if self.goes_whole_after is not None and self.goes_whole_after(position):
+                return False
+        return True
+
+    def _next_bytes(self, position: int) -> int:
+        if position or self.goes_whole_after is None:
+            return self._piece_bytes
+        # It shows how quick the line is, and may be sent in vain.
+        return min(self._piece_bytes, max(SMALLEST_PIECE_BYTES, self._least_bytes))
 
     async def _require_pieces(self) -> None:
         """Raise unless the server lists exactly the pieces that make the file; then it is begun anew."""
@@ -213,18 +237,19 @@ class Pieces:
             "Content-Length": str(stop - start),
             "Content-Type": "application/octet-stream",
         }
-        request = Request(
-            "PUT",
-            self._url + piece_name(number),
-            self._parcel.path,
-            headers,
-            lambda: Upload(body, stop - start),
-            Lane.UPLOADS,
-            self._session.transport.limits.change_s,
-            severable=True,
-        )
+        one_go = self._session.one_go
         try:
-            with self._session.one_go.timed(stop - start):
+            with one_go.timed(stop - start) as begins:
+                request = Request(
+                    "PUT",
+                    self._url + piece_name(number),
+                    self._parcel.path,
+                    headers,
+                    lambda: Upload(body, stop - start, begins),
+                    Lane.UPLOADS,
+                    self._session.transport.limits.change_s,
+                    severable=True,
+                )
                 await self._session.fetch(request, 201, 204)
         except NotFound as error:
             raise await self._what_is_missing(error) from error
@@ -254,12 +279,12 @@ class Pieces:
     async def _target_is_there(self) -> bool:
         return await conditions.look(self._session, self._parcel.path) is not None
 
-    def _adapt(self, took_s: float) -> None:
-        if took_s < _QUICK_S:
+    def _adapt(self, sent: int, took_s: float) -> None:
+        if took_s < _QUICK_S and sent >= self._piece_bytes:
             self._piece_bytes = min(self._piece_bytes * 2, self._largest_bytes)
         elif took_s > SLOW_S:
             smallest = min(SMALLEST_PIECE_BYTES, self._largest_bytes)
-            self._piece_bytes = max(self._piece_bytes // 2, smallest, self._least_bytes)
+            self._piece_bytes = max(min(sent, self._piece_bytes) // 2, smallest, self._least_bytes)
 
     async def _forget(self) -> None:
         with suppress(RemoteError):

@@ -186,6 +186,10 @@ class PiecesNoted(Protocol):
         """The folder is gone."""
         ...
 
+    def unwanted(self, folder: str) -> None:
+        """Nobody sends there any more, and nobody will: all went up in another way. To be removed some time."""
+        ...
+
     def left(self, folder: str) -> None:
         """Nobody sends there any more, or for now: whether more comes is the caller's affair."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -90,7 +91,9 @@ class Storing:
             parcel = chunked.Parcel(path, body, size, condition, mtime_s, checksum, name, base_bytes)
         if parcel is not None and (base_bytes or self._goes_in_pieces(parcel)):
             try:
-                return await self._try_whole(parcel) or await self._put_in_pieces(parcel)
+                if self._may_go_whole(parcel) and (stored := await self._try_whole(parcel)):
+                    return stored
+                return await self._put_in_pieces(parcel)
             except Forbidden as error:
                 await self._require_only_changes(parcel, error)
                 parcel = None
@@ -103,9 +106,7 @@ class Storing:
             return await self._put_in_pieces(parcel)
 
     async def _try_whole(self, parcel: chunked.Parcel) -> Stored | None:
-        """Send a new file in one request, where that is quick; None: it goes in pieces."""
-        if not self._may_go_whole(parcel):
-            return None
+        """Send a large new file in one request; None: it goes in pieces."""
         try:
             return await self._put_whole(
                 parcel.path, parcel.body, parcel.size, parcel.condition, parcel.mtime_s, parcel.checksum
@@ -113,7 +114,7 @@ class Storing:
         except _ABOUT_THE_FILE:
             raise
         except RemoteError as error:
-            self._session.one_go.forget()
+            self._session.one_go.failed(parcel.size)
             # Of what failed otherwise it is not known what became of it: that is looked for before the next try.
             if isinstance(error, Unreachable) or (error.status or 500) >= 500:
                 raise
@@ -121,10 +122,17 @@ class Storing:
 
     def _may_go_whole(self, parcel: chunked.Parcel) -> bool:
         return (
-            parcel.condition.absent
-            and parcel.size <= (self._session.features.piece_bytes or parcel.size)
+            self._may_turn_out_quick(parcel)
             and self._session.one_go.is_quick(parcel.size, self._sent_in_time(parcel.size))
             and not chunked.is_begun(self._session, self._site, parcel)
+        )
+
+    def _may_turn_out_quick(self, parcel: chunked.Parcel) -> bool:
+        """Tell whether it is a matter of the line alone whether all of it goes in one request."""
+        return (
+            parcel.condition.absent
+            and parcel.size <= (self._session.features.piece_bytes or parcel.size)
+            and self._session.one_go.may_show(parcel.size, self._sent_in_time(parcel.size))
         )
 
     async def _require_only_changes(self, parcel: chunked.Parcel, error: Forbidden) -> None:
@@ -143,8 +151,21 @@ class Storing:
         """Tell whether files may be created in a folder: then it is not for want of that that something was refused."""
         return "C" in ((await self._stat(folder)).permissions or "C")
 
+    def _goes_whole_after(self, parcel: chunked.Parcel, sent: int) -> bool:
+        """Tell whether the pieces so far have shown that the line is quick, and were few."""
+        return self._session.one_go.goes_whole_after(sent, parcel.size, self._sent_in_time(parcel.size))
+
     async def _put_in_pieces(self, parcel: chunked.Parcel) -> Stored:
-        reply = await chunked.send(self._session, self._site, parcel)
+        shows_in_time = self._session.one_go.is_little(chunked.SMALLEST_PIECE_BYTES, parcel.size)
+        worth_a_look = shows_in_time and self._may_turn_out_quick(parcel)
+        goes_whole_after = partial(self._goes_whole_after, parcel) if worth_a_look else None
+        reply = await chunked.send(self._session, self._site, parcel, goes_whole_after)
+        if reply is None:
+            if whole := await self._try_whole(parcel):
+                chunked.leave(self._session, self._site, parcel)
+                return whole
+            reply = await chunked.send(self._session, self._site, parcel)
+            assert reply is not None  # noqa: S101  # that was asked for
         stored = await self._stored_file(reply, parcel.path, parcel.size, parcel.mtime_s)
         if parcel.checksum is None or self._keeps_checksums:
             return stored
@@ -176,14 +197,14 @@ class Storing:
             path,
             {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
             | dialect.upload_headers(self._session.features, mtime_s, checksum),
-            lambda: Upload(body, size),
+            lambda: Upload(body, size, begins),
             lane=Lane.UPLOADS,
             silence_s=limits.change_s * (1 + size / _GIGABYTE),
             # A part of a new file comes to nothing there; an existing one would be cut (protocol.md §6).
             severable=self._session.features.nextcloud and condition.absent,
         )
         try:
-            with self._session.one_go.timed(size):
+            with self._session.one_go.timed(size) as begins:
                 reply = await conditions.conditionally(
                     self._session,
                     request,

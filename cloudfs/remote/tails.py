@@ -43,7 +43,7 @@ _SMALL_BYTES = 1024 * 1024
 class Tail(Pieces):
     """The upload of a parcel that has a base: its first piece is that, and never sent."""
 
-    async def send_pieces(self) -> None:
+    async def send_pieces(self) -> bool:
         """Have the base copied, then send the tail; Unsupported where the server does otherwise than told above."""
         number, position = await self._begin()
         left = self._parcel.size - position
@@ -55,6 +55,7 @@ class Tail(Pieces):
             await self._send_rest(number, position)
         await self._require_pieces()
         reached("tail sent")
+        return True
 
     async def _copy_base(self) -> None:
         """Have the first piece made of the file that is there, and be sure of which version it is.

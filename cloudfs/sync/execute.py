@@ -63,6 +63,7 @@ class Executor:
         self._lister = lister
         self._touches = touches
         self._hands = hands
+        self.tell_committed = hands.uploader.tell_committed
 
     def is_current(self, step: Step) -> bool:
         """Tell whether the nodes are still exactly those that the step was planned from."""

@@ -15,7 +15,7 @@ from cloudfs.sync.planner import plan, runnable
 from cloudfs.sync.progress import Progress
 from cloudfs.sync.queue import Queue
 from cloudfs.sync.restraint import Restraint
-from cloudfs.sync.steps import Remove
+from cloudfs.sync.steps import Remove, Step, Upload
 from cloudfs.sync.troubles import Trouble
 from cloudfs.sync.underway import Underway
 from cloudfs.types import ContentVersion, Ino
@@ -55,7 +55,12 @@ class Hurry:
         self._wanted: set[Ino] = set()
         """To be put before all others: somebody waits for them."""
 
-    async def wait_synced(self, concerns: Callable[[Ino], bool]) -> list[Trouble]:
+    async def wait_settled(self) -> None:
+        """Return when nothing is under way any more but what the server does not have yet."""
+        while any(self._is_there(step) for step in self._underway):
+            await self._progress.bell.wait()
+
+    async def wait_synced(self, concerns: Callable[[Ino], bool], *, settled: bool) -> list[Trouble]:
         """Hurry what concerns the caller, return when nothing of it is left to do; see `Worker.wait_synced`."""
         mark = self._store.nodes.last_version()
         self._dueness.hurried.append(concerns)
@@ -63,7 +68,7 @@ class Hurry:
         try:
             while True:
                 bell = self._progress.bell
-                stopped = await self._stopped(concerns, mark)
+                stopped = await self._stopped(concerns, mark, settled=settled)
                 if stopped is not None and bell is self._progress.bell:
                     return stopped
                 # A listing, too, may settle what was left, and nobody tells of that.
@@ -72,11 +77,15 @@ class Hurry:
         finally:
             self._dueness.hurried.remove(concerns)
 
-    async def _stopped(self, concerns: Callable[[Ino], bool], mark: ContentVersion) -> list[Trouble] | None:
+    async def _stopped(
+        self, concerns: Callable[[Ino], bool], mark: ContentVersion, *, settled: bool
+    ) -> list[Trouble] | None:
         """Return why each node that is left cannot go up, None as soon as one is found that may."""
         nodes = self._store.nodes
-        under_way = [step.node.ino for step in self._underway if concerns(step.node.ino)]
-        if any(node is None or not self._store.sent_since(node, mark) for node in map(nodes.get, under_way)):
+        under_way = [step for step in self._underway if concerns(step.node.ino)]
+        under_way = [step for step in under_way if settled or not self._is_there(step)]
+        current = [nodes.get(step.node.ino) for step in under_way]
+        if any(node is None or not self._store.sent_since(node, mark) for node in current):
             return None
         found: list[Trouble] = []
         last, waiting = Ino(0), self._obstacles.waiting()
@@ -94,6 +103,11 @@ class Hurry:
             last = part[-1].ino
             await trio.lowlevel.checkpoint()
         return found
+
+    def _is_there(self, step: Step) -> bool:
+        """Tell whether the server has what a step under way is to bring; its bytes may still become clean blocks."""
+        node = self._store.nodes.get(step.node.ino)
+        return isinstance(step, Upload) and node is not None and not node.dirty
 
     def _want(self, part: Sequence[Node], concerns: Callable[[Ino], bool]) -> None:
         """Have the first of these that concern somebody sent before others, where others wait for a slot."""

@@ -41,6 +41,8 @@ class Leftovers:
         """The name of what is sent, by the server's folder."""
         self._under_way: dict[str, str] = {}
         """The same of those that somebody is just sending. INVARIANT: of these nothing is removed."""
+        self._unwanted: set[str] = set()
+        """Folders of which that was said. Known no more after a crash, where it shows in the nodes: all has gone up."""
         self._left = trio.Event()
         self.told: Callable[[], None] = lambda: None
         """Called when something is about to go up in pieces (`is_under_way`)."""
@@ -49,6 +51,7 @@ class Leftovers:
     def began(self, folder: str, name: str) -> None:
         """Note it before the server hears of it."""
         self._under_way[folder] = name
+        self._unwanted.discard(folder)
         if folder not in self._begun and len(self._begun) < _MOST:
             self._remember(self._begun | {folder: name})
         reached("pieces noted")
@@ -64,8 +67,15 @@ class Leftovers:
 
     def ended(self, folder: str) -> None:
         """It was put together, or removed."""
+        self._unwanted.discard(folder)
         if folder in self._begun:
             self._remember({key: name for key, name in self._begun.items() if key != folder})
+
+    def unwanted(self, folder: str) -> None:
+        """All went up in one request: the pieces are removed soon."""
+        if folder in self._begun:
+            self._unwanted.add(folder)
+            self._left.set()
 
     def left(self, folder: str) -> None:
         """A try is over."""
@@ -83,7 +93,7 @@ class Leftovers:
 
     async def clear(self) -> None:
         """Remove what is not wanted now; what fails is tried again with the next call."""
-        for folder in [folder for folder, name in self._begun.items() if not self._is_wanted(name)]:
+        for folder in [folder for folder, name in self._begun.items() if not self._is_wanted(folder, name)]:
             if folder in self._under_way or folder not in self._begun:
                 continue
             try:
@@ -94,8 +104,10 @@ class Leftovers:
             reached("pieces removed")
             self.ended(folder)
 
-    def _is_wanted(self, name: str) -> bool:
+    def _is_wanted(self, folder: str, name: str) -> bool:
         """Tell whether what is sent under a name (`Uploader`) is what its node still has to send."""
+        if folder in self._unwanted:
+            return False
         store_id, _, rest = name.partition("-")
         ino, _, rest = rest.partition("-")
         version = rest.partition("-")[0]

@@ -91,6 +91,8 @@ class Packer:
         self._outgoing = contents.outgoing
         self._residents = residents
         self._collect = collect
+        self.committed: Callable[[], None] = lambda: None
+        """Called when the server has something, which then is still made into clean blocks."""
 
     @asynccontextmanager
     async def packed(self, step: Upload) -> AsyncIterator[Package | None]:
@@ -129,6 +131,7 @@ class Packer:
                 self._outgoing.unseal(layer)
         if layer is not None and package is not None and package.delivered is not None:
             reached("upload committed")
+            self.committed()
             await self._outgoing.settle(content, layer, package.delivered)
 
     def chunks(self, package: Package, start: int = 0) -> AsyncIterator[bytes]:
@@ -155,8 +158,7 @@ class Packer:
         if base_bytes:
             await self._outgoing.gather(layer)
             return await self._outgoing.tail_proof(layer, base_bytes, clamp_mtime(mtime_s))
-        await self._outgoing.make_whole(layer)
-        return await self._outgoing.checksum(layer)
+        return await self._outgoing.whole_checksum(layer)
 
     def _place(self, step: Upload) -> tuple[tuple[Ino, str], RemotePath]:
         owner = step.onto or step.node

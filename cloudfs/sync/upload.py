@@ -9,7 +9,7 @@ that, so it is found out before anything else of the file is sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -62,6 +62,10 @@ class Uploader:
         self._committer = committer
         self._delivery = Delivery(store, remote, contents, conflicts, doubts, committer)
         self.breaks = self._delivery.breaks
+
+    def tell_committed(self, told: Callable[[], None]) -> None:
+        """Have this called each time that the server has something, which may still be made into clean blocks."""
+        self._packer.committed = told
 
     async def upload(self, step: Upload) -> None:
         """Send the node's present content and commit what the server made of it.

@@ -64,6 +64,7 @@ class Worker:
         self._connectivity = connectivity
         self._obstacles = obstacles
         self._progress = Progress()
+        executor.tell_committed(self._progress.tell)
         self._queue = Queue()
         self._storages = Storages(nodes)
         self._underway = Underway(nodes, self._storages.root_of)
@@ -124,15 +125,20 @@ class Worker:
             self._underway.free(inos)
             self._over()
 
-    async def wait_synced(self, concerns: Callable[[Ino], bool]) -> list[Trouble]:
+    async def wait_settled(self) -> None:
+        """Return when nothing is under way any more but what the server does not have yet."""
+        await self._hurry.wait_settled()
+
+    async def wait_synced(self, concerns: Callable[[Ino], bool], *, settled: bool = True) -> list[Trouble]:
         """Hurry what concerns the caller, return when nothing of it is left to do.
 
         Returns the troubles of what cannot go up; [] when everything is on the server. Waits on while a
         step may still succeed by itself; the caller's cancel scope is the limit. What waits for a program (a file
         that was removed and is still open) is not waited for: all that can be on the server is there. Nor is what is
-        written from now on, or a file that is always being written would never be done with.
+        written from now on, or a file that is always being written would never be done with. Nor, unless it is to be
+        `settled`, that the bytes of what is there have become clean blocks here.
         """
-        return await self._hurry.wait_synced(concerns)
+        return await self._hurry.wait_synced(concerns, settled=settled)
 
     # What those who work for it ask
 

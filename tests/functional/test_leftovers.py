@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cloudfs.remote.onego import OneGo
 from tests.functional.drivers import write
 from tests.functional.stages import USER, VfsStage, wait_until
-from tests.servers import Account, Answer, StandIn
+from tests.servers import Account, Answer, Hold, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
@@ -68,3 +70,60 @@ def test_what_was_removed_here_is_removed_there(stage: VfsStage, account: Accoun
     stage.restart()
     wait_until(lambda: not account.uploads)
     stage.close()
+
+
+@pytest.fixture
+def new_line(tmp_path: Path, server: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[VfsStage]:
+    """New files go in pieces, until the first one has shown that the line is quick."""
+    monkeypatch.setattr(OneGo, "is_slow", lambda *_: True)
+    monkeypatch.setattr("cloudfs.remote.onego._SENT_TWICE", 1.0)
+    made = VfsStage(tmp_path / "engine", server)
+    yield made
+    made.close()
+
+
+LARGE = b"l" * (6 << 20)
+
+
+def test_the_piece_that_showed_a_quick_line_is_removed(
+    new_line: VfsStage, server: StandIn, account: Account
+) -> None:
+    write(new_line.root(), "new", LARGE)
+    new_line.sync()
+    wait_until(lambda: not account.uploads)
+    assert account.read("/new") == LARGE
+    methods = [it.method for it in server.requests if it.method not in {"GET", "PROPFIND", "SEARCH"}]
+    assert methods == ["MKCOL", "PUT", "PUT", "DELETE"]
+
+
+def test_that_piece_is_removed_after_a_crash_too(
+    new_line: VfsStage, server: StandIn, account: Account
+) -> None:
+    answer = server.faults.add(Hold(after_execution=True), method="PUT", path="/new$")
+    write(new_line.root(), "new", LARGE)
+    assert answer.wait_hit()
+    assert account.uploads
+    server.requests.reset()
+    new_line.close()
+    answer.release()
+    new_line.reopen()
+    new_line.sync()
+    new_line.restart()
+    wait_until(lambda: not account.uploads)
+    assert account.read("/new") == LARGE
+    assert not server.requests.matching("PUT"), "it had arrived"
+
+
+def test_once_it_goes_whole_nothing_breaks_it_off(
+    new_line: VfsStage, server: StandIn, account: Account
+) -> None:
+    """Cut, it could leave a part of the file."""
+    answer = server.faults.add(Hold(), method="PUT", path="/new$")
+    write(new_line.root(), "new", LARGE)
+    assert answer.wait_hit()
+    new_line.root().unlink("new")
+    answer.release()
+    new_line.sync()
+    wait_until(lambda: not account.uploads)
+    assert "/new" not in account.tree()
+    assert [it.method for it in server.requests if it.path.endswith("/new")].count("DELETE") == 1

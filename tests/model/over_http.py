@@ -296,6 +296,11 @@ class HttpRemote:
         assert self._remote is not None
         return msgspec.structs.replace(self._remote.features, bulk=False)
 
+    @property
+    def parts(self) -> frozenset[bytes]:
+        """What cut uploads of new files left there: nothing, on the stand-in."""
+        return frozenset()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._remote, name)
 

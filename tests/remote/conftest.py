@@ -84,6 +84,7 @@ class Begun:
 
     def __init__(self) -> None:
         self.folders: set[str] = set()
+        self.spare: set[str] = set()
 
     def began(self, folder: str, name: str) -> None:
         del name
@@ -94,6 +95,9 @@ class Begun:
 
     def ended(self, folder: str) -> None:
         self.folders.discard(folder)
+
+    def unwanted(self, folder: str) -> None:
+        self.spare.add(folder)
 
     def left(self, folder: str) -> None:
         """It may go on."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from cloudfs.remote.protocol import Condition
 from cloudfs.remote.transport import Limits
 from cloudfs.types import RemotePath
 from tests.remote.conftest import Begun, body_of
-from tests.servers import Account, Answer, CutUpload, StandIn
+from tests.servers import Account, Answer, CutUpload, Hold, StandIn
 
 MIB = 1024 * 1024
 PIECE = 5 * MIB
@@ -229,3 +230,166 @@ async def test_pieces_from_before_a_restart_are_gone_on_with(
     await send(remote)
     assert server.requests.methods[0] == "MKCOL"
     assert account.read("/new") == DATA
+
+
+# A line of which nothing is known
+
+
+@pytest.fixture
+def noted(remote: WebdavRemote, monkeypatch: pytest.MonkeyPatch) -> Begun:
+    """Who removes what nobody goes on with; and files are small here: a third of one may be sent twice."""
+    monkeypatch.setattr("cloudfs.remote.onego._SENT_TWICE", 1 / 2)
+    begun = Begun()
+    remote.note_pieces(begun)
+    return begun
+
+
+def sent_to(server: StandIn) -> list[str]:
+    """Return what was sent: pieces by their numbers, all else by its method and name."""
+    names = [(it.method, it.path.rpartition("/")[2]) for it in server.requests]
+    return [name if name.isdecimal() else f"{method} {name}".strip() for method, name in names]
+
+
+async def test_one_piece_shows_that_the_line_is_quick(
+    remote: WebdavRemote, server: StandIn, account: Account, noted: Begun
+) -> None:
+    await send(remote)
+    assert sent_to(server) == ["MKCOL", "00001", "PUT new"]
+    assert account.read("/new") == DATA
+    assert noted.spare == noted.folders != set(), "left to be removed, and never forgotten"
+    (upload,) = account.uploads.values()
+    assert list(upload.values()) == [PIECE]
+    server.requests.reset()
+    await send(remote, RemotePath("/next"))
+    assert sent_to(server) == ["PUT next"]
+
+
+@pytest.mark.parametrize("seen", ["slow", "late"])
+async def test_on_a_slow_line_or_once_much_is_sent_the_pieces_go_on(
+    remote: WebdavRemote,
+    server: StandIn,
+    account: Account,
+    noted: Begun,
+    monkeypatch: pytest.MonkeyPatch,
+    seen: str,
+) -> None:
+    if seen == "slow":
+        monkeypatch.setattr(OneGo, "is_quick", lambda *_: False)
+    else:
+        monkeypatch.setattr("cloudfs.remote.onego._SENT_TWICE", 1 / 8)
+    await send(remote)
+    assert sent_to(server) == ["MKCOL", "00001", "00002", "MOVE .file"]
+    assert account.read("/new") == DATA
+    assert not noted.folders
+
+
+async def test_what_nobody_would_remove_is_not_left(
+    remote: WebdavRemote, server: StandIn, noted: Begun
+) -> None:
+    """So many are begun that no more can be noted."""
+    noted.began = lambda *_: None  # type: ignore[method-assign]  # of this one alone
+    await send(remote)
+    assert sent_to(server)[-1] == "MOVE .file"
+
+
+@pytest.mark.parametrize("answer", [Answer(413), Answer(400), CutUpload(MIB), Answer(502)])
+async def test_where_it_then_is_not_taken_the_pieces_go_on(
+    remote: WebdavRemote, server: StandIn, account: Account, noted: Begun, answer: Answer | CutUpload
+) -> None:
+    server.faults.add(answer, method="PUT", path="/new$", times=None)
+    try:
+        await send(remote)
+    except (ServerFault, Unreachable):  # it is not known what became of it
+        await send(remote)
+    went_on = ["MKCOL", "PROPFIND", "00002", "00003", "PROPFIND", "MOVE .file"]
+    assert sent_to(server) == ["MKCOL", "00001", "PUT new", *went_on]
+    assert account.read("/new") == DATA
+    assert not noted.folders
+    assert not noted.spare
+    server.requests.reset()
+    await send(remote, RemotePath("/another"))
+    assert sent_to(server)[0] == "MKCOL", "what was not taken is not tried again"
+    assert "PUT another" not in sent_to(server)
+
+
+async def test_what_another_client_puts_there_meanwhile_stays(
+    remote: WebdavRemote, server: StandIn, account: Account, noted: Begun
+) -> None:
+    piece = server.faults.add(Hold(after_execution=True), method="PUT", path="00001$")
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def send_it() -> None:
+            with pytest.raises(AlreadyExists):
+                await send(remote)
+
+        await trio.to_thread.run_sync(piece.wait_hit)
+        account.write("/new", b"theirs")
+        piece.release()
+    assert account.read("/new") == b"theirs"
+    assert noted.folders
+    assert not noted.spare
+
+
+async def test_a_first_try_that_is_refused_is_no_time_of_the_line(
+    remote: WebdavRemote, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session has ended: what waits for that, and what was sent in vain, says nothing about the line."""
+    begun, timed = [0], OneGo.timed
+
+    @contextmanager
+    def counted(one_go: OneGo, size: int) -> Iterator[Callable[[], None]]:
+        with timed(one_go, size) as begins:
+
+            def counting() -> None:
+                begun[0] += 1
+                begins()
+
+            yield counting
+
+    monkeypatch.setattr(OneGo, "timed", counted)
+    server.faults.add(Answer(401), method="PUT")
+    await quick(remote)
+    assert server.requests.methods == ["PUT", "PUT"]
+    assert begun == [2]
+
+
+async def test_only_what_is_after_the_first_byte_counts(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    one_go = OneGo(256 * MIB)
+    with one_go.timed(10 * MIB) as begins:
+        await trio.sleep(1000)
+        begins()
+        await trio.sleep(1000)
+        begins()
+        await trio.sleep(1)
+    assert one_go.known_bytes == 100 * MIB
+
+
+async def test_what_failed_is_not_tried_for_ten_minutes_nor_what_is_larger(autojump_clock: MockClock) -> None:
+    del autojump_clock
+    one_go = OneGo(256 * MIB)
+    one_go.failed(100 * MIB)
+    one_go.failed(120 * MIB)
+    one_go.learn(10 * MIB, 0.1)
+    assert [one_go.is_quick(size * MIB, size * MIB) for size in (99, 100, 130)] == [True, False, False]
+    await trio.sleep(599)
+    one_go.learn(10 * MIB, 0.1)
+    assert not one_go.is_quick(100 * MIB, 100 * MIB)
+    await trio.sleep(2)
+    assert one_go.is_quick(100 * MIB, 100 * MIB)
+    one_go.failed(120 * MIB)
+    one_go.learn(10 * MIB, 0.1)
+    assert one_go.is_quick(100 * MIB, 100 * MIB), "what failed long ago is forgotten"
+
+
+async def test_what_a_proxy_did_not_take_is_not_sent_to_it_again(
+    remote: WebdavRemote, server: StandIn
+) -> None:
+    """The pieces that followed showed that the line is quick, so that each large file was sent in vain first."""
+    await quick(remote)
+    server.faults.add(Answer(413), method="PUT", path="/(new|another)$", times=None)
+    await send(remote)
+    server.requests.reset()
+    await send(remote, RemotePath("/another"))
+    assert server.requests.methods[0] == "MKCOL"

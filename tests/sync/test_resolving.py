@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from cloudfs.blocks.staging import StagedFile
 from cloudfs.content.layers import Layer
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import ExitCode, UserError
@@ -39,7 +40,7 @@ def later(
     hashing: Callable[[], Awaitable[None]],
 ) -> None:
     """Have things happen once a layer is whole, and once the first piece of one is hashed after that."""
-    make_whole, chunks = Outgoing.make_whole, Outgoing.chunks
+    make_whole, feed = Outgoing.make_whole, StagedFile.feed
     todo = [hashing, made_whole]
 
     async def whole(outgoing: Outgoing, layer: Layer) -> None:
@@ -47,14 +48,14 @@ def later(
         if len(todo) == 2:
             await todo.pop()()
 
-    async def pieces(outgoing: Outgoing, layer: Layer | None, start: int = 0) -> AsyncGenerator[bytes, None]:
-        async for chunk in chunks(outgoing, layer, start):
-            yield chunk
+    async def in_parts(file: StagedFile, take: Callable[[bytes], None], start: int, stop: int) -> None:
+        for at in range(start, stop, _MIB):
+            await feed(file, take, at, min(at + _MIB, stop))
             if len(todo) == 1:
                 await todo.pop()()
 
     monkeypatch.setattr(Outgoing, "make_whole", whole)
-    monkeypatch.setattr(Outgoing, "chunks", pieces)
+    monkeypatch.setattr(StagedFile, "feed", in_parts)
 
 
 def test_what_is_written_while_keep_mine_hashes_goes_up(
@@ -112,10 +113,10 @@ def test_what_goes_up_while_keep_mine_waits_is_sent_with_its_own_checksum(tmp_pa
         sent = world.engine.worker.wait_synced
         asked = False
 
-        async def both_sent(concerns: Callable[[Ino], bool]) -> list[Trouble]:
+        async def both_sent(concerns: Callable[[Ino], bool], *, settled: bool = True) -> list[Trouble]:
             nonlocal asked
             asked = True
-            return await sent(lambda ino: concerns(ino) or ino == ours)
+            return await sent(lambda ino: concerns(ino) or ino == ours, settled=settled)
 
         world.engine.worker.wait_synced = both_sent  # type: ignore[method-assign]
         await world.engine.resolver.keep_mine("/a")

@@ -1,0 +1,96 @@
+"""What the server has is there, though its bytes are still made into clean blocks here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from cloudfs.blocks.blockstore import BlockStore
+from tests.model.fake_remote import FakeRemote
+from tests.sync.mount import World, tell
+
+CONTENT = b"0123456789" * 1_000_000
+"""Ten blocks, of which the last is not full."""
+A_WHILE_S = 60.0
+
+
+def slow_blocks(world: World) -> trio.Event:
+    """Have blocks be kept by nobody at once; return what tells that the first ones are to be."""
+    begun, put_many = trio.Event(), world.engine.blocks.put_many
+
+    async def slowly(blocks: Any) -> None:
+        begun.set()
+        await trio.sleep(A_WHILE_S)
+        await put_many(blocks)
+
+    world.engine.blocks.put_many = slowly  # type: ignore[method-assign]  # that of this life alone
+    return begun
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_who_waits_for_the_server_does_not_wait_for_blocks(tmp_path: Path, *, settled: bool) -> None:
+    async def story(world: World) -> None:
+        slow_blocks(world)
+        await world.save("a", CONTENT)
+        began = trio.current_time()
+        assert await world.engine.worker.wait_synced(lambda _: True, settled=settled) == []
+        assert (trio.current_time() - began >= A_WHILE_S) is settled
+        assert world.remote.other.read("/a") == CONTENT
+        assert await world.read_file("a") == CONTENT
+        await world.engine.worker.wait_settled()
+
+    tell(tmp_path, story)
+
+
+def test_an_end_waits_until_they_are_kept(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        begun = slow_blocks(world)
+        await world.save("a", CONTENT)
+        await begun.wait()
+        await world.engine.worker.wait_settled()
+        assert world.engine.blocks.held_bytes(*await known(world, "a")) == len(CONTENT)
+
+    tell(tmp_path, story)
+
+
+def test_an_end_does_not_wait_for_what_is_not_there(tmp_path: Path) -> None:
+    remote = FakeRemote()
+
+    async def story(world: World) -> None:
+        await world.save("a", CONTENT)
+        remote.latency_s = 100.0
+        while not world.engine.worker.in_flight():
+            await trio.sleep(1)
+        began = trio.current_time()
+        await world.engine.worker.wait_settled()
+        assert trio.current_time() == began
+        assert "/a" not in remote.other.tree()
+
+    tell(tmp_path, story, remote)
+
+
+async def known(world: World, name: str) -> Any:
+    """Return a file's inode, and the version of it that the server has."""
+    node = world.engine.store.nodes.get((await world.lookup(name)).ino)
+    assert node is not None
+    return node.ino, node.s_version
+
+
+def test_all_blocks_are_kept_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_many, sizes = BlockStore.put_many, list[int]()
+
+    async def counted(store: BlockStore, blocks: Any) -> None:
+        sizes.append(len(blocks))
+        await put_many(store, blocks)
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr(BlockStore, "put_many", counted)
+        await world.save("a", CONTENT)
+        await world.drain()
+        assert sizes == [4, 4, 2]
+        assert world.engine.blocks.held_bytes(*await known(world, "a")) == len(CONTENT)
+
+    tell(tmp_path, story)
