@@ -42,7 +42,12 @@ REORDERED_BYTES = 512 * _KiB
 
 SEQUENTIAL_BYTES = 128 * _KiB
 """Read-ahead starts after more than one full request in a row, as the kernel makes them by itself: `file` and `head`
-never cause it. One is enough where it reads 256 KiB ahead (`fuse/kernel_readahead`), and a program more than 64."""
+never cause it. At a file's start one is enough where it reads 256 KiB ahead (`fuse/kernel_readahead`), and a program
+more than 64."""
+
+FAULT_BYTES = 256 * _KiB
+"""INVARIANT: no less than `fuse/kernel_readahead` has the kernel read ahead. So much it asks for at once for a single
+page that is touched through mmap, anywhere: such a jump alone is no run. Longer ones a program has asked for itself."""
 
 HEAD_BYTES = 256 * _KiB
 """A head is no longer: whoever wants the first 64 KiB has the kernel ask for up to 240, as it reads ahead by itself."""
@@ -171,12 +176,14 @@ class ReadPattern:
             self._furthest = max(self._furthest, (start, stop))
             if not self.is_guess(start, stop):
                 self.wanted(stop)
+        run_bytes = stop - start
         if abs(start - self.expected) > REORDERED_BYTES:
+            run_bytes = min(run_bytes, SEQUENTIAL_BYTES) if run_bytes <= FAULT_BYTES else run_bytes
             self._run_bytes = 0
             self.window_bytes = 0
             self.ready_stop = 0
             self.expected = start
-        self._run_bytes += stop - start
+        self._run_bytes += run_bytes
         self.expected = max(self.expected, stop)
         self._requests = [request for request in self._requests if not request.ended]
         for request in self._requests:
@@ -254,7 +261,7 @@ def demand_span(
         return begin, head_bytes
     if head_bytes and start < HEAD_BYTES <= size:
         return start - start % ALIGN_BYTES, HEAD_BYTES
-    if begin == 0 and size <= config.small_file_bytes:
+    if start <= LEAD_BYTES and size <= config.small_file_bytes:
         return 0, gap_end(0, size, size, next_here)
     return begin, block_span(start // BLOCK_SIZE, size)[1]
 

@@ -92,6 +92,19 @@ async def test_a_sequential_read_needs_few_requests(world: World, fetching: Fetc
     assert len(world.blocks.blocks) == 96
 
 
+async def test_jumps_of_256_kib_bring_a_block_each(world: World, fetching: Fetching) -> None:
+    """Page faults, where the kernel reads that far ahead; what is waited for comes first."""
+    source = world.file(some_bytes(96 * MIB))
+    async with fetching(world) as fetcher:
+        pattern = fetcher.pattern()
+        for at in (50 * MIB + 700 * KIB, 80 * MIB + 4 * KIB, 20 * MIB + 60 * KIB):
+            await fetcher.read(source, at, at + 256 * KIB, pattern)
+            assert world.remote.spans[-1] == (at, at - at % MIB + MIB)
+            await trio.sleep(3)
+        assert world.remote.sent_bytes == 3 * MIB
+        pattern.release()
+
+
 async def test_the_first_windows_are_asked_for_together(world: World, fetching: Fetching) -> None:
     """Each answer takes longer to begin than a first window lasts: the reader waits for one of them only."""
     world.remote.latency_s = 10.0

@@ -6,6 +6,7 @@ import pytest
 
 from cloudfs.content.readahead import NextHere, ReadPattern, ahead_span, ahead_start, demand_span, gap_end
 from cloudfs.content.source import FetchConfig
+from cloudfs.fuse.kernel_readahead import READ_AHEAD_KIB
 from tests.content.fakes import KIB, MIB
 
 STEP = 128 * KIB
@@ -50,6 +51,22 @@ def test_a_jump_is_not() -> None:
     assert pattern.window_bytes == 0
     pattern.observe(50 * MIB + STEP, 50 * MIB + 2 * STEP)
     assert pattern.sequential
+
+
+def test_a_page_fault_is_none_where_the_kernel_reads_256_kib_ahead() -> None:
+    """Each page touched through mmap, anywhere in a large file, had 20 MiB asked for ahead of it."""
+    fault = READ_AHEAD_KIB * KIB
+    assert not after_jump(fault).sequential
+    assert after_jump(fault, 4 * KIB).sequential
+    assert after_jump(fault + KIB).sequential  # nobody but a program asks for so much
+
+
+def after_jump(*sizes: int) -> ReadPattern:
+    pattern, at = ReadPattern(), 50 * MIB
+    for size in sizes:
+        pattern.observe(at, at + size)
+        at += size
+    return pattern
 
 
 def test_one_request_of_the_kernel_is_no_sequence() -> None:
@@ -160,6 +177,7 @@ def test_whoever_jumps_waits_for_256_kib_at_most(start: int, wanted: int, begin:
 
 def test_a_small_file_is_asked_for_whole_unless_its_end_is_wanted() -> None:
     assert demand_span(10, 4 * MIB, nothing, CONFIG) == (0, 4 * MIB)
+    assert demand_span(4 * KIB, 4 * MIB, nothing, CONFIG, wanted=256 * KIB) == (0, 4 * MIB)
     assert demand_span(10, 4 * MIB, here(2), CONFIG) == (0, 2 * MIB)
     assert demand_span(3 * MIB + 500 * KIB, 4 * MIB, nothing, CONFIG) == (3 * MIB + 448 * KIB, 4 * MIB)
 
