@@ -129,7 +129,6 @@ class Delivery:
             self._torn.clear(parcel.node.ino)
             return self._onto(parcel, entry)
         if verdict is Verdict.UNCERTAIN and await self._set_aside(parcel, entry):
-            self._torn.clear(parcel.node.ino)
             return None, parcel
         self._keep_both(parcel, entry)
         return None
@@ -149,6 +148,7 @@ class Delivery:
             if error.temporary:
                 raise
             return False
+        self._torn.clear(parcel.node.ino)
         self._conflicts.set_aside(parcel.place, aside, await self._evidence.look(target))
         return True
 

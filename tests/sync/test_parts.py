@@ -337,3 +337,21 @@ def test_where_a_part_cannot_be_set_aside_it_is_a_conflict(tmp_path: Path) -> No
     found = after(tmp_path, remote, MUCH, MUCH + b"more")
     assert found["/a"] == MUCH[:1000]
     assert copy_of(found) == MUCH + b"more"
+
+
+def test_what_changed_in_the_moment_of_setting_it_aside_is_set_aside_itself(tmp_path: Path) -> None:
+    """Nothing of the file's has gone from its place by our doing then: what is there may still be another client's."""
+    remote = Breaking(kept=MUCH[:1000])
+    moves = remote.move
+
+    async def meet_another(
+        source: RemotePath, target: RemotePath, *, expect: RemoteVersion | None = None
+    ) -> Stored:
+        remote.move = moves  # type: ignore[method-assign]
+        remote.other.write("/a", MUCH[:500])
+        return await moves(source, target, expect=expect)
+
+    remote.move = meet_another  # type: ignore[method-assign]
+    found = after(tmp_path, remote, MUCH, MUCH + b"more")
+    assert found["/a"] == MUCH + b"more"
+    assert copy_of(found) == MUCH[:500]
