@@ -10,6 +10,8 @@ from tests.functional.drivers import write
 from tests.functional.stages import USER, VfsStage
 from tests.servers import Answer, StandIn
 
+pytestmark = pytest.mark.shared_engine
+
 _OWNER = (
     "ask the owner of the folder, or the server's administrator, for permission, or move the file elsewhere"
 )
