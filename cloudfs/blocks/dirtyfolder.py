@@ -180,6 +180,11 @@ class DirtyFolder:
         with reading(name):
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_size
 
+    def disk_bytes(self, name: str) -> int:
+        """Return how much of the disk the file takes; holes are free. Raises LocalDamage."""
+        with reading(name):
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_blocks * 512
+
     def admit_holes(self, name: str, present: RangeSet) -> bool:
         """What is not `present` is zero and counts as written from now on; True where that has to be synced."""
         del name, present

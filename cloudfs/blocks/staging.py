@@ -276,6 +276,11 @@ class StagedFile:
         """Length of the file. One stat(2), on the caller's thread. Raises LocalDamage."""
         return self._folder.length(self._name)
 
+    @property
+    def disk_bytes(self) -> int:
+        """How much of the disk the file takes; holes are free. One stat(2), on the caller's thread. LocalDamage."""
+        return self._folder.disk_bytes(self._name)
+
     async def aclose(self) -> None:
         """Give the descriptor back; the file stays. Another object of the same file opens it anew."""
         await in_disk_thread(self._folder.release, self._name)

@@ -154,10 +154,13 @@ class Outgoing:
     def _require_room(self, layer: Layer) -> None:
         """Raise PosixError (ENOSPC) for what is sure not to fit: else it fills the disk, and nothing else can be saved.
 
-        What the block cache has may be evicted for it, as far as it lies on the same disk.
+        What the block cache has may be evicted for it, as far as it lies on the same disk. What an earlier try copied
+        before the connection broke is forgotten, but its room is taken: by this very file, which fills it again.
         """
         lacks = _lacking(layer)
+        held = sum(stop - start for start, stop in layer.present)
         room_bytes = self._staging.free_bytes() + self._blocks.statistics().bytes
+        room_bytes += max(0, layer.file.disk_bytes - held)
         if lacks > max(room_bytes, _TO_THE_LAST_BYTES):
             raise PosixError(
                 errno.ENOSPC, f"{lacks} bytes of the version that inode {layer.ino} was made from"

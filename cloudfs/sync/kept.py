@@ -75,8 +75,8 @@ class KeptWalker:
     ) -> Kept:
         """Walk from some roots down. `know` is called with each folder before its members are looked at.
 
-        A root of which something else is said meanwhile is left where the walk is: a server may list folders without
-        end, and whoever says so has a new walk made.
+        A folder of which something else is said meanwhile, or of one above, is not walked: a server may list folders
+        without end, and whoever says so has a new walk made.
         """
         kept = Kept()
         for root in roots:
@@ -96,9 +96,9 @@ class KeptWalker:
     ) -> None:
         pins, nodes = self._store.pins.all(), self._store.nodes
         left = [root]
-        while left and self._holds(root):
+        while left:
             at = left.pop()
-            node = nodes.get(at.ino)
+            node = nodes.get(at.ino) if self._holds(at) else None
             if node is None or not node.linked or node.local_only:
                 continue
             if not node.folder:
@@ -124,10 +124,10 @@ class KeptWalker:
                 await trio.lowlevel.checkpoint()
             left += reversed(below)
 
-    def _holds(self, root: Root) -> bool:
-        """Tell whether what was said of a root is what holds for it now."""
-        stand = self._keeper.stand(root.ino)
-        return stand is not None and stand.said is root.stand.said
+    def _holds(self, at: Root) -> bool:
+        """Tell whether what was said of a node when the walk came to it is what holds for it now."""
+        stand = self._keeper.stand(at.ino)
+        return stand is not None and stand.said is at.stand.said
 
     def _look(self, node: Node, stand: Stand, kept: Kept, most_missing: int) -> None:
         if not stand.keeps(self._keeper.defaults, node.size):

@@ -21,7 +21,7 @@ import trio
 
 from cloudfs.content.layers import Layer
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import QuotaExceeded, RemoteError
+from cloudfs.errors import QuotaExceeded, RemoteError, ServerFault
 from cloudfs.metadata.columns import NS
 from cloudfs.metadata.permissions import may
 from cloudfs.remote.protocol import Body, Remote
@@ -87,7 +87,8 @@ class TornParts:
         """Note that a content is about to be tried, before the store does."""
         known = self._store.attempts(attempt.ino)
         if not known:
-            self._sent.pop(attempt.ino, None)
+            # The end of what was tried before was found out elsewhere: nothing that was cleared then speaks for this.
+            self.forget(attempt.ino)
         tries = self._sent.setdefault(attempt.ino, {})
         if attempt.checksum not in tries:
             before = any(it.checksum == attempt.checksum for it in known)
@@ -99,12 +100,10 @@ class TornParts:
         counted, began_s = CountedBody(body), trio.current_time()
         try:
             yield counted
-        except RemoteError as error:
-            if may_have_arrived(error) or isinstance(error, QuotaExceeded):
+        except BaseException as error:
+            # What is no RemoteError has cut the body here: a disk that does not give it, a cancellation.
+            if not isinstance(error, RemoteError) or _may_leave_a_part(error):
                 self._note(attempt, _Sent(counted.furthest, began_s, trio.current_time()))
-            raise
-        except trio.Cancelled:
-            self._note(attempt, _Sent(counted.furthest, began_s, trio.current_time()))
             raise
 
     def forget(self, ino: Ino) -> None:
@@ -200,6 +199,11 @@ class TornParts:
         if size >= (base.s_size or 0):
             return False
         return not await self._outgoing.differs(layer, base.ino, base.s_version, size)
+
+
+def _may_leave_a_part(error: RemoteError) -> bool:
+    """Tell whether a request that failed so may have been cut; 400 and 408 are said where a body stops coming."""
+    return may_have_arrived(error) or (isinstance(error, QuotaExceeded | ServerFault) and not error.unsent)
 
 
 def _is_content(attempt: Attempt, parcel: Parcel) -> bool:

@@ -13,7 +13,7 @@ from cloudfs.vfs.records import Space
 from cloudfs.vfs.room import Room
 from tests.functional.drivers import read, write
 from tests.functional.stages import USER, MountStage, VfsStage
-from tests.servers import StandIn
+from tests.servers import Answer, CutResponse, StandIn
 
 
 def raises(*codes: int) -> pytest.RaisesExc[OSError]:
@@ -95,6 +95,33 @@ def test_a_file_that_the_disk_has_no_room_for_does_not_fill_it(
             assert server.requests.count("GET", "/large") == 0
             monkeypatch.undo()
             stage.restart()
+            stage.sync()
+            assert server.account(USER).read("/large") == b"edited" + large[6:]
+        finally:
+            stage.close()
+
+
+@pytest.mark.shared_engine
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_copied_before_the_connection_broke_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    """On a disk of 14 MiB, of which a file of 9 MiB takes 6 already: there is room for the rest."""
+    large = os.urandom(9 << 20)
+    with StandIn() as server:
+        server.account(USER).write("/large", large)
+        stage = VfsStage(tmp_path / "engine", server)
+        try:
+            monkeypatch.setattr(Staging, "free_bytes", lambda staging: (14 << 20) - staging.used_bytes())
+            server.faults.add(CutResponse(6 << 20), method="GET", path="/large")
+            away = server.faults.add(Answer(503), method="GET", path="/large", times=None)
+            edited = stage.root().open("large", os.O_RDWR)
+            edited.write(0, b"edited")
+            edited.close()
+            assert away.wait_hit()
+            server.faults.remove(away)
+            if restarted:
+                stage.restart()
             stage.sync()
             assert server.account(USER).read("/large") == b"edited" + large[6:]
         finally:

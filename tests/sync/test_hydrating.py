@@ -149,6 +149,28 @@ def test_what_is_not_to_be_kept_any_more_is_walked_no_further(tmp_path: Path) ->
     tell(tmp_path, story, stocked())
 
 
+def test_a_folder_below_that_is_not_to_be_kept_any_more_is_walked_no_further(tmp_path: Path) -> None:
+    remote = stocked()
+    remote.other.mkdir("/p/in/further")
+
+    async def story(world: World) -> None:
+        await world.walk()
+        keeper, walked = world.engine.keeper, list[str]()
+        below = (await world.lookup("p/in")).ino
+        keeper.say((await world.lookup("p")).ino, KEEP)
+
+        async def know(node: Node) -> None:
+            await trio.lowlevel.checkpoint()
+            walked.append(node.name)
+            if node.name == "in":
+                keeper.say(below, ONLINE)
+
+        await world.engine.hydrator._walker.count(keeper.roots(), know=know)
+        assert "further" not in walked
+
+    tell(tmp_path, story, remote)
+
+
 def test_what_is_said_about_a_folder_holds_for_what_was_said_in_it_before(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await say(world, "p/in", ONLINE)

@@ -5,6 +5,7 @@ wsgidav does so with every file; a Nextcloud with new ones, where its storage is
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -16,7 +17,7 @@ import msgspec
 import pytest
 import trio
 
-from cloudfs.errors import Forbidden, Locked, QuotaExceeded, RemoteError, Unreachable
+from cloudfs.errors import Forbidden, Locked, PosixError, QuotaExceeded, ServerFault, Unreachable
 from cloudfs.remote.protocol import Body, Condition, Features
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
 from tests.model.fake_remote import FakeRemote, FaultKind
@@ -158,7 +159,7 @@ class Breaking(PlainRemote):
 
     kept: bytes | None = None
     chunks: int = 1
-    error: Callable[[], RemoteError] = lambda: Unreachable("the connection broke")
+    error: Callable[[], Exception] = lambda: Unreachable("the connection broke")
     times: int = 1
     broke: trio.Event | None = None
     after_s: float = 0.0
@@ -256,7 +257,7 @@ def test_what_was_longer_than_what_was_sent_is_another_clients(tmp_path: Path) -
     [lambda: Locked("in use", status=423), lambda: QuotaExceeded("full", status=507)],
     ids=["answered", "no room, perhaps in the midst of it"],
 )
-def test_a_try_that_was_answered_left_no_part(tmp_path: Path, error: Callable[[], RemoteError]) -> None:
+def test_a_try_that_was_answered_left_no_part(tmp_path: Path, error: Callable[[], Exception]) -> None:
     """What another client makes shorter between two tries is a conflict like any other."""
     theirs = MUCH[:1000]
     remote = Breaking(kept=theirs, error=error)
@@ -355,3 +356,60 @@ def test_what_changed_in_the_moment_of_setting_it_aside_is_set_aside_itself(tmp_
     found = after(tmp_path, remote, MUCH, MUCH + b"more")
     assert found["/a"] == MUCH + b"more"
     assert copy_of(found) == MUCH[:500]
+
+
+@dataclass
+class LosingWholeReply(Breaking):
+    """The reply to the first whole body that comes is lost."""
+
+    lost: bool = False
+
+    async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        whole = not self.times
+        stored = await super().put(path, body, size, condition, **more)
+        if whole and not self.lost:
+            self.lost = True
+            raise Unreachable("the reply was lost", subject=path)
+        return stored
+
+
+def test_what_was_cleared_before_an_upload_was_found_speaks_for_no_later_one(tmp_path: Path) -> None:
+    """Its end was heard of by a look: what another client cuts short during the next upload is kept all the same."""
+    remote = LosingWholeReply(kept=MUCH[:1000])
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("a", MUCH)
+        await until_it_broke(remote)
+        await world.drain()
+        assert remote.lost
+        await trio.sleep(LATER_S)
+        await world.refresh_all()
+        remote.times, remote.kept, remote.broke = 1, MUCH[:1500], None
+        await world.save("a", MUCH + b"more")
+        await until_it_broke(remote)
+        await world.drain()
+        await world.refresh_all()
+
+    tell(tmp_path, story, remote)
+    found = remote.other.tree()
+    assert found["/a"] == MUCH + b"more"
+    assert copy_of(found) == MUCH[:1500]
+
+
+@pytest.mark.expect_log(r"/a: not sent yet: ", optional=True)
+@pytest.mark.parametrize("before", [b"before", None], ids=["known", "new"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: ServerFault("the server answered 408", status=408),
+        lambda: ServerFault("the server answered 400", status=400),
+        lambda: PosixError(errno.EIO, "a staging file"),
+    ],
+    ids=["too slow for a proxy", "broke before a proxy", "the disk did not give it"],
+)
+def test_whatever_cut_it_a_part_is_gone_over(
+    tmp_path: Path, error: Callable[[], Exception], before: bytes | None
+) -> None:
+    remote = Breaking(kept=MUCH[:1000], error=error)
+    assert after(tmp_path, remote, before, MUCH, read=before is not None) == {"/a": MUCH}
