@@ -61,7 +61,6 @@ class FetchStatistics(msgspec.Struct, frozen=True):
     resumes: int
     """Requests that went on where a broken one had stopped."""
     received_bytes: int
-    from_memory_bytes: int
     from_disk_bytes: int
     """Whole blocks read from the block cache; a reader may have wanted less."""
     transfers: int
@@ -133,7 +132,6 @@ class Fetcher:
         )
         self._sweeper = Sweeper(blocks, self._pages, self._stores, self._presence, self._line, self._launcher)
         self._archivist = Archivist(remote, locate, self._line, blocks, self._pages, budget, self._config)
-        self._from_memory_bytes = 0
         self._from_disk_bytes = 0
         self._habit = Habit()
         self._reading = trio.Event()
@@ -300,7 +298,6 @@ class Fetcher:
             requests=self._line.requests,
             resumes=self._line.resumes,
             received_bytes=self._line.received_bytes,
-            from_memory_bytes=self._from_memory_bytes,
             from_disk_bytes=self._from_disk_bytes,
             transfers=self._line.slots.running,
             storing=self._stores.pending,
@@ -349,7 +346,6 @@ class Fetcher:
         data = page.read(start, stop) if page is not None else None
         if page is None or data is None:
             return None
-        self._from_memory_bytes += len(data)
         if stop == page.stop and pattern.sequential:
             self._pages.demote(page)
         return data

@@ -1,7 +1,7 @@
 """One account at work, from the database up to the file system, without a mount: put together room by room.
 
-Each module makes one room of the things from the floors below. daemon.py adds the kernel and the control socket; tests
-drive `Engine.filesystem` directly.
+Each module makes one room of the things from the floors below. `account/` makes it answer
+questions, `daemon/` adds the kernel and the control socket; tests drive `Engine.filesystem` directly.
 """
 
 from cloudfs.engine.config import EngineConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudfs.cachework import CacheWork
+from cloudfs.account.caching import CacheWork
 from cloudfs.control.records import Checked
 from cloudfs.errors import ExitCode
 from cloudfs.types import ROOT

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cloudfs.config import Folders
+from cloudfs.daemon.readiness import Ready
 from cloudfs.errors import UserError
-from cloudfs.readiness import Ready
 from tests.cli.conftest import REPOSITORY, add_account
 from tests.fuse.conftest import is_mounted
 

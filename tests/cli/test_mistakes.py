@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from cloudfs import daemon
 from cloudfs.cli import common, output
 from cloudfs.config import Folders
 from cloudfs.control import client
 from cloudfs.control.instance import Holder, hold
+from cloudfs.daemon import process
 from cloudfs.errors import ExitCode
 from tests.cli.conftest import UNUSED, Result, Run, add_account
 
@@ -289,7 +289,7 @@ def test_a_file_of_ours_that_is_none(run: Run, folders: Folders, mount_point: Pa
 
 @pytest.mark.expect_log("the daemon ended")
 def test_what_ends_the_daemon_is_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
-    told = daemon._explain(PermissionError(errno.EACCES, "Permission denied", "/s/state.sqlite"))
+    told = process._explain(PermissionError(errno.EACCES, "Permission denied", "/s/state.sqlite"))
     assert (told.code, told.message) == (
         ExitCode.NOT_DONE,
         "/s/state.sqlite cannot be used: Permission denied.",

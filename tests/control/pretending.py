@@ -13,16 +13,16 @@ from typing import cast
 
 import trio
 
-from cloudfs import daemon
+from cloudfs.account.protocol import AtWork, Facts, Launch
 from cloudfs.control.methods import Method
 from cloudfs.control.protocol import Blocked, ConflictPair, Decide, Decided, LoggedIn, Resolution
+from cloudfs.daemon import process
 from cloudfs.errors import ExitCode, LocalDamage, UserError
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import ChangeSink
 from cloudfs.remote.limiting import Traffic
 from cloudfs.types import ROOT
-from cloudfs.works import Facts, Launch, Works
 from tests.fuse.memory_filesystem import MemoryFileSystem
 
 
@@ -97,7 +97,7 @@ class PretendedWorks:
 
 
 @asynccontextmanager
-async def pretend(launch: Launch, _changes: ChangeSink, _caching: KernelCaching) -> AsyncIterator[Works]:
+async def pretend(launch: Launch, _changes: ChangeSink, _caching: KernelCaching) -> AsyncIterator[AtWork]:
     """Compose an engine as told in the account's file."""
     told = launch.account.features
     if told.get("crash") == "start":
@@ -116,4 +116,4 @@ async def _crash() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(daemon.main(compose=pretend))
+    sys.exit(process.main(compose=pretend))

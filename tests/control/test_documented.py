@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import typer.main
 
-from cloudfs import answers, handlers, pinning, reloading
+from cloudfs.account import answers, pinning, reloading
 from cloudfs.cli import (
     accounts,
     conflicts,
@@ -40,6 +40,7 @@ from cloudfs.control.protocol import (
     Unmounted,
 )
 from cloudfs.control.server import ALIVE_S, HURRY_S, IDLE_S, MAX_CLIENTS, MOST_FOLLOWERS, MOST_WAITING
+from cloudfs.daemon import handlers
 
 TEXT = (Path(__file__).parents[2] / "docs/CONTROL.md").read_text()
 REQUESTS = TEXT.partition("## Requests\n")[2].partition("\n### ")[0]

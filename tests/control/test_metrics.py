@@ -20,7 +20,7 @@ from cloudfs import publishing
 from cloudfs.control.pinning import KeptState
 from cloudfs.control.protocol import Blocked, HeldDeletions, Status
 from cloudfs.control.records import Limits, Space
-from cloudfs.metrics import exposition
+from cloudfs.daemon.metrics import exposition
 from cloudfs.publishing import publish
 from cloudfs.remote.limiting import Traffic
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from cloudfs import signals
+from cloudfs.daemon import signals
 from cloudfs.errors import UserError
 
 

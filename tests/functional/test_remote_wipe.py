@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from cloudfs.config import Folders, account_names, load_account
+from cloudfs.daemon.wiping import wipe
 from cloudfs.errors import UserError
 from cloudfs.vault.opening import open_account
 from cloudfs.wiped import find_wiped
-from cloudfs.wiping import wipe
 from tests.functional.stages import PASSWORD, USER, MountStage
 from tests.servers import StandIn
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_removed_is_tried_again(
 def test_a_server_that_is_away_changes_nothing_and_a_login_ends_it(
     stage: MountStage, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudfs.wiping._PAUSE_S", 0.0)
+    monkeypatch.setattr("cloudfs.daemon.wiping._PAUSE_S", 0.0)
     stage.cloudfs("unmount", "a")
     folders = Folders.from_environment(stage.environ)
     account = load_account(folders, "a")

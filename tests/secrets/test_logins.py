@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from cloudfs.account.logins import Login
 from cloudfs.errors import NotAuthenticated, Unreachable, UserError
-from cloudfs.logins import Login
 from cloudfs.sync.connectivity import Connectivity, State
 from tests.secrets.memory import MemoryKeyring
 

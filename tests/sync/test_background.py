@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from cloudfs import composing, config, logins
+from cloudfs import config
+from cloudfs.account import composing, logins
+from cloudfs.account.protocol import Launch
 from cloudfs.engine import Engine, EngineConfig, open_engine
 from cloudfs.fuse.operations import KernelCaching
 from cloudfs.metadata.changes import NullSink
 from cloudfs.remote.protocol import Features, Space
 from cloudfs.types import ROOT, Kind
-from cloudfs.works import Launch
 from tests.concurrency.test_clocks import PretendedClocks
 from tests.model.fake_remote import FakeRemote
 from tests.model.virtual import run_virtually

@@ -26,8 +26,11 @@ HONEST = {
     "fuse/kernel.py": "import pyfuse3\nimport cloudfs.vfs.files",
     "engine/ground.py": "import cloudfs.vfs.files",
     "engine/reading.py": "import cloudfs.engine.ground",
-    "daemon.py": "import cloudfs.fuse.kernel\nimport cloudfs.remote.dav",
-    "cli/main.py": "import typer\nimport rich\nimport cloudfs.daemon",
+    "account/protocol.py": "import cloudfs.engine.reading\nimport cloudfs.remote.dav",
+    "account/composing.py": "import cloudfs.account.protocol",
+    "daemon/serving.py": "import cloudfs.fuse.kernel\nimport cloudfs.account.protocol",
+    "daemon/process.py": "import cloudfs.daemon.serving",
+    "cli/main.py": "import typer\nimport rich\nimport cloudfs.daemon.process",
 }
 
 
@@ -57,7 +60,10 @@ def test_an_honest_tree_passes(tmp_path: Path) -> None:
         ("types.py", "import cloudfs.store.db", "only from lower floors"),
         ("store/db.py", "import cloudfs.blocks.cache", "do not know each other"),
         ("metadata/tree.py", "import cloudfs.content.read", "do not know each other"),
-        ("daemon.py", "import cloudfs.cli.main", "only from lower floors"),
+        ("daemon/process.py", "import cloudfs.cli.main", "only from lower floors"),
+        ("account/protocol.py", "import cloudfs.daemon.serving", "only from lower floors"),
+        ("daemon/serving.py", "import cloudfs.daemon.process", "stands on what it serves"),
+        ("account/protocol.py", "import cloudfs.account.composing", "is composed of what answers for it"),
         ("kitchen.py", "", "only from lower floors"),
         ("engine/ground.py", "import cloudfs.engine.reading", "rooms stand on those below"),
         ("engine/kitchen.py", "", "rooms stand on those below"),
@@ -66,14 +72,14 @@ def test_an_honest_tree_passes(tmp_path: Path) -> None:
         ("content/read.py", "import sqlite3", "SQLite lives in store/"),
         ("content/read.py", "import diskcache", "The block cache's libraries live in blocks/ BROKEN"),
         ("vfs/files.py", "import pyfuse3", "The kernel's library lives in fuse/ BROKEN"),
-        ("daemon.py", "import rich.console", "Terminals are cli/'s matter BROKEN"),
+        ("daemon/serving.py", "import rich.console", "Terminals are cli/'s matter BROKEN"),
         (
             "fuse/kernel.py",
             "from PIL import Image",
             "D-Bus is the matter of desktop/ and secrets/, pictures are desktop/'s BROKEN",
         ),
         (
-            "logins.py",
+            "account/logins.py",
             "import secretstorage",
             "D-Bus is the matter of desktop/ and secrets/, pictures are desktop/'s BROKEN",
         ),

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cloudfs import config, wiping
+from cloudfs import config
 from cloudfs.config import Account, Folders, Settings
+from cloudfs.daemon import wiping
+from cloudfs.daemon.wiping import wipe
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.vault.opening import Opened, open_account
 from cloudfs.wiped import find_wiped, note_wiped
-from cloudfs.wiping import wipe
 
 ACCOUNT = Account(
     url="http://127.0.0.1:1/dav/",

@@ -8,10 +8,10 @@ from functools import partial
 
 import trio
 
+from cloudfs.account.inspection import Inspection
 from cloudfs.concurrency.supervise import attempt
 from cloudfs.engine import Engine
 from cloudfs.errors import PosixError
-from cloudfs.inspection import Inspection
 from cloudfs.store.records import Node
 from cloudfs.types import Ino, Pin
 

@@ -12,17 +12,19 @@ import msgspec
 import trio
 
 from cloudfs import config
+from cloudfs.account.at_work import EngineAtWork
+from cloudfs.account.logins import Login
+from cloudfs.account.protocol import AtWork, Launch
+from cloudfs.account.reloading import Reloader, cache_limits, kept_by
+from cloudfs.account.xattrs import FileXattrs
 from cloudfs.concurrency.links import watch_addresses
 from cloudfs.concurrency.supervise import supervise
 from cloudfs.desktop.inhibiting import hold_up_sleep
 from cloudfs.desktop.metered import watch_metered
 from cloudfs.engine import Engine, EngineConfig, open_engine
-from cloudfs.engineworks import EngineWorks
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.fuse.operations import KernelCaching
-from cloudfs.logins import Login
 from cloudfs.metadata.changes import ChangeSink
-from cloudfs.reloading import Reloader, cache_limits, kept_by
 from cloudfs.remote.connect import Site
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.limiting import Traffic
@@ -33,8 +35,6 @@ from cloudfs.secrets.stores import store_of
 from cloudfs.sync.eagerness import WorkerConfig
 from cloudfs.sync.throttling import Throttle
 from cloudfs.vault.opening import Opened
-from cloudfs.works import Launch, Works
-from cloudfs.xattrs import FileXattrs
 
 __all__ = ["compose"]
 
@@ -43,7 +43,7 @@ _SETTLES_S = 5.0
 
 
 @asynccontextmanager
-async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -> AsyncIterator[Works]:
+async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -> AsyncIterator[AtWork]:
     """Open an account's engine: local state first, no request is sent. On leaving, everything is safe on disk.
 
     `caching` is lengthened while all changes of others are announced to `changes`. Without a password that can be read
@@ -53,15 +53,15 @@ async def compose(launch: Launch, changes: ChangeSink, caching: KernelCaching) -
         login = _login(launch)
         nursery.start_soon(partial(supervise, "login", login.run, chance=random.Random()))  # noqa: S311  # jitter
         await login.begin()
-        async with _opened(launch, login, changes, caching) as works:
-            yield works
+        async with _opened(launch, login, changes, caching) as at_work:
+            yield at_work
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def _opened(
     launch: Launch, login: Login, changes: ChangeSink, caching: KernelCaching
-) -> AsyncIterator[Works]:
+) -> AsyncIterator[AtWork]:
     account = launch.account
     traffic = Traffic()
     remote = WebdavRemote(_site(launch), login.secret, tls=context_of(account), traffic=traffic)
@@ -88,11 +88,11 @@ async def _opened(
                 nursery.start_soon(partial(supervise, name, run, chance=random.Random()))  # noqa: S311  # jitter
             reloader = Reloader(engine, throttle, launch.folders, launch.name, account)
             xattrs = FileXattrs(engine, nursery) if account.settings.xattrs else None
-            works = EngineWorks(engine, traffic, login, reloader, xattrs)
-            yield works
+            at_work = EngineAtWork(engine, traffic, login, reloader, xattrs)
+            yield at_work
             with trio.move_on_after(_SETTLES_S):
                 await engine.worker.wait_settled()
-            works.keep_readers()
+            at_work.keep_readers()
             nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(2, shield=True):

@@ -1,4 +1,4 @@
-"""An engine in the daemon's words: `Works`, as it really is."""
+"""An engine in the daemon's words: `AtWork`, as it really is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from functools import partial
 
 import trio
 
-from cloudfs.answers import Answers
+from cloudfs.account.answers import Answers
+from cloudfs.account.logins import Login
+from cloudfs.account.pinning import Pinning
+from cloudfs.account.protocol import Facts
+from cloudfs.account.reloading import Reloader
 from cloudfs.control.methods import Method
 from cloudfs.control.protocol import (
     Blocked,
@@ -28,9 +32,6 @@ from cloudfs.fuse.announcing import Names, Placed
 from cloudfs.fuse.filesystem import FileSystem
 from cloudfs.fuse.readers import Readers
 from cloudfs.fuse.xattrs import Xattrs
-from cloudfs.logins import Login
-from cloudfs.pinning import Pinning
-from cloudfs.reloading import Reloader
 from cloudfs.remote.limiting import Traffic
 from cloudfs.store.nodes import Nodes
 from cloudfs.store.records import Node
@@ -39,9 +40,8 @@ from cloudfs.sync.deletions import Held
 from cloudfs.sync.resolve import Pair
 from cloudfs.sync.troubles import Trouble
 from cloudfs.types import ContentVersion, Ino
-from cloudfs.works import Facts
 
-__all__ = ["EngineWorks"]
+__all__ = ["EngineAtWork"]
 
 _GREET_S = 10.0
 _READERS = "readers"
@@ -87,7 +87,7 @@ def _placed(node: Node | None) -> Placed | None:
     return Placed(node.ino, node.parent, node.name, node.kind, node.size, node.mtime_ns)
 
 
-class EngineWorks:
+class EngineAtWork:
     """The engine in the daemon's words."""
 
     def __init__(

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import msgspec
 import trio
 
-from cloudfs.cachework import CacheWork
+from cloudfs.account.caching import CacheWork
+from cloudfs.account.inspection import Inspection
 from cloudfs.control.methods import Method, Tell, method
 from cloudfs.control.records import (
     Attached,
@@ -32,7 +33,6 @@ from cloudfs.control.records import (
 from cloudfs.engine import Engine
 from cloudfs.errors import ExitCode, RemoteError, UserError
 from cloudfs.fuse.readers import Readers
-from cloudfs.inspection import Inspection
 from cloudfs.ranges import RangeSet
 from cloudfs.store.records import Node
 

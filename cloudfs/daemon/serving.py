@@ -10,17 +10,17 @@ from functools import partial
 import trio
 
 from cloudfs import config, systemd
+from cloudfs.account.protocol import AtWork, Compose, Launch
 from cloudfs.concurrency.supervise import supervise
 from cloudfs.control import server
+from cloudfs.daemon.handlers import Handlers
+from cloudfs.daemon.readiness import Ready
+from cloudfs.daemon.signals import heed_signals
 from cloudfs.fuse.announcing import Announcer
 from cloudfs.fuse.announcing_operations import AnnouncingOperations
 from cloudfs.fuse.mount import Session
 from cloudfs.fuse.operations import KernelCaching, Operations
-from cloudfs.handlers import Handlers
 from cloudfs.publishing import publish
-from cloudfs.readiness import Ready
-from cloudfs.signals import heed_signals
-from cloudfs.works import Compose, Launch, Works
 
 __all__ = ["Condemned", "serve"]
 
@@ -34,9 +34,9 @@ class Condemned:
         self.secret: str | None = None
         """The app password that the server refuses; None: it is not to be wiped."""
 
-    async def heed(self, works: Works, stop: trio.Event) -> None:
+    async def heed(self, at_work: AtWork, stop: trio.Event) -> None:
         """Have it end when the server says so."""
-        self.secret = await works.wait_for_wipe()
+        self.secret = await at_work.wait_for_wipe()
         stop.set()
 
 
@@ -48,14 +48,14 @@ async def serve(
     `note` hears the number of the FUSE connection, and "" once that is no more.
     """
     notifier, caching, stop, condemned = Announcer(), KernelCaching(), trio.Event(), Condemned()
-    async with compose(launch, notifier, caching) as works, trio.open_nursery() as helpers:
-        helpers.start_soon(heed_signals, stop, works.reload)
-        if works.names is not None:
-            notifier.attach(place, works.names)
-        operations = _operations(launch, works, notifier, caching)
+    async with compose(launch, notifier, caching) as at_work, trio.open_nursery() as helpers:
+        helpers.start_soon(heed_signals, stop, at_work.reload)
+        if at_work.names is not None:
+            notifier.attach(place, at_work.names)
+        operations = _operations(launch, at_work, notifier, caching)
         others = launch.account.settings.allow_other
         session = Session(operations, place, account=launch.name, notifier=notifier, allow_other=others)
-        handlers = Handlers(launch, works, session, operations, stop)
+        handlers = Handlers(launch, at_work, session, operations, stop)
         socket_name = launch.folders.socket_name(launch.name)
         await helpers.start(server.serve, launch.folders.runtime, socket_name, handlers)
         async with trio.open_nursery() as mounting:
@@ -65,7 +65,7 @@ async def serve(
             _log.info("mounted %s at %s", launch.name, place)
             ready.succeed(place)
             helpers.start_soon(systemd.report, handlers.sentence, session.answers)
-            helpers.start_soon(condemned.heed, works, stop)
+            helpers.start_soon(condemned.heed, at_work, stop)
             _publish(helpers, launch, handlers)
         note("")
         systemd.notify("STOPPING=1")
@@ -74,14 +74,14 @@ async def serve(
     return condemned
 
 
-def _operations(launch: Launch, works: Works, notifier: Announcer, caching: KernelCaching) -> Operations:
+def _operations(launch: Launch, at_work: AtWork, notifier: Announcer, caching: KernelCaching) -> Operations:
     return AnnouncingOperations(
-        works.filesystem,
+        at_work.filesystem,
         notifier,
         caching=caching,
         deadline_s=launch.account.settings.request_deadline_s,
-        xattrs=works.xattrs,
-        readers=works.readers,
+        xattrs=at_work.xattrs,
+        readers=at_work.readers,
     )
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 import msgspec
 import trio
 
+from cloudfs.account.protocol import AtWork, Launch
 from cloudfs.control import server
 from cloudfs.control.methods import Method, Tell, beside, method
 from cloudfs.control.protocol import (
@@ -26,11 +27,10 @@ from cloudfs.control.protocol import (
     Unmounted,
 )
 from cloudfs.control.records import Watch
+from cloudfs.daemon.metrics import exposition
 from cloudfs.fuse.mount import Session
 from cloudfs.fuse.operations import Operations
-from cloudfs.metrics import exposition
 from cloudfs.secrets.memory import is_memory_closed
-from cloudfs.works import Launch, Works
 
 __all__ = ["Handlers"]
 
@@ -44,10 +44,10 @@ class Handlers:
     """Answers of the control socket."""
 
     def __init__(
-        self, launch: Launch, works: Works, session: Session, operations: Operations, stop: trio.Event
+        self, launch: Launch, at_work: AtWork, session: Session, operations: Operations, stop: trio.Event
     ) -> None:
         self._launch = launch
-        self._works = works
+        self._at_work = at_work
         self._session = session
         self._operations = operations
         self._stop = stop
@@ -56,7 +56,7 @@ class Handlers:
     @property
     def methods(self) -> Mapping[str, Method]:
         """Requests that others answer, by name, and `watch`."""
-        return {"watch": method(Watch, self._watch), **self._works.methods}
+        return {"watch": method(Watch, self._watch), **self._at_work.methods}
 
     async def _watch(self, wanted: Watch, tell: Tell) -> None:
         """Tell of the status whenever it has changed; for ever."""
@@ -74,11 +74,11 @@ class Handlers:
 
     def figures(self) -> str:
         """Return what Prometheus is told."""
-        return exposition(self.status(), self._works.traffic)
+        return exposition(self.status(), self._at_work.traffic)
 
     def sentence(self) -> str:
         """Say in a line how it is."""
-        facts = self._works.facts()
+        facts = self._at_work.facts()
         parts = [f"{self._session.mount_point}: {facts.state}"]
         parts += ["paused"] if facts.paused_since is not None else []
         parts += [f"{facts.pending} to send"] if facts.pending else []
@@ -87,7 +87,7 @@ class Handlers:
 
     def status(self) -> Status:
         """Return how it is, from memory and the local database."""
-        facts, account = self._works.facts(), self._launch.account
+        facts, account = self._at_work.facts(), self._launch.account
         return Status(
             version=_version(),
             pid=os.getpid(),
@@ -106,44 +106,44 @@ class Handlers:
         blocked: list[Blocked] | None = None
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
             blocked = await beside(
-                partial(self._report_progress, path, report), partial(self._works.wait_synced, path)
+                partial(self._report_progress, path, report), partial(self._at_work.wait_synced, path)
             )
-        left = await self._works.pending_below(path)
+        left = await self._at_work.pending_below(path)
         if blocked is not None:
             return SyncOutcome(left, blocked)
-        return SyncOutcome(left, self._works.facts().blocked, timed_out=True)
+        return SyncOutcome(left, self._at_work.facts().blocked, timed_out=True)
 
     async def _report_progress(self, path: str, report: server.Report) -> None:
         while True:
             began_s = trio.current_time()
-            pending = await self._works.pending_below(path)
+            pending = await self._at_work.pending_below(path)
             took_s = trio.current_time() - began_s
-            await report(Progress(pending, self._works.in_flight()))
+            await report(Progress(pending, self._at_work.in_flight()))
             # A large backlog is to be sent, and not to be counted again and again.
             await trio.sleep(min(max(_REPORT_S, 10 * took_s), _MOST_SILENT_S))
 
     def conflicts(self) -> list[ConflictPair]:
         """Return those that wait for a decision."""
-        return self._works.conflicts()
+        return self._at_work.conflicts()
 
     async def resolve(self, path: str, decision: Resolution) -> None:
         """Carry out a decision about one. UserError where nothing was done."""
-        await self._works.resolve(path, decision)
+        await self._at_work.resolve(path, decision)
 
     async def decide_deletions(self, wanted: Decide) -> Decided:
         """Carry out the answer about deletions that wait. UserError where none do."""
-        return await self._works.decide_deletions(wanted)
+        return await self._at_work.decide_deletions(wanted)
 
     async def log_in(self) -> LoggedIn:
         """Go on with the password that is kept now. UserError where it cannot be used."""
-        return await self._works.log_in()
+        return await self._at_work.log_in()
 
     async def unmount(self, *, lazy: bool) -> Unmounted:
         """End, and tell what is not on the server yet; `lazy`: also while programs use it. UserError: they do."""
         if not lazy:
             await self._session.unmount()
         self._stop.set()
-        facts = self._works.facts()
+        facts = self._at_work.facts()
         return Unmounted(facts.pending, facts.pending_bytes)
 
 

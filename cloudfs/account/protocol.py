@@ -1,6 +1,6 @@
 """One account at work, as the daemon offers it to the kernel and to the control socket.
 
-`composing` puts it together from the account's settings; `Works` is all that the daemon knows of it.
+`composing` puts it together from the account's settings; `AtWork` is all that the daemon knows of it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cloudfs.metadata.changes import ChangeSink
 from cloudfs.remote.limiting import Traffic
 from cloudfs.vault.opening import Opened
 
-__all__ = ["Compose", "Facts", "Launch", "Works"]
+__all__ = ["AtWork", "Compose", "Facts", "Launch"]
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -78,8 +78,8 @@ class Facts(msgspec.Struct, frozen=True):
     untrusted: bool = False
 
 
-class Works(Protocol):
-    """A composed engine, as far as the daemon needs it."""
+class AtWork(Protocol):
+    """An account whose engine runs, as far as the daemon needs it."""
 
     @property
     def filesystem(self) -> FileSystem:
@@ -152,4 +152,4 @@ class Works(Protocol):
         ...
 
 
-Compose = Callable[[Launch, ChangeSink, KernelCaching], AbstractAsyncContextManager[Works]]
+Compose = Callable[[Launch, ChangeSink, KernelCaching], AbstractAsyncContextManager[AtWork]]

@@ -15,7 +15,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -25,22 +24,22 @@ import trio
 
 from cloudfs import config, systemd
 from cloudfs import log as logs
+from cloudfs.account.composing import compose
+from cloudfs.account.protocol import Compose, Launch
 from cloudfs.blocks.trouble import NoRoom
-from cloudfs.composing import compose
 from cloudfs.control.instance import Hold, Holder, find_holder, hold
+from cloudfs.daemon.readiness import Ready
+from cloudfs.daemon.serving import serve
+from cloudfs.daemon.wiping import wipe
 from cloudfs.errors import INTERRUPTED, CloudfsError, ExitCode, UserError, is_interrupt
 from cloudfs.fuse.killed import end_killed
 from cloudfs.fuse.mount_point import check_fuse, claimed, locate
-from cloudfs.readiness import Ready
 from cloudfs.secrets.memory import close_memory
-from cloudfs.serving import serve
 from cloudfs.vault.opening import open_account
-from cloudfs.wiping import wipe
-from cloudfs.works import Compose, Launch
 
 __all__ = ["main"]
 
-log = logging.getLogger("cloudfs.daemon")  # run as a program, __name__ is another
+log = logging.getLogger("cloudfs.daemon")
 
 _EXTENSION_S = 60
 """systemd hears every two seconds that the start takes longer by so much, while a keyring is locked."""
@@ -158,7 +157,3 @@ def _explain(error: BaseException) -> UserError:
     log.critical("the daemon ended", exc_info=error)
     text = str(first) if isinstance(first, CloudfsError) else f"{type(first).__name__}: {first}"
     return UserError(f"The daemon ended: {text}.", hint="Its log tells more.", code=ExitCode.INTERNAL)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
