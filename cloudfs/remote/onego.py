@@ -44,10 +44,13 @@ class OneGo:
         """So much did not go through in one request."""
         self._failed_at = -math.inf
 
+    def has_failed(self, size: int) -> bool:
+        """Tell whether so much was not taken in one request in the last ten minutes."""
+        return size >= self._failed_bytes and trio.current_time() - self._failed_at < _KNOWN_S
+
     def may_show(self, size: int, sent_in_time: int) -> bool:
         """Tell whether a file would go in one request if only the line turned out to be quick; see `is_quick`."""
-        failed = size >= self._failed_bytes and trio.current_time() - self._failed_at < _KNOWN_S
-        return size <= min(self._most_bytes, sent_in_time) and not failed
+        return size <= min(self._most_bytes, sent_in_time) and not self.has_failed(size)
 
     def is_quick(self, size: int, sent_in_time: int) -> bool:
         """Tell whether all of a file goes up within 10 s; `sent_in_time`: what a limit in force lets go in these."""

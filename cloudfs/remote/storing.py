@@ -53,6 +53,10 @@ _ABOUT_THE_FILE = (
 """What is no matter of how a file is sent. Whatever else is refused of one that is sent whole, may be taken in pieces:
 proxies and firewalls that take no large bodies say so in many ways."""
 
+_CUT = (400, 408)
+"""Said of a body that stopped coming, also on its way behind a proxy that took all of it from us. A part of it may have
+become the file, where a Nextcloud's storage is an object store: the pieces would meet it as another client's."""
+
 
 class Storing:
     """One account's. `stat` looks at what a server that does not say it has made of an upload."""
@@ -103,6 +107,7 @@ class Storing:
             # A proxy in front of the server takes less in one request (protocol.md §7).
             if parcel is None or size <= chunked.SMALLEST_PIECE_BYTES:
                 raise
+            self._session.one_go.failed(size)
             return await self._put_in_pieces(parcel)
 
     async def _try_whole(self, parcel: chunked.Parcel) -> Stored | None:
@@ -116,7 +121,7 @@ class Storing:
         except RemoteError as error:
             self._session.one_go.failed(parcel.size)
             # Of what failed otherwise it is not known what became of it: that is looked for before the next try.
-            if isinstance(error, Unreachable) or (error.status or 500) >= 500:
+            if isinstance(error, Unreachable) or error.status in _CUT or (error.status or 500) >= 500:
                 raise
             return None
 
@@ -242,6 +247,7 @@ class Storing:
             return size > _OVER_BYTES
         return (
             not chunked.fits_whole(self._session, size)
+            or (size > chunked.SMALLEST_PIECE_BYTES and self._session.one_go.has_failed(size))
             or self._session.one_go.is_slow(size, self._sent_in_time(size))
             or chunked.is_begun(self._session, self._site, parcel)
         )

@@ -10,7 +10,7 @@ import pytest
 from cloudfs.remote.onego import OneGo
 from tests.functional.drivers import write
 from tests.functional.stages import USER, VfsStage, wait_until
-from tests.servers import Account, Answer, Hold, StandIn
+from tests.servers import Account, Answer, Hold, Record, StandIn
 
 pytestmark = pytest.mark.shared_engine
 
@@ -127,3 +127,24 @@ def test_once_it_goes_whole_nothing_breaks_it_off(
     wait_until(lambda: not account.uploads)
     assert "/new" not in account.tree()
     assert [it.method for it in server.requests if it.path.endswith("/new")].count("DELETE") == 1
+
+
+@pytest.mark.parametrize("status", [400, 408])
+def test_what_was_cut_on_the_way_of_one_request_is_no_other_clients(
+    new_line: VfsStage, server: StandIn, account: Account, status: int
+) -> None:
+    """A proxy heard no end of the body, and says so; an object store has what had come by then as the file."""
+
+    def leaves_a_part(_: Record) -> bool:
+        account.write("/new", LARGE[: 1 << 20])
+        return True
+
+    server.faults.add(Answer(status), method="PUT", path="/new$", predicate=leaves_a_part)
+    write(new_line.root(), "new", LARGE)
+    new_line.sync()
+    wait_until(lambda: not account.uploads)
+    assert {name: len(content or b"") for name, content in account.tree().items()} == {
+        "file": len(OLD),
+        "new": len(LARGE),
+    }
+    assert account.read("/new") == LARGE

@@ -393,3 +393,22 @@ async def test_what_a_proxy_did_not_take_is_not_sent_to_it_again(
     server.requests.reset()
     await send(remote, RemotePath("/another"))
     assert server.requests.methods[0] == "MKCOL"
+
+
+async def test_what_a_proxy_did_not_take_shows_nothing_with_its_first_piece(
+    server: StandIn, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So large a file goes in one request on any line: it was refused, and then sent in vain once more."""
+    monkeypatch.setattr("cloudfs.remote.onego._SENT_TWICE", 1 / 2)
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password(), limits=Limits(whole_bytes=4 * PIECE))
+    remote.note_pieces(Begun())
+    server.faults.add(Answer(413), method="PUT", path="/(new|another)$", times=None)
+    server.requests.reset()
+    await send(remote)
+    assert sent_to(server).count("PUT new") == 1
+    assert account.read("/new") == DATA
+    server.requests.reset()
+    await send(remote, RemotePath("/another"))
+    assert "PUT another" not in sent_to(server)
+    await remote.aclose()
