@@ -22,7 +22,7 @@ MOST_BYTES = 256 * 1024 * 1024
 """Larger files always go in pieces."""
 
 _PIECES_BYTES = 16 * 1024 * 1024
-"""What is smaller goes in one request on any line."""
+"""What is smaller goes in one request on any line that takes it."""
 _MOST_S = 10.0
 _TELLING_BYTES = 4 * 1024 * 1024
 """Of less the request costs more than the bytes."""
@@ -91,6 +91,14 @@ class OneGo:
         self._failed_bytes = min(size, self._failed_bytes) if lasts else size
         self._failed_at = now
         self._known_at = -math.inf
+
+    def broke(self, size: int) -> None:
+        """The line broke with what goes in one request on any line: it goes in pieces next, where these are worth it.
+
+        Or it would never arrive where each connection lasts for less than all of it takes.
+        """
+        if size >= _PIECES_BYTES:
+            self.failed(size)
 
     @contextmanager
     def timed(self, size: int) -> Iterator[Callable[[], None]]:

@@ -28,6 +28,7 @@ from cloudfs.remote import chunked, conditions, dialect, etags
 from cloudfs.remote.bodies import Upload
 from cloudfs.remote.connect import Site
 from cloudfs.remote.exchange import Lane, WholeReply
+from cloudfs.remote.failures import UNCONNECTED
 from cloudfs.remote.protocol import Body, Condition
 from cloudfs.remote.session import Session
 from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
@@ -109,6 +110,10 @@ class Storing:
                 raise
             self._session.one_go.failed(size)
             return await self._put_in_pieces(parcel)
+        except Unreachable as error:
+            if parcel is not None and condition.absent and not isinstance(error.__cause__, UNCONNECTED):
+                self._session.one_go.broke(size)
+            raise
 
     async def _try_whole(self, parcel: chunked.Parcel) -> Stored | None:
         """Send a large new file in one request; None: it goes in pieces."""

@@ -412,3 +412,22 @@ async def test_what_a_proxy_did_not_take_shows_nothing_with_its_first_piece(
     await send(remote, RemotePath("/another"))
     assert "PUT another" not in sent_to(server)
     await remote.aclose()
+
+
+@pytest.mark.parametrize(("size", "then"), [(2 * PIECE, "MKCOL"), (2 * PIECE - 1, "PUT")])
+async def test_what_breaks_in_one_request_goes_in_pieces_also_where_nothing_is_known(
+    server: StandIn, account: Account, monkeypatch: pytest.MonkeyPatch, size: int, then: str
+) -> None:
+    """On a line that breaks each time before all of it is there, it would never arrive. Not what is soon sent again."""
+    monkeypatch.setattr("cloudfs.remote.onego._PIECES_BYTES", 2 * PIECE)
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password())
+    remote.note_pieces(Begun())
+    server.faults.add(CutUpload(3 * MIB), method="PUT", path="/new$", times=1)
+    with pytest.raises(Unreachable):
+        await send(remote, data=DATA[:size])
+    server.requests.reset()
+    await send(remote, data=DATA[:size])
+    assert server.requests.methods[0] == then
+    assert account.read("/new") == DATA[:size]
+    await remote.aclose()
