@@ -309,7 +309,7 @@ class Outgoing:
             data = await self._block(layer, base, start, stop)
             if data is not None:
                 together.append((layer.ino, layer.version, index, data))
-            if stop == layer.size or len(together) == _KEPT_TOGETHER:
+            if together and (stop == layer.size or len(together) == _KEPT_TOGETHER):
                 await self._blocks.put_many(together)
                 together.clear()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 import trio
 
 from cloudfs.blocks.blockstore import BlockStore
-from tests.model.fake_remote import FakeRemote
-from tests.sync.mount import World, tell
+from tests.model.account import Account
+from tests.model.fake_remote import FakeRemote, now_s
+from tests.sync.mount import World, opened, tell
 
 CONTENT = b"0123456789" * 1_000_000
 """Ten blocks, of which the last is not full."""
@@ -94,3 +97,27 @@ def test_all_blocks_are_kept_several_at_once(tmp_path: Path, monkeypatch: pytest
         assert world.engine.blocks.held_bytes(*await known(world, "a")) == len(CONTENT)
 
     tell(tmp_path, story)
+
+
+def test_of_a_tail_on_blocks_that_are_not_here_none_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is the cache asked to keep nothing: where the disk is full, it would give up blocks for that."""
+    put_many, sizes = BlockStore.put_many, list[int]()
+
+    async def counted(store: BlockStore, blocks: Any) -> None:
+        sizes.append(len(blocks))
+        await put_many(store, blocks)
+
+    async def story(world: World) -> None:
+        monkeypatch.setattr(BlockStore, "put_many", counted)
+        async with opened(world, "a", os.O_WRONLY) as handle:
+            await world.write(handle, len(CONTENT), b"tail")
+        await world.drain()
+        assert remote.other.read("/a") == CONTENT + b"tail"
+        assert not sizes
+
+    remote = FakeRemote(account=Account(now_s, sticky=True))
+    checksum = f"SHA1:{hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()}"
+    remote.other.write("/a", CONTENT, mtime_s=1_600_000_000, checksum=checksum)
+    tell(tmp_path, story, remote, append_bytes=1024)
