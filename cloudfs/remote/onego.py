@@ -65,6 +65,14 @@ class OneGo:
         """Tell whether a file of which so much has gone up in pieces, is rather sent anew in one request."""
         return self.is_little(sent, size) and self.is_quick(size, sent_in_time)
 
+    def first_piece_bytes(self, usual: int) -> int:
+        """Return how long the first piece is to be of what cannot go whole: on a quick line longer than `usual`.
+
+        Each piece costs the server a request, and what is lost with a connection is little on any line: ten seconds.
+        """
+        quick = int(min(self._most_bytes, self.known_bytes))
+        return usual if self.has_failed(quick) else max(usual, quick)
+
     @property
     def known_bytes(self) -> float:
         """So many go up within 10 s, as far as is known: 0 for nothing."""

@@ -18,6 +18,7 @@ from cloudfs.errors import (
     RemoteError,
     ServerFault,
     TooLarge,
+    Unreachable,
 )
 from cloudfs.paths import encode, parent_of
 from cloudfs.remote import conditions, dialect, etags, queries, values
@@ -38,7 +39,8 @@ _LARGEST_PIECE_BYTES = 256 * _MIB
 _MOST_PIECES = 10_000
 _QUICK_S, SLOW_S = 10.0, 40.0
 """A piece that took less makes the next one twice as long, one that took more half: little is lost with a connection,
-and few requests are made, each of which costs the server 50 ms (measured on 29.0.1). Limits count as well."""
+and few requests are made, each of which costs the server 50 ms (measured on 29.0.1). Limits count as well.
+The first one is as long as what goes in the shorter time on a line that is known to be quick."""
 GIGABYTE = 1024**3
 _WHOLE = ".file"
 """All pieces as one file; listed among them."""
@@ -80,7 +82,7 @@ class Pieces:
         self._condition = self._precondition()  # before any piece is sent: not every version can be named
         limits = session.transport.limits
         self.goes_whole_after = goes_whole_after
-        first = session.transport.sent_within(_QUICK_S, limits.piece_bytes)
+        first = session.transport.sent_within(_QUICK_S, session.one_go.first_piece_bytes(limits.piece_bytes))
         smallest = min(SMALLEST_PIECE_BYTES, limits.piece_bytes)
         most = session.features.piece_bytes or _LARGEST_PIECE_BYTES
         self._least_bytes = -(-parcel.size // _MOST_PIECES)
@@ -138,9 +140,14 @@ class Pieces:
                 # A proxy in front of the server has a limit of its own (protocol.md §7).
                 if stop - position <= SMALLEST_PIECE_BYTES:
                     raise
+                self._session.one_go.failed(stop - position)
                 self._piece_bytes = max((stop - position) // 2, SMALLEST_PIECE_BYTES)
                 self._largest_bytes = self._piece_bytes
                 continue
+            except Unreachable:
+                if stop - position > self._session.transport.limits.piece_bytes:
+                    self._session.one_go.failed(stop - position)
+                raise
             self._adapt(stop - position, trio.current_time() - began_s)
             self._pieces[piece_name(number)] = stop - position
             number, position = number + 1, stop

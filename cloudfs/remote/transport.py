@@ -81,7 +81,7 @@ class Limits(msgspec.Struct, frozen=True):
     one_go_bytes: int = MOST_BYTES
     """New files up to this size do so where the line is known to be quick (`onego`)."""
     piece_bytes: int = 16 * 1024 * 1024
-    """First piece of a large upload; later ones adapt to how long they take."""
+    """First piece of a large upload, longer on a line that is known to be quick; later ones adapt to their time."""
     metadata_lane: int = 6
     ranges_lane: int = 4
     streams_lane: int = 6

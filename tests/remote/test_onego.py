@@ -431,3 +431,49 @@ async def test_what_breaks_in_one_request_goes_in_pieces_also_where_nothing_is_k
     assert server.requests.methods[0] == then
     assert account.read("/new") == DATA[:size]
     await remote.aclose()
+
+
+# What cannot go in one request
+
+
+async def overwrite(remote: WebdavRemote, name: str = "old") -> None:
+    """Send `DATA` over a file that is there."""
+    path = RemotePath(f"/{name}")
+    await remote.put(path, body_of(b"old"), 3, ABSENT)
+    version = (await remote.stat(path)).version
+    await remote.put(path, body_of(DATA), len(DATA), Condition(version), name=f"name of {path}")
+
+
+def pieces_sent(server: StandIn) -> list[str]:
+    return [name for name in sent_to(server) if name.isdecimal()]
+
+
+async def test_on_a_quick_line_the_first_piece_over_a_file_is_all_of_it(
+    remote: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    await overwrite(remote)
+    assert pieces_sent(server) == ["00001", "00002"], "of 5 and 10 MiB: nothing was known"
+    server.requests.reset()
+    await overwrite(remote, "older")
+    assert pieces_sent(server) == ["00001"]
+    assert account.read("/older") == account.read("/old") == DATA
+
+
+@pytest.mark.parametrize("fault", [CutUpload(MIB), Answer(413)])
+async def test_once_that_broke_or_was_not_taken_the_first_piece_is_as_short_as_ever(
+    remote: WebdavRemote, server: StandIn, account: Account, fault: CutUpload | Answer
+) -> None:
+    await quick(remote)
+    server.faults.add(fault, method="PUT", path="00001$")
+    try:
+        await overwrite(remote)
+    except Unreachable:
+        version = (await remote.stat(RemotePath("/old"))).version
+        await remote.put(
+            RemotePath("/old"), body_of(DATA), len(DATA), Condition(version), name="name of /old"
+        )
+    assert account.read("/old") == DATA
+    server.requests.reset()
+    await overwrite(remote, "older")
+    assert server.requests.matching("PUT", "00001$")[0].request_bytes == PIECE
+    assert account.read("/older") == DATA
