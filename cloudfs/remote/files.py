@@ -104,6 +104,7 @@ class WebdavRemote:
     def distrust_connections(self) -> None:
         """Make new connections from the next request on: the machine has slept, or changed its network."""
         self._session.transport.distrust_connections()
+        self._session.one_go.forget()
 
     @property
     def features(self) -> Features:

@@ -98,6 +98,10 @@ class OneGo:
         lasts = now - self._failed_at < _KNOWN_S
         self._failed_bytes = min(size, self._failed_bytes) if lasts else size
         self._failed_at = now
+        self.forget()
+
+    def forget(self) -> None:
+        """The line may be another one: how quick that is has to show. What did not go through is remembered."""
         self._known_at = -math.inf
 
     def broke(self, size: int) -> None:

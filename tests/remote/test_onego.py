@@ -433,6 +433,17 @@ async def test_what_breaks_in_one_request_goes_in_pieces_also_where_nothing_is_k
     await remote.aclose()
 
 
+async def test_what_another_network_showed_is_not_known_of_this_one(
+    remote: WebdavRemote, server: StandIn, account: Account
+) -> None:
+    await quick(remote)
+    remote.distrust_connections()
+    server.requests.reset()
+    await send(remote)
+    assert server.requests.methods[0] == "MKCOL"
+    assert account.read("/new") == DATA
+
+
 # What cannot go in one request
 
 
