@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import trio
 
 from cloudfs.blocks.blockstore import BlockStore
+from cloudfs.blocks.staging import StagedFile
+from cloudfs.content.hardening import Hardening
+from cloudfs.errors import PosixError
 from tests.model.account import Account
 from tests.model.fake_remote import FakeRemote, now_s
 from tests.sync.mount import World, opened, tell
@@ -121,3 +125,30 @@ def test_of_a_tail_on_blocks_that_are_not_here_none_are_kept(
     checksum = f"SHA1:{hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()}"
     remote.other.write("/a", CONTENT, mtime_s=1_600_000_000, checksum=checksum)
     tell(tmp_path, story, remote, append_bytes=1024)
+
+
+@pytest.mark.expect_log("/a: not sent yet: ")
+def test_what_the_disk_did_not_take_has_no_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is hashed while it is put there: a sum of bytes that a power cut takes would be the proof of others."""
+    sync, known = StagedFile.sync, list[str | None]()
+
+    async def story(world: World) -> None:
+        async def failing(file: StagedFile) -> None:
+            known.extend(row.checksum for row in world.engine.store.all_staged())
+            if len(known) == 1:
+                await trio.sleep(A_WHILE_S)  # longer than hashing takes
+                raise PosixError(errno.EIO, "the disk")
+            await sync(file)
+
+        monkeypatch.setattr(StagedFile, "sync", failing)
+        monkeypatch.setattr(Hardening, "harden", unhurried)
+        await world.save("a", CONTENT)
+        await world.drain()
+        assert known == [None, None]
+        assert world.remote.other.read("/a") == CONTENT
+
+    tell(tmp_path, story)
+
+
+async def unhurried(_: Hardening) -> None:
+    """Put nothing on the disk before it is sent."""
