@@ -94,7 +94,7 @@ class Scenario:
 
 
 def harden(stage: VfsStage) -> None:
-    trio.from_thread.run(stage.engine.files.hardening.harden, trio_token=stage._token)
+    trio.from_thread.run(stage.engine.files.hardening.harden, trio_token=stage.token)
 
 
 def new_file(run: Scenario) -> list[Callable[[], None]]:

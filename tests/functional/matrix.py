@@ -14,9 +14,12 @@ __all__ = [
     "Change",
     "Operation",
     "Outcome",
+    "Pair",
     "changes",
     "contents",
     "in_words",
+    "same_file",
+    "same_inode",
     "wanted",
 ]
 
@@ -238,7 +241,9 @@ _WITHOUT_FILE_IDS: dict[Case, Outcome] = {
 }
 
 
-OTHERS: dict[str, tuple[Change, Change, Outcome]] = {
+Pair = tuple[Change, Change, Outcome]
+
+OTHERS: dict[str, Pair] = {
     "another case of letters, edit": (
         (("rename", "doc", "DOC"),),
         (("write", "doc", "{me}"),),
@@ -292,7 +297,61 @@ def wanted(outcome: Outcome) -> dict[str, bytes | None]:
     return kept | {path: None if text is None else text.encode() for path, text in added.items()}
 
 
-def changes(case: Case, *, file_ids: bool = True) -> tuple[Change, Change, Outcome]:
+def same_file(here: Change, there: Change, outcome: Outcome) -> dict[str, str]:
+    """Return where what was there before both changes has to be with its file id; what is gone there has no more.
+
+    The server's place for it, where it was moved there; else ours; else, where it appears again, the one it had.
+    """
+    ours, theirs = _places(in_words(here, "ours")), _places(in_words(there, "theirs"))
+    kept = {
+        path: theirs[path] if theirs[path] != path else ours[path] or path
+        for path in BASE
+        if theirs[path] is not None
+    }
+    return {path: place for path, place in kept.items() if place in wanted(outcome)}
+
+
+def same_inode(here: Change, there: Change, outcome: Outcome) -> dict[str, str]:
+    """Return where what was there before both changes has to be with its inode: as open handles go on there.
+
+    It goes with what was written here, and with its file id otherwise. Nothing is said of what was removed here, nor of
+    what has two new names: that is found as something new under the server's.
+    """
+    change, after = in_words(here, "ours"), wanted(outcome)
+    ours, files, kept = _places(change), same_file(here, there, outcome), {}
+    renamed = {words[1] for words in change if words[0] == "rename"}
+    for path, place in ours.items():
+        if place is None or (path in renamed and files.get(path) != place):
+            continue
+        written = [
+            words[1]
+            for words in change
+            if words[0] == "write" and f"{ours.get(words[1]) or words[1]}/".startswith(f"{place}/")
+        ]
+        if written:
+            (found,) = (one for one, data in after.items() if data == b"ours")
+            above = written[0].count("/") - path.count("/")
+            kept[path] = found.rsplit("/", above)[0] if above else found
+        elif path in files:
+            kept[path] = files[path]
+    return kept
+
+
+def _places(change: Change) -> dict[str, str | None]:
+    """Return where everything is after a change; None where it was removed."""
+    places: dict[str, str | None] = {path: path for path in BASE}
+    for call, path, *more in change:
+        for one, place in places.items():
+            if place is None or not f"{place}/".startswith(f"{path}/"):
+                continue
+            if call == "rename":
+                places[one] = more[0] + place[len(path) :]
+            elif call in {"unlink", "rmdir"}:
+                places[one] = None
+    return places
+
+
+def changes(case: Case, *, file_ids: bool = True) -> Pair:
     """Return a case's change here, that on the server, and what comes of them."""
     about, here, there = case
     table = {"file": FILE, "folder": FOLDER, "created": CREATED}[about]

@@ -18,12 +18,12 @@ from tests.servers import StandIn
 
 __all__ = ["RealSite", "Site", "StandInSite", "real_site"]
 
-LOCKED_S = 60.0
-"""How long the mount may have a file locked that it reads or writes."""
+PATIENCE_S = 120.0
+"""How long the mount may have a file locked that it reads or writes, or a process of the server be mistaken."""
 
 
 class Site(Protocol):
-    """Where to log in, and another client's eyes. Paths are below the root, with no slash in front."""
+    """Where to log in, and another client's eyes and hands. Paths are below the root, with no slash in front."""
 
     @property
     def url(self) -> str:
@@ -36,6 +36,11 @@ class Site(Protocol):
     @property
     def password(self) -> str: ...
 
+    @property
+    def app_password(self) -> str:
+        """What may be sent with each request."""
+        ...
+
     def read(self, path: str) -> bytes | None:
         """Return a file's bytes, None where there is none."""
         ...
@@ -46,6 +51,18 @@ class Site(Protocol):
         """Return everything below a folder by relative path, folders as None."""
         ...
 
+    def write(self, path: str, data: bytes, mtime_s: int) -> None:
+        """Make or replace a file. Another time makes another ETag: within one second a Nextcloud gives only one."""
+        ...
+
+    def mkdir(self, path: str) -> None: ...
+    def rename(self, source: str, target: str) -> None: ...
+
+    def unlink(self, path: str) -> None: ...
+    def rmdir(self, path: str) -> None:
+        """Remove a folder, with what is in it."""
+        ...
+
 
 @dataclass(frozen=True)
 class StandInSite:
@@ -54,6 +71,7 @@ class StandInSite:
     server: StandIn
     user: str = USER
     password: str = PASSWORD
+    app_password: str = PASSWORD
 
     @property
     def url(self) -> str:
@@ -69,6 +87,21 @@ class StandInSite:
     def tree(self, folder: str) -> dict[str, bytes | None]:
         return self.server.account(USER).tree(f"/{folder}")
 
+    def write(self, path: str, data: bytes, mtime_s: int) -> None:
+        self.server.account(USER).write(f"/{path}", data, mtime=mtime_s, parents=False)
+
+    def mkdir(self, path: str) -> None:
+        self.server.account(USER).mkdir(f"/{path}")
+
+    def rename(self, source: str, target: str) -> None:
+        self.server.account(USER).move(f"/{source}", f"/{target}")
+
+    def unlink(self, path: str) -> None:
+        self.server.account(USER).delete(f"/{path}")
+
+    def rmdir(self, path: str) -> None:
+        self.server.account(USER).delete(f"/{path}")
+
 
 @dataclass(frozen=True)
 class RealSite:
@@ -79,6 +112,7 @@ class RealSite:
     """What a person types: the mount makes an app password of its own from it."""
     dav: Dav
     """Logs in with another one."""
+    app_password: str
 
     @property
     def url(self) -> str:
@@ -87,12 +121,16 @@ class RealSite:
     def move(self, url: str, to: str) -> None:
         self._request("MOVE", url, Destination=to).raise_for_status()
 
-    def _request(self, method: str, url: str, **headers: str) -> httpx.Response:
-        """Ask again where somebody else has just locked the file: the mount that reads or writes it."""
+    def _request(self, method: str, url: str, content: bytes | None = None, **headers: str) -> httpx.Response:
+        """Ask again where somebody else has just locked the file: the mount that reads or writes it.
+
+        Also where a process of the server still knows a file of a folder's name, and cannot open what is in it: PUT is
+        500 then and GET 503, by chance, for two minutes (PHP's realpath cache).
+        """
         headers |= {"Accept-Encoding": "identity"}
-        ask = partial(self.dav.client.request, method, url, headers=headers)
-        until = time.monotonic() + LOCKED_S
-        while (reply := ask()).status_code == 423 and time.monotonic() < until:
+        ask = partial(self.dav.client.request, method, url, content=content, headers=headers)
+        until = time.monotonic() + PATIENCE_S
+        while (reply := ask()).status_code in {423, 500, 503} and time.monotonic() < until:
             time.sleep(0.1)
         return reply
 
@@ -116,9 +154,25 @@ class RealSite:
                     unseen += [path] if entry.is_folder else []
         return found
 
+    def write(self, path: str, data: bytes, mtime_s: int) -> None:
+        url, sent = self.dav.url(path), {"X-OC-Mtime": str(mtime_s)}
+        self._request("PUT", url, data, **sent).raise_for_status()
+
+    def mkdir(self, path: str) -> None:
+        self._request("MKCOL", self.dav.url(path)).raise_for_status()
+
+    def rename(self, source: str, target: str) -> None:
+        self.move(self.dav.url(source), self.dav.url(target))
+
+    def unlink(self, path: str) -> None:
+        self._request("DELETE", self.dav.url(path)).raise_for_status()
+
+    def rmdir(self, path: str) -> None:
+        self.unlink(path)
+
 
 @contextmanager
 def real_site() -> Iterator[RealSite]:
     """Make a folder for the mount, which is gone afterwards."""
     with real_account() as target, target.client() as client:
-        yield RealSite(target.user, target.login_password, Dav(client, target.root_url))
+        yield RealSite(target.user, target.login_password, Dav(client, target.root_url), target.password)

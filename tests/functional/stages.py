@@ -26,7 +26,6 @@ from cloudfs.sync.troubles import Trouble
 from cloudfs.types import ROOT, Ino
 from tests.functional.drivers import Driver, OsDriver, VfsDriver
 from tests.servers import StandIn
-from tests.servers.plain import PlainServer
 from tests.tooling import daemons
 
 USER, PASSWORD = "alice", "alice-Pass-123"
@@ -82,19 +81,20 @@ class VfsStage:
     def __init__(
         self,
         home: Path,
-        server: StandIn | PlainServer,
+        server: Server,
         *,
         quiet_s: float = 0.1,
         listing_ttl_s: float = 5.0,
+        user: str = USER,
         password: str = PASSWORD,
         **more: Any,
     ) -> None:
         """`more` are fields of EngineConfig."""
         self._password = password
-        self._home, self._server = home, server
+        self._home = home
         self._more = more
         self._quiet_s, self._listing_ttl_s = quiet_s, listing_ttl_s
-        self._site = trio.run(discover, server.url, USER, password)
+        self._site = trio.run(discover, server.url, user, password)
         self.reopen()
 
     def reopen(self) -> None:
@@ -127,23 +127,23 @@ class VfsStage:
         )
         async with open_engine(config, remote, NullSink()) as engine:
             self.engine: Engine = engine
-            self._token = trio.lowlevel.current_trio_token()
+            self.token = trio.lowlevel.current_trio_token()
             self._stop = trio.Event()
             self._ready.set()
             await self._stop.wait()
         await remote.aclose()
 
     def driver(self, folder: str) -> Driver:
-        VfsDriver(self.engine.filesystem, self._token, "").mkdir(folder)
-        return VfsDriver(self.engine.filesystem, self._token, folder)
+        VfsDriver(self.engine.filesystem, self.token, "").mkdir(folder)
+        return VfsDriver(self.engine.filesystem, self.token, folder)
 
     def root(self) -> VfsDriver:
         """Return a driver for the whole account."""
-        return VfsDriver(self.engine.filesystem, self._token, "")
+        return VfsDriver(self.engine.filesystem, self.token, "")
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Wait for something that happens on the loop, where `condition` is asked too."""
-        wait_until(lambda: trio.from_thread.run_sync(condition, trio_token=self._token))
+        wait_until(lambda: trio.from_thread.run_sync(condition, trio_token=self.token))
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Have something done on the loop, and wait for it."""
@@ -152,11 +152,11 @@ class VfsStage:
             with trio.fail_after(60):
                 return await work()
 
-        return trio.from_thread.run(bounded, trio_token=self._token)
+        return trio.from_thread.run(bounded, trio_token=self.token)
 
     def call_sync(self, work: Callable[[], T]) -> T:
         """Have something done on the loop that does not wait."""
-        return trio.from_thread.run_sync(work, trio_token=self._token)
+        return trio.from_thread.run_sync(work, trio_token=self.token)
 
     def sync(self) -> None:
         assert self.send() == []
@@ -168,10 +168,10 @@ class VfsStage:
             with trio.fail_after(60):
                 return await self.engine.worker.wait_synced(lambda _: True)
 
-        return trio.from_thread.run(wait, trio_token=self._token)
+        return trio.from_thread.run(wait, trio_token=self.token)
 
-    def look(self) -> None:
-        """List every folder anew, as if its time to live had passed and it were used."""
+    def look(self, *folders: str) -> None:
+        """List every folder anew, as if its time to live had passed and it were used; or all in some of the root's."""
 
         async def refresh(ino: Ino) -> None:
             with contextlib.suppress(NotFound):
@@ -181,9 +181,16 @@ class VfsStage:
                     await refresh(child.ino)
 
         async def everything() -> None:
-            await refresh(ROOT)
+            if not folders:
+                await refresh(ROOT)
+            for folder in folders:
+                await refresh((await self.engine.filesystem.lookup(ROOT, os.fsencode(folder))).ino)
 
-        trio.from_thread.run(everything, trio_token=self._token)
+        trio.from_thread.run(everything, trio_token=self.token)
+
+    def look_at_root(self) -> None:
+        """List the root anew, and nothing below it."""
+        trio.from_thread.run(self.engine.lister.refresh, ROOT, trio_token=self.token)
 
     def restart(self) -> None:
         """End the engine and open it again from what it left on the disk."""
@@ -191,7 +198,7 @@ class VfsStage:
         self.reopen()
 
     def close(self) -> None:
-        trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
+        trio.from_thread.run_sync(self._stop.set, trio_token=self.token)
         self._thread.join(30)
         if self._failed is not None:
             raise self._failed

@@ -1,19 +1,21 @@
 """Every pair of {create, edit, rename, move, delete, change of kind} here and there, and some trickier ones.
 
-After both sides settled, what was written is all there, mount and server are equal, and nothing is left to do. The
-table is the one in docs/SEMANTICS.md; each pair is played against the stand-in server, and in memory also for a listing
-that came before our change was sent, and for a server without file ids.
+After both sides settled, what was written is all there, mount and server are equal, what was there before has its file
+id and its inode, and nothing is left to do. The table is the one in docs/SEMANTICS.md. Each pair is played against the
+stand-in server and, where there is one to test with, a real Nextcloud: one after the other by one engine, and all at
+once in one mount; and in memory, also for a server without file ids. Each also for a listing that came before our
+change was sent ("seen"). On the real server it is so in the mount alone: each of the two takes it minutes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.functional.drivers import VfsDriver, tree, write
+from tests.functional.drivers import Driver, OsDriver, VfsDriver, tree, write
 from tests.functional.matrix import (
     BASE,
     CASES,
@@ -21,14 +23,18 @@ from tests.functional.matrix import (
     Case,
     Change,
     Outcome,
+    Pair,
     changes,
     contents,
     in_words,
+    same_file,
+    same_inode,
     wanted,
 )
-from tests.functional.stages import USER, VfsStage, unhurried
+from tests.functional.sites import Site, StandInSite, real_site
+from tests.functional.stages import MountStage, VfsStage
 from tests.model.fake_remote import FakeRemote
-from tests.servers import Account, StandIn
+from tests.servers import StandIn
 from tests.sync.mount import World, tell
 from tests.sync.plain_remote import PlainRemote
 
@@ -44,8 +50,15 @@ def name_of(case: Case) -> str:
     return f"{about}: {here}, {there}"
 
 
+PAIRS: dict[str, Pair] = {**{name_of(case): changes(case) for case in CASES}, **OTHERS}
+
+
 def without_dates(found: dict[str, bytes | None]) -> dict[str, bytes | None]:
-    return {_COPY.sub(" (copy)", path.lstrip("/")): data for path, data in found.items()}
+    return {without_date(path): data for path, data in found.items()}
+
+
+def without_date(path: str) -> str:
+    return _COPY.sub(" (copy)", path.lstrip("/"))
 
 
 def judge(found: dict[str, bytes | None], here: Change, there: Change, outcome: Outcome) -> None:
@@ -54,66 +67,163 @@ def judge(found: dict[str, bytes | None], here: Change, there: Change, outcome: 
     assert without_dates(found) == wanted(outcome)
 
 
-# Against the stand-in server
+# Against servers
 
 
-@pytest.fixture
-def account(server: StandIn) -> Account:
+REAL = (pytest.mark.real_nextcloud, pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """Another client."""
-    made = server.account(USER)
-    for path, data in BASE.items():
-        if data is None:
-            made.mkdir(f"/{path}")
-        else:
-            made.write(f"/{path}", data, mtime=_BEFORE_S)
-    return made
+    if request.param == "nextcloud":
+        with real_site() as real:
+            yield real
+    else:
+        with StandIn() as server:
+            yield StandInSite(server)
 
 
-@pytest.fixture
-def stage(tmp_path: Path, server: StandIn, account: Account) -> Iterator[VfsStage]:
-    del account
-    yield from unhurried(tmp_path / "engine", server)
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[VfsStage]:
+    """One for all pairs; nothing goes up by itself."""
+    home = tmp_path_factory.mktemp("matrix") / "engine"
+    made = VfsStage(home, site, quiet_s=3600.0, user=site.user, password=site.app_password)
+    yield made
+    made.close()
 
 
-def act_here(driver: VfsDriver, change: Change) -> None:
-    for words in in_words(change, "ours"):
-        match words:
-            case ("write", path, text):
-                write(driver, path, text.encode())
-            case (call, *paths):
-                getattr(driver, call)(*paths)
+class Place:
+    """The folder of one pair: what both sides do in it, and what is there then."""
+
+    def __init__(self, site: Site, folder: str) -> None:
+        self._site, self.folder = site, folder
+        site.mkdir(folder)
+        for path, data in BASE.items():
+            if data is None:
+                site.mkdir(f"{folder}/{path}")
+            else:
+                site.write(f"{folder}/{path}", data, _BEFORE_S)
+        self._ids = {path: self._id(path) for path in BASE}
+
+    def see(self, driver: Driver) -> None:
+        """Have all of it known here."""
+        self._driver = driver
+        assert tree(driver) == BASE
+        self._inodes = {path: driver.ino(path) for path in BASE}
+
+    def act(self, here: Change, there: Change) -> None:
+        for words in in_words(here, "ours"):
+            match words:
+                case ("write", path, text):
+                    write(self._driver, path, text.encode())
+                case (call, *paths):
+                    getattr(self._driver, call)(*paths)
+        for words in in_words(there, "theirs"):
+            match words:
+                case ("write", path, text):
+                    self._site.write(f"{self.folder}/{path}", text.encode(), _THEN_S)
+                case (call, *paths):
+                    getattr(self._site, call)(*(f"{self.folder}/{path}" for path in paths))
+
+    def judge(self, pair: Pair) -> None:
+        found = self._site.tree(self.folder)
+        assert tree(self._driver) == found
+        judge(found, *pair)
+        ids = {self._id(path): without_date(path) for path in found}
+        assert {path: ids[one] for path, one in self._ids.items() if one in ids} == same_file(*pair)
+        inodes = {self._driver.ino(path): without_date(path) for path in found}
+        kept = same_inode(*pair)
+        assert {path: inodes.get(self._inodes[path]) for path in kept} == kept
+
+    def _id(self, path: str) -> str:
+        return self._site.file_id(f"{self.folder}/{path}")
 
 
-def act_there(account: Account, change: Change) -> None:
-    calls: dict[str, Callable[..., object]] = {
-        "write": lambda path, text: account.write(path, text.encode(), mtime=_THEN_S),
-        "rename": account.move,
-        "mkdir": account.mkdir,
-        "unlink": account.delete,
-        "rmdir": account.delete,
-    }
-    for call, path, *more in in_words(change, "theirs"):
-        calls[call](f"/{path}", *(more if call == "write" else (f"/{one}" for one in more)))
+def folder_of(request: pytest.FixtureRequest, number: int = 0) -> str:
+    return f"{re.sub(r'[^a-z]+', '-', request.node.name)}{number}"
 
 
-def settle(stage: VfsStage, driver: VfsDriver, account: Account) -> dict[str, bytes | None]:
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize(
+    ("site", "seen"),
+    [
+        pytest.param("stand-in", False, id="stand-in, unseen"),
+        pytest.param("stand-in", True, id="stand-in, seen"),
+        pytest.param("nextcloud", False, id="nextcloud, unseen", marks=REAL),
+    ],
+    indirect=["site"],
+)
+def test_a_pair_of_changes(
+    request: pytest.FixtureRequest, stage: VfsStage, site: Site, pair: str, *, seen: bool
+) -> None:
+    here, there, _ = PAIRS[pair]
+    place = Place(site, folder_of(request))
+    stage.look_at_root()
+    stage.look(place.folder)
+    place.see(VfsDriver(stage.engine.filesystem, stage.token, place.folder))
+    place.act(here, there)
+    if seen:
+        stage.look(place.folder)
     for _ in range(2):
         stage.sync()
-        stage.look()
+        stage.look(place.folder)
     stage.sync()
     assert stage.engine.store.nodes.dirty() == []
-    assert tree(driver) == account.tree()
-    return account.tree()
+    place.judge(PAIRS[pair])
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_a_pair_of_changes(stage: VfsStage, account: Account, case: Case) -> None:
-    here, there, outcome = changes(case)
-    driver = stage.root()
-    tree(driver)
-    act_here(driver, here)
-    act_there(account, there)
-    judge(settle(stage, driver, account), here, there, outcome)
+@pytest.mark.mount
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("site", "seen"),
+    [
+        pytest.param("stand-in", False, id="stand-in, unseen"),
+        pytest.param("stand-in", True, id="stand-in, seen"),
+        pytest.param("nextcloud", True, id="nextcloud, seen", marks=REAL),
+    ],
+    indirect=["site"],
+)
+def test_all_pairs_at_once_in_a_mount(
+    request: pytest.FixtureRequest, tmp_path: Path, site: Site, *, seen: bool
+) -> None:
+    places = {pair: Place(site, folder_of(request, number)) for number, pair in enumerate(PAIRS)}
+    stage = MountStage(
+        tmp_path / "home", site, settings="listing_ttl_s = 0.0", user=site.user, password=site.password
+    )
+    try:
+        for place in places.values():
+            place.see(OsDriver(stage.mount_point / place.folder))
+        stage.cloudfs("pause", "a")
+        for pair, place in places.items():
+            here, there, _ = PAIRS[pair]
+            place.act(here, there)
+        if seen:
+            look_at_all(stage, places.values())
+        stage.cloudfs("resume", "a")
+        for _ in range(2):
+            stage.sync()
+            look_at_all(stage, places.values())
+        stage.sync()
+        wrong = {}
+        for pair, place in places.items():
+            try:
+                place.judge(PAIRS[pair])
+            except AssertionError as error:
+                wrong[pair] = str(error)
+        assert not wrong
+        status = stage.status()
+        assert (status["pending"], status["blocked"]) == (0, [])
+    finally:
+        stage.close()
+        stage.cloudfs("logout", "a")
+
+
+def look_at_all(stage: MountStage, places: Iterable[Place]) -> None:
+    """Have every folder listed and every file read."""
+    for place in places:
+        tree(OsDriver(stage.mount_point / place.folder))
 
 
 # In memory

@@ -103,7 +103,7 @@ def test_what_a_walk_brings_is_what_the_server_has(
     assert folder is not None
     assert folder.s_etag == account.node("/bench/d31").etag, "as a listing of its own would have kept it"
     server.requests.reset()
-    assert tree(VfsDriver(stage.engine.filesystem, stage._token, "bench/d07")) == account.tree("/bench/d07")
+    assert tree(VfsDriver(stage.engine.filesystem, stage.token, "bench/d07")) == account.tree("/bench/d07")
     assert asked(server) == []
 
 

@@ -1,7 +1,9 @@
 """What became of each content that was acknowledged, and of each that was seen. Pure but for reading the contents.
 
 An acknowledged content may be found at the end wherever anybody sees it. It may also have been given up: by who read it
-and then acknowledged another one, or tried to, over it; or by who read it and then removed it. Anything else is a loss.
+and then acknowledged another one, or tried to, over it; by who read it and began to write another one over it, was cut
+off before it heard of that, and it was written all the same, as is seen later; or by who read it and then removed it.
+Anything else is a loss.
 """
 
 from __future__ import annotations
@@ -107,9 +109,9 @@ def _judge_seen(notes: list[Note], origins: _Origins, final: set[str], verdict: 
 
 def _judge_kept(notes: list[Note], origins: _Origins, final: set[str], verdict: Verdict) -> None:
     gone = {note["digest"] for note in notes if note["kind"] == "gone"}
-    replaced = _replaced(notes, gone)
     seen = {note["digest"] for note in notes if note["kind"] == "seen"}
     extended = set().union(*(origins.of(digest) - {digest} for digest in final | seen))
+    replaced = _replaced(notes, final | seen | extended)
     last_unseen = {note["path"]: note["at"] for note in notes if note["kind"] == "unseen"}
     for note in notes:
         if note["kind"] != "kept":
@@ -129,21 +131,45 @@ def _judge_kept(notes: list[Note], origins: _Origins, final: set[str], verdict: 
             verdict.faults.append(f"lost: {note}")
 
 
-def _replaced(notes: list[Note], gone: set[str]) -> set[str | None]:
-    """Return what was written over by who had read it: in one go, or by and by in an open file."""
+def _replaced(notes: list[Note], shown: set[str]) -> set[str | None]:
+    """Return what was written over by who had read it: in one go, or by and by in an open file.
+
+    `shown`: what was seen, also below what was added to it.
+    """
+    unheard = _first_made(notes) & shown - {note["digest"] for note in notes if note["kind"] == "refused"}
     parents: dict[str, set[str]] = {}
+    replaced: set[str | None] = set()
     for note in notes:
-        if note["kind"] == "made" and note["parent"] is not None:
-            parents.setdefault(note["digest"], set()).add(note["parent"])
-    ends = [note for note in notes if note["kind"] in {"kept", "failed"}]
-    replaced = {note["parent"] for note in ends}
-    # What was written in an open file went together with it, too.
-    left = [*gone, *(note["digest"] for note in ends)]
-    while left:
-        for parent in parents.pop(left.pop(), set()):
-            replaced.add(parent)
-            left.append(parent)
+        ends = note["kind"] in {"kept", "failed", "gone"}
+        if note["kind"] == "made":
+            parents.setdefault(note["digest"], set()).update({note["parent"]} - {None})
+            ends = note["digest"] in unheard
+        if ends:
+            unheard.discard(note["digest"])
+            replaced.add(note.get("parent"))
+            # What was written in an open file until then went together with it, too.
+            left = [note["digest"]]
+            while left:
+                above = parents.pop(left.pop(), set())
+                replaced |= above
+                left += above
     return replaced
+
+
+def _first_made(notes: list[Note]) -> set[str]:
+    """Return what had never been there when somebody began to write it.
+
+    Where it is there later, it was written, though nobody may have been told: a handle that edits what another one
+    wrote into its file notes the end of what it had itself. What was there before may be there again without that.
+    """
+    known = {EMPTY}
+    made = set()
+    for note in notes:
+        if note["kind"] == "made" and note["digest"] not in known:
+            made.add(note["digest"])
+        if note["kind"] in {"made", "seen"}:
+            known.add(note["digest"])
+    return made
 
 
 def _judge_tails(notes: list[Note], origins: _Origins, final: set[str], verdict: Verdict) -> None:

@@ -106,6 +106,71 @@ def test_an_open_file_is_written_on_by_another_and_then_closed(scene: Scene) -> 
     assert faults(scene) == []
 
 
+def cut_off(scene: Scene, over: bytes, begun: bytes) -> None:
+    """Have a handle that was opened with OLD begin to write over what another one made of it, until a kill."""
+    scene.notes["A"].made("x", begun, scene.contents.keep(over))
+    opened_with = scene.contents.keep(OLD)
+    scene.notes["A"].note("failed", path="x", digest=opened_with, parent=opened_with)
+
+
+def two_handles(scene: Scene, begun: bytes) -> None:
+    scene.write("A", "x", OLD)
+    scene.write("A", "x", OTHER, over=OLD)
+    cut_off(scene, OTHER, begun)
+
+
+def test_what_was_written_over_by_what_nobody_heard_of_is_not_lost(scene: Scene) -> None:
+    two_handles(scene, NEW)
+    scene.shows(x=NEW)
+    assert faults(scene) == []
+
+
+def test_nor_where_a_line_was_added_to_that_since(scene: Scene) -> None:
+    two_handles(scene, NEW)
+    scene.shows(x=NEW + scene.tail("A", "x"))
+    verdict = scene.judge()
+    assert verdict.faults == []
+    assert verdict.counts["acknowledged, replaced"] == 2
+
+
+def test_nor_where_somebody_saw_that_once(scene: Scene) -> None:
+    two_handles(scene, NEW)
+    both = NEW + scene.tail("A", "x")
+    scene.read("C", "x", both)
+    scene.gone("C", "x", both)
+    assert faults(scene) == []
+
+
+def test_what_was_to_be_written_over_is_lost_where_that_never_was(scene: Scene) -> None:
+    two_handles(scene, NEW)
+    scene.shows(x=OLD + scene.tail("A", "x"))
+    assert faults(scene) == ["lost"]
+
+
+def test_what_was_beside_what_was_written_over_is_lost(scene: Scene) -> None:
+    scene.write("B", "y", b"not that one")
+    two_handles(scene, NEW)
+    scene.shows(x=NEW + scene.tail("A", "x"))
+    assert faults(scene) == ["lost"]
+
+
+def test_what_was_to_be_cut_back_is_lost_where_only_that_is_there_what_was_before(scene: Scene) -> None:
+    """What an earlier version may come back by is no proof of the cut."""
+    scene.write("B", "x", NEW)
+    scene.write("A", "x", OLD)
+    scene.write("A", "x", NEW + b" and more", over=OLD)
+    cut_off(scene, NEW + b" and more", NEW)
+    scene.shows(x=NEW)
+    assert faults(scene) == ["lost"]
+
+
+def test_what_the_server_refused_to_write_over_is_lost(scene: Scene) -> None:
+    scene.write("A", "x", OLD)
+    scene.write("C", "x", NEW, over=OLD, end="refused")
+    scene.shows(x=NEW)
+    assert faults(scene) == ["lost"]
+
+
 def test_an_open_edit_goes_with_its_file(scene: Scene) -> None:
     scene.write("A", "x", OLD)
     scene.write("A", "x", NEW, over=OLD, end="nothing")
