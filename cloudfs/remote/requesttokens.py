@@ -54,7 +54,7 @@ class RequestTokens:
             return None
         cookies = self._cookies.header_for(self.url)
         if cookies != self._known[0]:
-            self._known = (cookies, await self._token(request, self.url, cookies, send))
+            self._known = (cookies, await self._token(self.url, cookies, send))
         # INVARIANT: a token goes with its own session only: another one's would end that.
         known, token = self._known
         if not token or self._cookies.header_for(self.url) != known:
@@ -63,9 +63,9 @@ class RequestTokens:
             request, headers=request.headers | {"Cookie": known, "requesttoken": token}
         )
 
-    async def _token(self, request: Request, url: str, cookies: str, send: Send) -> str:
+    async def _token(self, url: str, cookies: str, send: Send) -> str:
         # In that lane, which keeps no cookies: where the session has ended it is a stranger who asks, and is given one.
-        asked = Request("GET", url, request.subject, {"Cookie": cookies}, lane=Lane.BULK, follow=False)
+        asked = Request("GET", url, "index.php/csrftoken", {"Cookie": cookies}, lane=Lane.BULK, follow=False)
         reply = await send(asked, with_password=False)
         try:
             if reply.status != 200:
