@@ -117,18 +117,22 @@ def wait_for_keys(
     UserError: nothing is opened, and nothing was changed.
     """
     prompt = partial(_prompt, folders, account, place) if may_prompt else None
-    return _patiently(account, lambda: read_keys(folders, account, place), prompt, waits=waits)
+    return _patiently(
+        partial(_locked, account), lambda: read_keys(folders, account, place), prompt, waits=waits
+    )
 
 
 def wait_to_keep_new_key(
     folders: Folders, account: str, kind: SecretKind, *, waits: Waits | None = None
 ) -> tuple[Place, Keys]:
     """Do as `keep_new_key`, and wait for a keyring as `wait_for_keys` does; blocking. Raises UserError."""
-    return _patiently(account, lambda: keep_new_key(folders, account, kind), None, waits=waits)
+    return _patiently(
+        partial(_nowhere, account), lambda: keep_new_key(folders, account, kind), None, waits=waits
+    )
 
 
 def _patiently(
-    account: str,
+    refusal: Callable[[KeyringAway], UserError],
     work: Callable[[], Awaitable[T]],
     prompt: Callable[[], Awaitable[None]] | None,
     *,
@@ -149,7 +153,7 @@ def _patiently(
                         said = _say(error, said, waits)
                         await trio.sleep(_POLL_S)
                         continue
-                    done = _locked(account, error)
+                    done = refusal(error)
                 except UserError as error:
                     done = error
                 nursery.cancel_scope.cancel()  # an answer to the prompt is not waited for any more
@@ -246,5 +250,13 @@ def _locked(account: str, error: KeyringAway) -> UserError:
     return UserError(
         f"What is kept here of {account} is encrypted, and its key cannot be read: {error.message}",
         hint="Unlock the keyring and mount again; nothing was changed.",
+        code=ExitCode.NOT_DONE,
+    )
+
+
+def _nowhere(account: str, error: KeyringAway) -> UserError:
+    return UserError(
+        f"There is nowhere to keep a new key of {account}: {error.message}",
+        hint="Nothing was changed. Unlock the keyring and try again, or name another place with `--key`.",
         code=ExitCode.NOT_DONE,
     )

@@ -9,6 +9,7 @@ import resource
 import stat
 from pathlib import Path
 
+import pytest
 import trio
 
 from cloudfs import config
@@ -22,6 +23,7 @@ from cloudfs.ranges import RangeSet
 from cloudfs.store.records import StagedRow
 from cloudfs.store.store import Store
 from cloudfs.types import ROOT, ContentVersion
+from cloudfs.vault import keyholding
 from cloudfs.vault.keyholding import read_keys
 from cloudfs.vault.place import DATABASE, find
 from tests.cli.conftest import Run, add_account
@@ -41,6 +43,19 @@ def encrypted(run: Run, folders: Folders) -> Path:
 def findings(run: Run) -> dict[str, str]:
     found = json.loads(run("doctor", "--offline", "--json").out)
     return {line["name"]: f"{line['verdict']}: {line['reason']}" for line in found}
+
+
+def test_where_there_is_no_keyring_a_plain_account_is_not_called_encrypted(
+    run: Run, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyholding, "_PATIENCE_S", 0)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus")
+    add_account(folders)
+    done = run("cache", "encrypt", "work")
+    assert done.code == ExitCode.NOT_DONE
+    assert "There is nowhere to keep a new key of work" in done.err
+    assert "--key" in done.err
+    assert find(folders.state / "work").key is None
 
 
 async def fill(folders: Folders, name: str = NAME) -> Path:

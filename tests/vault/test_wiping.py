@@ -15,6 +15,7 @@ from cloudfs.daemon.wiping import wipe
 from cloudfs.errors import ExitCode, UserError
 from cloudfs.vault.opening import Opened, open_account
 from cloudfs.wiped import find_wiped, note_wiped
+from tests.secrets.session import Desktop
 
 ACCOUNT = Account(
     url="http://127.0.0.1:1/dav/",
@@ -79,4 +80,21 @@ def test_a_disk_that_does_not_tell_what_is_lost_is_wiped_all_the_same(
 def test_a_folder_above_that_has_become_open_to_all_keeps_nothing(folders: Folders, opened: Opened) -> None:
     folders.state.parent.chmod(0o777)
     wipe(folders, "work", ACCOUNT, "app-password", opened)
+    assert is_gone(folders)
+
+
+def test_a_key_in_the_keyring_goes_too(folders: Folders, desktop: Desktop) -> None:
+    """Of what stays on the disk, deleted or in a backup, nothing can be read then."""
+    account = Account(
+        url=ACCOUNT.url,
+        user=ACCOUNT.user,
+        base_url=ACCOUNT.base_url,
+        secret_store="file",
+        settings=Settings(cache_encrypt=True),
+    )
+    config.save_account(folders, "work", account)
+    found = open_account(folders, "work", account)
+    assert len(desktop.secrets()) == 1
+    wipe(folders, "work", account, "app-password", found)
+    assert not desktop.secrets()
     assert is_gone(folders)
