@@ -21,6 +21,7 @@ from cloudfs.concurrency.singleflight import SingleFlight
 from cloudfs.concurrency.slices import let_go
 from cloudfs.errors import Changed, CloudfsError, NotFound, RemoteError, Unreachable, Unsupported
 from cloudfs.metadata.accepting import Acceptance, Answer
+from cloudfs.metadata.dotnames import DotNames
 from cloudfs.metadata.freshness import Unwatched, Watch
 from cloudfs.metadata.permissions import is_mounted
 from cloudfs.metadata.takeover import Takeover
@@ -101,6 +102,7 @@ class Lister:
         """Nobody, until it comes here."""
         self._flight: SingleFlight[Ino, None] = SingleFlight(nursery)
         self._acceptance = Acceptance(store, remote, takeover, self, nursery)
+        self._dot_names = DotNames(store, remote)
         self._asked_at: dict[Ino, float] = {}
         self._taken_from: dict[Ino, float] = {}
         """When (trio) that was asked whose answer was taken over last."""
@@ -373,6 +375,7 @@ class Lister:
         with self._touches.listing() as touched:
             try:
                 own, members = await self._remote.list_folder(path)
+                members = await self._dot_names.completed(ino, path, members)
             except (NotFound, Unsupported) as error:
                 if self._store.nodes.synced_path(ino) != path:
                     return False

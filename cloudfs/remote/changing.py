@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from cloudfs.errors import (
     AlreadyExists,
     Changed,
@@ -19,12 +21,16 @@ from cloudfs.errors import (
 )
 from cloudfs.paths import parent_of
 from cloudfs.remote import conditions, connect, dialect, etags, queries
-from cloudfs.remote.exchange import WholeReply
+from cloudfs.remote.exchange import Request, WholeReply
 from cloudfs.remote.protocol import Condition
 from cloudfs.remote.session import Session
-from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.types import Kind, RemoteEntry, RemotePath, RemoteVersion, Stored
 
 __all__ = ["Changing"]
+
+_SLASH_WANTED = {301, 302, 307, 308, 400, 409}
+"""How folders are refused whose URL has no slash at its end: nginx 1.22.1 answers 400 to MOVE and 409 to DELETE,
+lighttpd 1.4.69 redirects both by 308 (measured). Nothing was done then."""
 
 
 class Changing:
@@ -82,7 +88,7 @@ class Changing:
         """DELETE; a file on Nextcloud with If-Match, elsewhere compared right before as well."""
         request = self._session.request("DELETE", path, silence_s=self._session.transport.limits.change_s)
         if expect is None:
-            reply = await conditions.change(self._session, request, 200, 202, 204)
+            reply = await self._change_any(request, path, 200, 202, 204)
         else:
             reply = await conditions.conditionally(
                 self._session,
@@ -129,13 +135,32 @@ class Changing:
         silence_s = self._session.transport.limits.change_s
         request = self._session.request(method, source, headers, silence_s=silence_s)
         try:
-            reply = await conditions.change(self._session, request, 200, 201, 204)
+            reply = await self._change_any(request, source, 200, 201, 204)
         except (Forbidden, ServerFault) as error:
             if self._session.features.nextcloud:
                 raise
             raise await self._why_not_moved(source, target, error) from error
         conditions.refuse_page(reply, method, source)
         return reply
+
+    async def _change_any(self, request: Request, path: RemotePath, *statuses: int) -> WholeReply:
+        """Send a change of a file or a folder; of a folder once more with a slash, where it is refused without.
+
+        The slash is not there from the beginning, as others refuse it to files, and not every caller knows which it is.
+        """
+        try:
+            return await conditions.change(self._session, request, *statuses)
+        except (ProtocolViolation, ServerFault) as error:
+            if self._session.features.nextcloud or error.status not in _SLASH_WANTED:
+                raise
+            entry = await conditions.look(self._session, path)
+            if entry is None or entry.kind is not Kind.FOLDER:
+                raise
+        headers = dict(request.headers)
+        if "Destination" in headers:
+            headers["Destination"] += "/"
+        slashed = msgspec.structs.replace(request, url=request.url + "/", headers=headers)
+        return await conditions.change(self._session, slashed, *statuses)
 
     async def _why_not_moved(self, source: RemotePath, target: RemotePath, error: RemoteError) -> RemoteError:
         """Look what a vague refusal means: for both absences rclone 1.75.2 says 403, Apache 2.4 500 (measured)."""

@@ -16,7 +16,7 @@ from cloudfs.remote.protocol import Features
 from cloudfs.remote.session import Session
 from cloudfs.types import BLOCK_SIZE, Octets, RemotePath, RemoteVersion
 
-__all__ = ["Plan", "Window", "open_window", "plan", "skip_of"]
+__all__ = ["Plan", "Window", "names_version", "open_window", "plan", "skip_of"]
 
 _MAX_SKIP_BYTES = 16 * 1024 * 1024
 """What we read and throw away where a server sends whole files only."""
@@ -86,6 +86,8 @@ def skip_of(
             wanted.size if length is None else length,
             wanted.size if length is None else length,
         )
+        if length is None and not names_version(headers, expect, features):
+            raise ProtocolViolation("the reply says neither which version it is, nor how long")
     _check_version(total, headers, expect, features)
     if status == 206 and (
         (start, stop) != (wanted.ask_start, wanted.ask_stop) or length not in {None, stop - start}
@@ -96,14 +98,32 @@ def skip_of(
     return wanted.start - start, stop - start
 
 
+def names_version(headers: Mapping[str, str], expect: RemoteVersion, features: Features) -> bool:
+    """Tell whether the head of a reply says anything of its version that a listing says, too.
+
+    lighttpd 1.4.69 names neither ETag nor time of a file whose type it does not know, nginx 1.22 an ETag, but in
+    listings only the time (measured).
+    """
+    if features.nextcloud or not (expect.etag or expect.modified_s):
+        return True
+    named = values.http_date_s(headers.get("Last-Modified")) != 0
+    return named or bool(expect.etag and etags.of_headers(headers))
+
+
 def _check_version(total: int, headers: Mapping[str, str], expect: RemoteVersion, features: Features) -> None:
     etag = etags.of_headers(headers)
     modified_s = values.http_date_s(headers.get("Last-Modified"))
-    if not etag and expect.etag:
-        if features.nextcloud or not modified_s:
+    if not names_version(headers, expect, features):
+        # Only the size can be compared; the version is looked at: see `open_window`.
+        etag, modified_s = expect.etag, expect.modified_s
+    elif not etag and expect.etag:
+        if features.nextcloud:
             raise ProtocolViolation("the reply does not say which version it is")
         # A server that gives ETags in listings only: its time has to do.
         etag = expect.etag if modified_s == expect.modified_s else ""
+    elif etag and not expect.etag and not features.nextcloud:
+        # One that gives none in listings: again its time.
+        etag = ""
     found = RemoteVersion(
         etag=etag,
         size=total,
@@ -179,4 +199,9 @@ async def open_window(
             skip, body_length = skip_of(wanted, reply.status, reply.headers, expect, session.features)
         except RemoteError as error:
             raise type(error)(error.message, subject=path, status=reply.status) from error
+        if not names_version(reply.headers, expect, session.features):
+            # The server has the file open by now. What still has the name afterwards is what it opened.
+            entry = await stat(session, path)
+            if not matches(expect, entry.version, session.features):
+                raise Changed("it was changed on the server", subject=path)
         yield Window(reply, path, wanted, skip, body_length)

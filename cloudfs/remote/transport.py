@@ -226,10 +226,10 @@ class Transport:
             if reply.status not in {301, 302, 307, 308} or not location or not request.follow:
                 return reply
             await reply.aclose()
-            request = msgspec.structs.replace(request, url=self._redirected(request, location))
+            request = msgspec.structs.replace(request, url=self._redirected(request, reply.status, location))
         raise ProtocolViolation("the server redirects in circles", subject=request.subject)
 
-    def _redirected(self, request: Request, location: str) -> str:
+    def _redirected(self, request: Request, status: int, location: str) -> str:
         try:
             target = str(httpx.URL(request.url).join(location))
             origin = origin_of(target)
@@ -243,7 +243,7 @@ class Transport:
                 subject=request.subject,
             )
         if request.method not in READS:
-            raise ProtocolViolation("the server redirects a change", subject=request.subject)
+            raise ProtocolViolation("the server redirects a change", subject=request.subject, status=status)
         return target
 
     async def _send_once(self, request: Request, *, with_password: bool) -> Reply:

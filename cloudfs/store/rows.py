@@ -92,6 +92,13 @@ class Rows:
         placed = self._many("parent = ? AND s_parent = parent AND s_name = name", (parent,))
         return placed + self._many("moved AND s_parent = ?", (parent,))
 
+    def synced_dot_names(self, parent: Ino) -> list[str]:
+        """Return the names that begin with a dot of what the server has in a folder, as far as we know."""
+        placed = "parent = ? AND name >= '.' AND name < '/' AND s_parent = parent AND s_name = name"
+        moved = "moved AND s_parent = ? AND s_name >= '.' AND s_name < '/'"
+        found = self._many(placed, (parent,)) + self._many(moved, (parent,))
+        return [node.s_name for node in found if node.s_name]
+
     def has_synced_members(self, parent: Ino) -> bool:
         """Tell whether the server has anything in a folder, as far as we know."""
         sql = "SELECT 1 FROM nodes WHERE parent = ? AND s_parent = parent AND s_name = name LIMIT 1"

@@ -12,7 +12,7 @@ from cloudfs.remote.address import parse_address
 from cloudfs.remote.dialect import nextcloud_names, upload_headers
 from cloudfs.remote.hrefs import Place, origin_of
 from cloudfs.remote.protocol import Features, Space, Unlimited
-from cloudfs.remote.reading import Plan, plan, range_headers, skip_of
+from cloudfs.remote.reading import Plan, names_version, plan, range_headers, skip_of
 from cloudfs.types import RemotePath, RemoteVersion
 
 NEXTCLOUD = Features(name="test", nextcloud=True, sets_mtime=True, checksums=True)
@@ -311,8 +311,26 @@ class TestReading:
         assert self.check(206, reply) == (0, 100)
         with pytest.raises(Changed):
             self.check(206, reply | {"Last-Modified": "Sun, 22 Nov 2026 10:59:02 GMT"})
+
+    def test_what_names_no_version_has_the_size_at_least(self) -> None:
+        nameless = {"ETag": "", "Last-Modified": ""}
+        assert self.check(206, nameless | {"Content-Range": "bytes 100-199/1000"}) == (0, 100)
+        assert self.check(200, nameless | {"Content-Length": "1000"}) == (100, 1000)
+        with pytest.raises(Changed):
+            self.check(206, nameless | {"Content-Range": "bytes 100-199/1001"})
         with pytest.raises(ProtocolViolation):
-            self.check(206, reply | {"Last-Modified": ""})
+            self.check(200, nameless)
+        assert not names_version(nameless, VERSION, PLAIN)
+        assert names_version(HEAD, VERSION, PLAIN)
+
+    def test_without_an_etag_in_listings_the_time_has_to_do(self) -> None:
+        listed = RemoteVersion(etag="", size=1000, modified_s=VERSION.modified_s, checksum=None)
+        reply = HEAD | {"Content-Range": "bytes 100-199/1000"}
+        assert skip_of(plan(100, 200, 1000), 206, reply, listed, PLAIN) == (0, 100)
+        with pytest.raises(Changed):
+            later = reply | {"Last-Modified": "Sun, 22 Nov 2026 10:59:02 GMT"}
+            skip_of(plan(100, 200, 1000), 206, later, listed, PLAIN)
+        assert not names_version({"ETag": '"e"'}, listed, PLAIN)
 
     def test_nextcloud_always_says_the_version(self) -> None:
         headers = HEAD | {"Content-Range": "bytes 100-199/1000", "ETag": ""}

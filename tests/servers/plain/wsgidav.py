@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 from cheroot.wsgi import Server
 from wsgidav.wsgidav_app import WsgiDAVApp
@@ -11,6 +12,8 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 from tests.servers.plain.base import PlainServer, free_port
 
 _WORKERS = 8
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+"""Of WSGI."""
 
 
 class WsgidavServer(PlainServer):
@@ -37,13 +40,19 @@ class WsgidavServer(PlainServer):
             }
         )
         self.port = self.port or free_port()
-        server = Server(("127.0.0.1", self.port), application, numthreads=_WORKERS, shutdown_timeout=1)
+        server = Server(
+            ("127.0.0.1", self.port), self.before(application), numthreads=_WORKERS, shutdown_timeout=1
+        )
         server.expiration_interval = 0.05
         server.prepare()
         self._server = server
         self._thread = threading.Thread(target=server.serve, name="wsgidav", daemon=True)
         self._thread.start()
         return self
+
+    def before(self, application: Application) -> Application:
+        """Return what answers: the application itself, or something before it."""
+        return application
 
     def stop(self) -> None:
         """Stop listening and end all threads."""
