@@ -105,7 +105,9 @@ def test_files_that_come_one_by_one_wait_for_some_seconds_only(tmp_path: Path) -
             await world.save(f"new/{number}", b"content")
             await trio.sleep(0.5)
             there = world.remote.other.tree()
-            late = [path for path, at in saved.items() if trio.current_time() - at > 8.5 and path not in there]
+            late = [
+                path for path, at in saved.items() if trio.current_time() - at > 8.5 and path not in there
+            ]
             assert not late
 
     tell(tmp_path, story, server(), poll_s=0)
