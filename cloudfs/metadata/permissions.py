@@ -52,8 +52,8 @@ def require_creatable(folder: Node, kind: Kind, subject: str) -> None:
 def require_movable(node: Node, folder: Node) -> None:
     """EACCES where a node must not be renamed, or not be moved into this folder.
 
-    To a server a new name is a change, and another folder the removal from this one: whatever V says. SOURCE: measured on
-    Nextcloud 29.0.1 in shares of each kind (tests/conformance/test_nextcloud_writing.py).
+    To a server a new name is a change, and another folder the removal from this one: whatever V says. SOURCE: measured
+    on Nextcloud 29.0.1 in shares of each kind (tests/conformance/test_nextcloud_writing.py).
     The root of a share has letters for its own place, and cannot be moved into what is shared or mounted itself.
     """
     if node.local_only:
