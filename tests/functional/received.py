@@ -29,10 +29,15 @@ _CONTENTS = {"file": b"theirs", "other": b"theirs", "sub/file": b"theirs"}
 class Received(Protocol):
     """The share. Paths are below it."""
 
-    name: str
-    """In the receiver's root."""
-    allowed: int
-    """At first."""
+    @property
+    def name(self) -> str:
+        """In the receiver's root."""
+        ...
+
+    @property
+    def allowed(self) -> int:
+        """At first."""
+        ...
 
     def allow(self, allowed: int) -> None: ...
     def withdraw(self) -> None: ...
