@@ -177,6 +177,7 @@ def _real_share(url: str, receiver: str) -> Iterator[Share]:
                 client.put(f"{shares}/{number}", data={"permissions": allowed}).raise_for_status()
 
             yield Share(target.strip("/"), allow)
+            client.delete(f"{shares}/{number}")
         finally:
             client.request("DELETE", folder)
 

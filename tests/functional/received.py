@@ -144,7 +144,10 @@ def real_share(allowed: int) -> Iterator[RealShare]:
             shares = f"{url}/ocs/v2.php/apps/files_sharing/api/v1/shares?format=json"
             made = owner.post(shares, data=wanted).raise_for_status().json()["ocs"]["data"]
             assert made["file_target"] == f"/{name}"
-            yield RealShare(name, url, owner, other, sharer, receiver, str(made["id"]), allowed)
+            number = str(made["id"])
+            yield RealShare(name, url, owner, other, sharer, receiver, number, allowed)
+            # A folder that is removed leaves its share: `attached.Document.unshare`.
+            owner.delete(shares.replace("?", f"/{number}?"))
         finally:
             owner.request("DELETE", folder)
 
