@@ -219,7 +219,8 @@ class Tree:
             raise PosixError(errno.EEXIST, target.name)
         self._require_outside(source, folder)
         require_movable(source, folder)
-        if source.parent != folder.ino or target is None:
+        appears = target is None and (source.local_only or not source.synced)
+        if source.parent != folder.ino or appears:
             require_creatable(folder, source.kind, source.name)
         if target is None:
             return

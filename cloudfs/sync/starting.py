@@ -49,15 +49,18 @@ class Starter:
         self._most = most
         self._config = config
         self._gathering = Gathering(config().quiet_s)
-        self._again_at = 0.0
+        self._again_at, self._in_part = 0.0, False
 
     def free(self) -> int:
         """Return how many more requests may begin; none or less: nothing more may."""
         return self._most() - self._carrier.requests
 
-    def start_planned(self, nursery: trio.Nursery, again_at: float) -> None:
-        """Start what was planned right now; `again_at`: when another plan may find what this one did not (trio)."""
-        self._again_at = again_at
+    def start_planned(self, nursery: trio.Nursery, again_at: float, *, in_part: bool) -> None:
+        """Start what was planned right now; `again_at`: when another plan may find what this one did not (trio).
+
+        `in_part`: there is more of the backlog that was not planned for.
+        """
+        self._again_at, self._in_part = again_at, in_part
         self._start(nursery, lambda _: True)
 
     def bring_back(self) -> None:
@@ -97,7 +100,7 @@ class Starter:
         """Start small uploads in one request, unless it is only a few."""
         now = trio.current_time()
         chosen, full = self._choose(first, now, is_right)
-        if not full and self._gathering.goes_on(now, self._again_at):
+        if not full and self._gathering.goes_on(now, len(chosen), self._again_at, in_part=self._in_part):
             self._queue.put_aside(chosen)
         elif len(chosen) >= self._config().together:
             self._gathering.over()

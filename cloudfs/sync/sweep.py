@@ -77,6 +77,11 @@ class Sweep:
         self._parted: list[Step] | None = None
         """What was found then among all of the backlog."""
 
+    @property
+    def in_part(self) -> bool:
+        """Whether the present sweep has not come to the end of the backlog."""
+        return bool(self._planned_to)
+
     def heard(self, *, bell: bool) -> None:
         """The worker was woken; by the `bell`: something has changed."""
         self._rang = self._rang or bell

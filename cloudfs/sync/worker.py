@@ -188,6 +188,6 @@ class Worker:
             return self._sweep.not_before - now
         found, later = self._sweep.plan()
         self._queue.begin_anew(found)
-        self._starter.start_planned(nursery, again_at=now + later)
+        self._starter.start_planned(nursery, again_at=now + later, in_part=self._sweep.in_part)
         self._queue.drop_what_needs_a_plan()
         return later

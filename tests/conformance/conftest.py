@@ -135,13 +135,18 @@ def real_account() -> Iterator[Target]:
                 client.delete(f"{url}/ocs/v2.php/core/apppassword", auth=auth)
 
 
+def share_letters(allowed: int) -> str:
+    """Return what may be done in a received share by its number of permissions, as measured (protocol.md §2.2)."""
+    told = {1: "SG", 2: "NVW", 4: "CK", 8: "D", 16: "R"}
+    return "".join(letters for bit, letters in told.items() if allowed & bit)
+
+
 @contextmanager
 def _pretended_share(account: Account) -> Iterator[Share]:
-    letters = {1: "SG", 3: "SGNVW", 23: "SRGNVWCK", 31: "SRGDNVWCK"}
     name = f"share-{secrets.token_hex(4)}"
     account.populate({f"{name}/sub/file": b"content"})
-    account.share_root(f"/{name}", letters[31])
-    yield Share(name, lambda allowed: account.set_permissions(f"/{name}", letters[allowed]))
+    account.share_root(f"/{name}", share_letters(31))
+    yield Share(name, lambda allowed: account.set_permissions(f"/{name}", share_letters(allowed)))
     account.delete(f"/{name}")
 
 
@@ -172,6 +177,7 @@ def _real_share(url: str, receiver: str) -> Iterator[Share]:
                 client.put(f"{shares}/{number}", data={"permissions": allowed}).raise_for_status()
 
             yield Share(target.strip("/"), allow)
+            client.delete(f"{shares}/{number}")
         finally:
             client.request("DELETE", folder)
 

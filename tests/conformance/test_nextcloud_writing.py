@@ -7,7 +7,7 @@ import hashlib
 import httpx
 import pytest
 
-from tests.conformance.conftest import Target
+from tests.conformance.conftest import Share, Target
 from tests.conformance.dav import Dav, exception_of, message_of
 
 MTIME = "1600000000"
@@ -331,3 +331,39 @@ class TestPatch:
         stale = cloud.request("PATCH", "f", X_Recalculate_Hash="sha1", If_Match='"another"')
         assert stale.status_code == 412
         assert cloud.request("PATCH", "f", X_Recalculate_Hash="sha1", If_Match=current).status_code == 204
+
+
+class TestMovesInShares:
+    """§2.2, §9: what another account lets us do with the names in its share. 2 update, 4 create, 8 delete."""
+
+    @pytest.mark.parametrize("allowed", [1, 3, 5, 7, 9, 11, 13, 15])
+    def test_what_may_be_renamed_moved_out_and_moved_in(
+        self, received: tuple[Dav, Share], allowed: int
+    ) -> None:
+        """A rename is a change; to another folder it is a removal there and a creation here."""
+        root, share = received
+        own, inside = f"own-{share.name}", share.name
+        root.mkcol(own)
+        root.put(f"{own}/file")
+        for name in ("other", "leaving"):
+            root.put(f"{inside}/{name}")
+        share.allow(allowed)
+        moves = {
+            "rename": (f"{inside}/other", f"{inside}/renamed"),
+            "within": (f"{inside}/sub/file", f"{inside}/file"),
+            "out": (f"{inside}/leaving", f"{own}/leaving"),
+            "in": (f"{own}/file", f"{inside}/came"),
+        }
+        done = {
+            what
+            for what, (path, to) in moves.items()
+            if root.transfer("MOVE", path, to, Overwrite="F").status_code == 201
+        }
+        root.request("DELETE", own)
+        expected = {
+            "rename": allowed & 2,
+            "within": allowed & 12 == 12,
+            "out": allowed & 8,
+            "in": allowed & 4,
+        }
+        assert done == {what for what, may in expected.items() if may}

@@ -68,6 +68,7 @@ def document(stage: MountStage, accounts: People, folder: Path) -> Iterator[Docu
     made.attach("a comment")
     stage.wait((folder / name).exists)
     yield made
+    made.unshare()
     (folder / name).unlink()
     for left in folder.iterdir():
         left.unlink()

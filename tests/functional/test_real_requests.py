@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def site() -> Iterator[RealSite]:
         yield site
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         number = free.getsockname()[1]
@@ -37,7 +38,7 @@ def port() -> int:
         return number
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stage(tmp_path_factory: pytest.TempPathFactory, site: RealSite, port: int) -> Iterator[MountStage]:
     made = MountStage(
         tmp_path_factory.mktemp("real") / "home",
@@ -62,10 +63,17 @@ def requests(port: int) -> Counter[str]:
     return counts
 
 
-def fill(folder: Path, number: int) -> None:
+def fill(folder: Path, number: int, pause_s: float = 0.0) -> None:
     folder.mkdir()
+    pause = threading.Event()
     for name in range(number):
+        pause.wait(pause_s)
         (folder / f"{name}").write_bytes(f"{name}\n".encode() * 800)
+
+
+def send_all(stage: MountStage) -> None:
+    while stage.cloudfs("sync", "--wait", "--timeout", "60", check=False).returncode:
+        pass  # until this test's own time is over
 
 
 def test_300_new_small_files_take_at_most_12_requests(stage: MountStage, site: RealSite, port: int) -> None:
@@ -75,10 +83,24 @@ def test_300_new_small_files_take_at_most_12_requests(stage: MountStage, site: R
     fill(stage.mount_point / "new", 300)
     before = requests(port)
     stage.cloudfs("resume")
-    while stage.cloudfs("sync", "--wait", "--timeout", "60", check=False).returncode:
-        pass  # until this test's own time is over
+    send_all(stage)
     took = requests(port) - before
     assert took["POST"] <= 7  # of fifty files; the first may begin with what is known by then
     assert took["MKCOL"] == 1
     assert took.total() <= 12, took
     assert len(site.tree("new")) == 300
+
+
+def test_300_files_that_a_slow_program_writes_take_as_few(
+    stage: MountStage, site: RealSite, port: int
+) -> None:
+    """They become due one after the other, and wait for each other."""
+    list(stage.mount_point.iterdir())
+    before = requests(port)
+    fill(stage.mount_point / "copied", 300, pause_s=0.005)
+    send_all(stage)
+    took = requests(port) - before
+    assert took["POST"] <= 7
+    assert took["PUT"] == 0
+    assert took.total() <= 12, took
+    assert len(site.tree("copied")) == 300

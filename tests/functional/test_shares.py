@@ -186,6 +186,41 @@ def test_a_share_cannot_be_moved_into_another_one(shared: VfsDriver, stage: VfsS
     stage.sync()
 
 
+ALLOWED = {"SGNVW": {"rename"}, "SGNVWCK": {"rename", "in"}, "SGD": {"out"}, "SGDCK": {"within", "out", "in"}}
+"""As measured: `tests/conformance/test_nextcloud_writing.py` asks the server itself."""
+
+
+@pytest.mark.parametrize("letters", ALLOWED)
+def test_a_rename_is_a_change_and_a_move_is_a_removal(
+    stage: VfsStage, account: Account, letters: str
+) -> None:
+    """What the server would refuse is refused at once, and all else arrives there."""
+    inside = {f"share/{path}": b"theirs" for path in ("other", "leaving", "sub/file")}
+    folders = {"share/folder": None, "share/away": None}
+    account.populate({**inside, **folders, "own/file": b"own"})
+    account.share_root("/share", letters)
+    root = stage.root()
+    moves = {
+        "rename": [("share/other", "share/renamed"), ("share/folder", "share/called otherwise")],
+        "within": [("share/sub/file", "share/file")],
+        "out": [("share/leaving", "own/leaving"), ("share/away", "own/away")],
+        "in": [("own/file", "share/came")],
+    }
+    for what, pairs in moves.items():
+        for source, target in pairs:
+            if what in ALLOWED[letters]:
+                root.rename(source, target)
+            else:
+                with refused():
+                    root.rename(source, target)
+    stage.sync()
+    for what, pairs in moves.items():
+        for source, target in pairs:
+            there, gone = (target, source) if what in ALLOWED[letters] else (source, target)
+            assert account.exists(f"/{there}")
+            assert not account.exists(f"/{gone}")
+
+
 def test_modes_follow_what_the_server_allows(shared: VfsDriver, stage: VfsStage, account: Account) -> None:
     account.set_permissions("/ro", "SRGDNVWCK")
     account.set_permissions("/rw", "SG")

@@ -79,6 +79,40 @@ def test_requests_are_filled_while_a_folder_is_copied(tmp_path: Path) -> None:
     assert kinds(tell(tmp_path, story, server(), poll_s=0)) == {"make_folder": 1, "put": 0, "put_bulk": 2}
 
 
+def test_requests_are_filled_while_a_slow_machine_copies_a_folder(tmp_path: Path) -> None:
+    """More of them are always due in a moment: as long as more come, those that are there wait a little longer."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        for number in range(300):
+            await world.save(f"new/{number}", b"content")
+            await trio.sleep(0.11)
+        await world.drain()
+
+    made = kinds(tell(tmp_path, story, server(), poll_s=0))
+    assert made == {"make_folder": 1, "put": 0, "put_bulk": made["put_bulk"]}
+    assert made["put_bulk"] <= 7
+
+
+def test_files_that_come_one_by_one_wait_for_some_seconds_only(tmp_path: Path) -> None:
+    """A program that makes one each half a second, for ever, has them on the server soon all the same."""
+
+    async def story(world: World) -> None:
+        await world.mkdir("new")
+        saved: dict[str, float] = {}
+        for number in range(60):
+            saved[f"/new/{number}"] = trio.current_time()
+            await world.save(f"new/{number}", b"content")
+            await trio.sleep(0.5)
+            there = world.remote.other.tree()
+            late = [
+                path for path, at in saved.items() if trio.current_time() - at > 8.5 and path not in there
+            ]
+            assert not late
+
+    tell(tmp_path, story, server(), poll_s=0)
+
+
 def test_small_files_wait_for_others_for_a_moment_only(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.mkdir("new")

@@ -90,7 +90,7 @@ class Line:
     def start(self, *steps: Step, again_at: float = NEVER_S) -> None:
         """As after a plan that found these."""
         self.queue.begin_anew(steps)
-        self.starter.start_planned(cast("trio.Nursery", None), again_at)
+        self.starter.start_planned(cast("trio.Nursery", None), again_at, in_part=False)
 
     def go_on(self) -> None:
         """As in the next round, without a plan."""

@@ -47,10 +47,12 @@ def move(site: Site, request: Request, source: Location, destination: Location) 
     with tree.lock:
         target = check_destination(request, source, destination)
         node = source.existing()
-        if "D" not in node.effective_permissions():
-            raise DavError(403, f"{source.dav_path} cannot be deleted")
+        _check_may_leave(source, destination, node)
         source.user.locks.check_free(source.path, as_server_error=True)
-        _check_may_arrive(destination, target)
+        if target is not None or source.path[:-1] != destination.path[:-1]:
+            _check_may_arrive(destination, target)
+        else:
+            check_new(destination.user.id, destination.path)
         parent = tree.lookup(destination.path[:-1])
         assert parent is not None
         if node.mounted and "S" in parent.effective_permissions():
@@ -85,6 +87,18 @@ def copy(site: Site, request: Request, source: Location, destination: Location) 
                 tree.remove(target)
             made = tree.copy(node, parent, destination.path[-1])
     return empty(201 if target is None else 204, [("OC-FileId", site.full_id(made.file_id))])
+
+
+def _check_may_leave(source: Location, destination: Location, node: Node) -> None:
+    """In its folder a thing is renamed, which is to change it; in another one it is gone from here.
+
+    SOURCE: measured on 29.0.1 in shares of each kind.
+    """
+    letters = node.effective_permissions()
+    if source.path[:-1] != destination.path[:-1] and "D" not in letters:
+        raise DavError(403, f"{source.dav_path} cannot be deleted")
+    if source.path[:-1] == destination.path[:-1] and "N" not in letters:
+        raise DavError(403)
 
 
 def _check_may_arrive(destination: Location, target: Node | None) -> None:
