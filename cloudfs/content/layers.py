@@ -249,6 +249,14 @@ class FileContent:
         return 0 if self.top is None else self.top.size
 
     @property
+    def whole(self) -> bool:
+        """No byte of it is on the server alone."""
+        layer = self.top
+        while isinstance(layer, Layer) and not layer.complete:
+            layer = layer.below
+        return not isinstance(layer, Source)
+
+    @property
     def version(self) -> ContentVersion:
         """Content version of `top`."""
         return ContentVersion(0) if self.top is None else self.top.version

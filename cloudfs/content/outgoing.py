@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import msgspec
@@ -73,6 +73,16 @@ class Outgoing:
                 return None
             content.top.seals += 1
             return content.top
+
+    @asynccontextmanager
+    async def sealed(self, content: FileContent) -> AsyncIterator[Layer | None]:
+        """As `seal`, for so long."""
+        layer = await self.seal(content)
+        try:
+            yield layer
+        finally:
+            if layer is not None:
+                self.unseal(layer)
 
     def unseal(self, layer: Layer) -> None:
         """The upload did not happen: if nothing was written since, and nobody else has it sealed, it is written on."""

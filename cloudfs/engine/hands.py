@@ -40,9 +40,7 @@ def make_hands(ground: Ground, server: Server, reading: Reading, guards: Guards,
     uploader.breaks.goes_in_pieces = remote.goes_in_pieces
     folders = FolderMaker(store, remote, conflicts, doubts, new_folders.made, lister.refresh_later, collect)
     mover = Mover(store, remote, uploader, conflicts, doubts)
-    remover = Remover(
-        store, remote, lister, residents, contents.files, contents.outgoing, doubts, uploader.tail_arrived
-    )
+    remover = Remover(store, remote, lister, residents, contents.files, contents.outgoing, doubts, uploader)
     remover.is_held = guards.guard.holds
     return Hands(
         Finder(store, remote, folders, mover, uploader, remover, takeover, doubts, collect),

@@ -184,6 +184,8 @@ class Attempt(msgspec.Struct, frozen=True):
     version: ContentVersion
     size: int
     checksum: str
+    began_s: float = 0.0
+    """When it was tried first, Unix s by our clock; 0: not known, or nothing of which a part may arrive."""
 
 
 class Conflict(msgspec.Struct, frozen=True):

@@ -89,6 +89,10 @@ _STEPS: list[str] = [
     DROP INDEX nodes_removed;
     CREATE INDEX nodes_removed ON nodes(ino) WHERE parent IS NULL AND s_parent IS NOT NULL AND NOT meant;
     """,
+    # 11: since when an upload may have been under way (began_s).
+    """
+    ALTER TABLE attempts ADD COLUMN began_s REAL NOT NULL DEFAULT 0;
+    """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
 an older database has the very columns that `_TABLES` gives a new one (a column goes last in its table)."""
@@ -261,6 +265,9 @@ CREATE TABLE attempts (
     checksum    TEXT NOT NULL,
     -- After the key's columns: SQLite (3.40.1) calls a table without rowids damaged that has one in between.
     size        INTEGER NOT NULL,
+    -- When the first try began: Unix s by our clock; 0 = not known, or nothing of which a part may arrive. What a cut
+    -- try left is no older.
+    began_s     REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (ino, version, checksum)
 ) WITHOUT ROWID;
 

@@ -254,15 +254,17 @@ class Store:
     # Attempted uploads
 
     def begin_attempt(self, attempt: Attempt) -> None:
-        """Remember an upload before its first byte is sent."""
+        """Remember an upload before its first byte is sent; of one that is tried again, when it was tried first."""
         self.db.execute(
-            "INSERT OR REPLACE INTO attempts (ino, version, size, checksum) VALUES (?, ?, ?, ?)",
-            (attempt.ino, attempt.version, attempt.size, attempt.checksum),
+            "INSERT INTO attempts (ino, version, size, checksum, began_s) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            msgspec.structs.astuple(attempt),
         )
 
     def attempts(self, ino: Ino) -> list[Attempt]:
         """Return the uploads of a node whose outcome is unknown."""
-        rows = self.db.execute("SELECT ino, version, size, checksum FROM attempts WHERE ino = ?", (ino,))
+        sql = "SELECT ino, version, size, checksum, began_s FROM attempts WHERE ino = ?"
+        rows = self.db.execute(sql, (ino,))
         return [Attempt(*row) for row in rows]
 
     def has_tail_attempt(self, ino: Ino) -> bool:

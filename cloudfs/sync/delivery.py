@@ -8,6 +8,7 @@ again, though a look shows that it holds, is not for us to mend: the server's, o
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
@@ -26,7 +27,7 @@ from cloudfs.sync.committing import Committer, stored_as, told_time_ns
 from cloudfs.sync.conflict import Conflicts
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content, condition_refused
-from cloudfs.sync.packing import Contents, Parcel, apart
+from cloudfs.sync.packing import Contents, Packer, Parcel, apart
 from cloudfs.sync.torn import TornParts, Verdict
 from cloudfs.types import RemoteEntry, RemoteVersion, Stored
 
@@ -48,6 +49,7 @@ class Delivery:
         conflicts: Conflicts,
         doubts: Doubts,
         committer: Committer,
+        packer: Packer,
     ) -> None:
         self._store = store
         self._nodes = store.nodes
@@ -59,7 +61,7 @@ class Delivery:
         self._doubts = doubts
         self._committer = committer
         self._evidence = Evidence(remote)
-        self._torn = TornParts(store, remote, contents.outgoing)
+        self.torn = TornParts(store, remote, contents.outgoing, packer)
         self._blind_spots = BlindSpots(store, remote)
         self.breaks = Breaks(store.nodes)
 
@@ -103,13 +105,13 @@ class Delivery:
         current = self._nodes.get(parcel.node.ino)
         if current is None or not current.linked:
             return None  # removed or replaced meanwhile: whoever has its place now need not meet this content
-        attempt = Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum)
-        self._torn.begin(attempt)
+        attempt = Attempt(parcel.node.ino, parcel.version, parcel.size, parcel.checksum, time.time())
+        self.torn.begin(attempt)
         self._store.begin_attempt(attempt)
         reached("attempt noted")
         with self._trying(parcel):
             stored, checksum = await self._put(parcel, layer, condition, attempt)
-        self._torn.forget(parcel.node.ino)
+        self.torn.forget(parcel.node.ino)
         return self._committer.commit(parcel, stored, checksum)
 
     def _earlier(self, parcel: Parcel) -> list[Attempt]:
@@ -124,9 +126,9 @@ class Delivery:
         """Return how to go on where something else stands in the place; None: it is another's, and both are kept."""
         if await self._evidence.sent(entry, earlier):
             return self._onto(parcel, entry)
-        verdict = await self._torn.judge(parcel, layer, entry, earlier)
+        verdict = await self.torn.judge(parcel, layer, entry, earlier)
         if verdict is Verdict.OURS:
-            self._torn.clear(parcel.node.ino)
+            self.torn.clear(parcel.node.ino)
             return self._onto(parcel, entry)
         if verdict is Verdict.UNCERTAIN and await self._set_aside(parcel, entry):
             return None, parcel
@@ -148,7 +150,7 @@ class Delivery:
             if error.temporary:
                 raise
             return False
-        self._torn.clear(parcel.node.ino)
+        self.torn.clear(parcel.node.ino)
         self._conflicts.set_aside(parcel.place, aside, await self._evidence.look(target))
         return True
 
@@ -161,7 +163,7 @@ class Delivery:
         return self._committer.commit(parcel, stored_as(entry), checksum)
 
     def _keep_both(self, parcel: Parcel, entry: RemoteEntry) -> None:
-        self._torn.forget(parcel.node.ino)
+        self.torn.forget(parcel.node.ino)
         with self._store.transaction():
             self._committer.release_identity(parcel)
             self._doubts.settle(parcel.node.ino)
@@ -250,7 +252,7 @@ class Delivery:
 
         # A GET of ours that is still open would lock the file against our own upload (protocol.md §14).
         async with self._fetcher.paused(parcel.node.ino):
-            with self._breakable(parcel, body, name) as broken, self._torn.counted(attempt, broken) as handed:
+            with self._breakable(parcel, body, name) as broken, self.torn.counted(attempt, broken) as handed:
                 if parcel.base_bytes:
                     return await self._put_tail(parcel, handed, condition, name)
                 stored = await self._remote.put(

@@ -67,8 +67,11 @@ class Finder:
                 else:
                     await self._remover.commit_gone(node, path)
                 return entry is None
-        elif entry is not None and await self._is_ours(node, node.tried, entry):
-            return True
+        elif entry is not None:
+            if await self._is_ours(node, node.tried, entry):
+                return True
+            if not node.folder and await self._uploader.clear(node, node.tried, entry):
+                entry = None
         if not late:
             self._give_up(node.ino)
         elif not self._is_tried_again(node.ino):

@@ -121,6 +121,8 @@ class Mover:
             return True  # what an upload of ours, whose reply was lost, made of it: the next plan moves that
         if entry.version.same_content(node.remote_version):
             raise condition_refused(source)
+        if await self._uploader.clear(node, here, entry):
+            raise Changed("a part of an upload that was cut stands there", subject=source)
         if not node.content_dirty:
             # The next listing brings their content, and the move goes on with it.
             raise Changed("it was changed on the server", subject=source)

@@ -100,15 +100,20 @@ class Packer:
 
         At the end the bytes of what was delivered become clean blocks, and others are there to be written further.
         """
-        node = step.node
-        # Held like an open file: unlinked meanwhile, it must not vanish under the upload.
+        async with (
+            self.held(step.node) as content,
+            self._sealed(step, content, await self._outgoing.seal(content)) as package,
+        ):
+            yield package
+
+    @asynccontextmanager
+    async def held(self, node: Node) -> AsyncIterator[FileContent]:
+        """Hold a node's content like an open file: unlinked meanwhile, it must not vanish. Raises LocalDamage."""
         self._residents.opened(node.ino)
         try:
             content = await self._files.acquire(node)
             try:
-                layer = await self._outgoing.seal(content)
-                async with self._sealed(step, content, layer) as package:
-                    yield package
+                yield content
             finally:
                 self._files.release(content)
         finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import trio
@@ -29,6 +29,7 @@ from cloudfs.sync.blindspots import BlindSpots
 from cloudfs.sync.doubts import Doubts
 from cloudfs.sync.evidence import Evidence, base_content, condition_refused
 from cloudfs.sync.rescuing import Rescuer
+from cloudfs.sync.upload import Uploader
 from cloudfs.types import Ino, RemoteEntry, RemotePath, RemoteVersion
 
 __all__ = ["Remover"]
@@ -92,9 +93,8 @@ class Remover:
         files: Files,
         outgoing: Outgoing,
         doubts: Doubts,
-        tail_arrived: Callable[[Node], Awaitable[bool]],
+        uploader: Uploader,
     ) -> None:
-        """`tail_arrived` finds out what became of an upload of a tail: see `Uploader`."""
         self._store = store
         self._nodes = store.nodes
         self._remote = remote
@@ -103,7 +103,7 @@ class Remover:
         self._files = files
         self._rescuer = Rescuer(store, remote, outgoing)
         self._doubts = doubts
-        self._tail_arrived = tail_arrived
+        self._uploader = uploader
         self.is_held: Callable[[Ino], bool] = lambda _: False
         """Whether a folder is kept here though the server shows it no more: see `VanishGuard`."""
         self._evidence = Evidence(remote)
@@ -118,7 +118,7 @@ class Remover:
         self._doubts.require_over(node.ino, node.name)
         if node.linked:
             # It stays here, in a local-only place: its bytes must not go with the server's copy.
-            if await self._tail_arrived(node):
+            if await self._uploader.tail_arrived(node):
                 return True  # the next plan removes that
             await self._keep(node)
         path = self._nodes.synced_path(node.ino)
@@ -185,7 +185,7 @@ class Remover:
         What was removed in it and is still open stays with its readers.
         """
         if not node.folder:
-            await self._tail_arrived(node)  # the server may have nothing else of it any more
+            await self._uploader.tail_arrived(node)  # the server may have nothing else of it any more
             await self._rescuer.rescue(node)
             return
         if node.synced and node.linked:
@@ -311,7 +311,10 @@ class Remover:
     async def _is_ours(self, node: Node, entry: RemoteEntry) -> bool:
         """Tell whether what is there comes from a request of ours whose reply was lost, or has the known bytes."""
         contents = [*self._store.attempts(node.ino), *base_content(node)]
-        return await self._evidence.sent(entry, contents) is not None
+        if await self._evidence.sent(entry, contents) is not None:
+            return True
+        place = (node.s_parent or node.ino, node.s_name or "")
+        return await self._uploader.is_left_over(node, place, entry)
 
     async def commit_gone(self, node: Node, path: RemotePath) -> None:
         """Do as `commit`, where nothing is found in its place.

@@ -21,15 +21,15 @@ import trio
 
 from cloudfs.content.layers import Layer
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import QuotaExceeded, RemoteError, ServerFault
+from cloudfs.errors import LocalDamage, QuotaExceeded, RemoteError, ServerFault
 from cloudfs.metadata.columns import NS
 from cloudfs.metadata.permissions import may
 from cloudfs.remote.protocol import Body, Remote
-from cloudfs.store.records import Attempt
+from cloudfs.store.records import Attempt, Node
 from cloudfs.store.store import Store
 from cloudfs.sync.doubts import may_have_arrived
 from cloudfs.sync.evidence import Evidence
-from cloudfs.sync.packing import Parcel
+from cloudfs.sync.packing import Packer, Parcel
 from cloudfs.sync.sending import CountedBody
 from cloudfs.types import Ino, Kind, RemoteEntry
 
@@ -70,10 +70,11 @@ class _Sent(NamedTuple):
 class TornParts:
     """Remembers the tries of this life; made when the engine starts."""
 
-    def __init__(self, store: Store, remote: Remote, outgoing: Outgoing) -> None:
+    def __init__(self, store: Store, remote: Remote, outgoing: Outgoing, packer: Packer) -> None:
         self._store = store
         self._remote = remote
         self._outgoing = outgoing
+        self._packer = packer
         self._evidence = Evidence(remote)
         self._born_s = trio.current_time()
         self._sent: dict[Ino, dict[str, _Sent | None]] = {}
@@ -91,8 +92,8 @@ class TornParts:
             self.forget(attempt.ino)
         tries = self._sent.setdefault(attempt.ino, {})
         if attempt.checksum not in tries:
-            before = any(it.checksum == attempt.checksum for it in known)
-            tries[attempt.checksum] = self._in_earlier_lives(attempt) if before else None
+            before = next((it for it in known if it.checksum == attempt.checksum), None)
+            tries[attempt.checksum] = None if before is None else self._in_earlier_lives(before)
 
     @contextmanager
     def counted(self, attempt: Attempt, body: Body) -> Iterator[Body]:
@@ -121,22 +122,21 @@ class TornParts:
         tries[attempt.checksum] = sent if earlier is None else sent.joined(earlier)
 
     def _in_earlier_lives(self, attempt: Attempt) -> _Sent | None:
-        """All of it may have been sent, after it was written and before this life."""
-        node = self._store.nodes.get(attempt.ino)
-        if node is None:
+        """All of it may have been sent, since it was tried first and before this life."""
+        if not attempt.began_s:
             return None
-        ago_s = time.time() - node.ctime_ns / NS
-        return _Sent(attempt.size, trio.current_time() - ago_s, self._born_s)
+        began_s = trio.current_time() - (time.time() - attempt.began_s)
+        return _Sent(attempt.size, min(began_s, self._born_s), self._born_s)
 
-    def _tries(self, attempts: Sequence[Attempt]) -> list[_Sent]:
-        """Return the tries of these contents that may have left a part."""
+    def _tries(self, attempts: Sequence[Attempt], size: int) -> list[_Sent]:
+        """Return the tries of these contents that may have left a part of so many bytes."""
         found = (
             tries[it.checksum]
             if it.checksum in (tries := self._sent.get(it.ino, {}))
             else self._in_earlier_lives(it)
             for it in attempts
         )
-        return [it for it in found if it is not None]
+        return [it for it in found if it is not None and size <= it.most_bytes]
 
     # Parts
 
@@ -144,46 +144,64 @@ class TornParts:
         self, parcel: Parcel, layer: Layer | None, entry: RemoteEntry, earlier: Sequence[Attempt]
     ) -> Verdict:
         """Tell whose what stands in a parcel's place is, after the tries `earlier`. Raises RemoteError."""
-        part = entry.version
-        if entry.kind is not Kind.FILE or part.checksum is not None or parcel.base_bytes:
+        part, base = entry.version, parcel.base
+        if parcel.base_bytes or not self._may_be_part(parcel.place, base, entry):
             return Verdict.ANOTHERS
-        if not self._leaves_parts(parcel):
-            return Verdict.ANOTHERS
-        tries = self._tries([it for it in earlier if _is_content(it, parcel)])
-        tries = [it for it in tries if part.size <= it.most_bytes]
+        # Also those of what was written further since: it may have grown, and begin with all that they sent.
+        tries = self._tries(earlier, part.size)
         if tries and await self._evidence.is_part(entry, parcel.size, partial(self._outgoing.chunks, layer)):
             # An empty one has no bytes that might be lost.
             if not part.size or entry.file_id is not None or parcel.node.ino in self._cleared:
                 return Verdict.OURS
-            in_time = (
-                any(self._covers(it, part.modified_s) for it in tries) or part.modified_s == parcel.mtime_s
-            )
-            is_shortened = await self._may_be_shortened(parcel, layer, part.size)
+            in_time = self._is_in_time(tries, part.modified_s, parcel.mtime_s)
+            is_shortened = await self._may_be_shortened(base, layer, part.size)
             return Verdict.OURS if in_time and not is_shortened else Verdict.UNCERTAIN
+        if parcel.onto is not None and await self.is_left_over(parcel.onto, parcel.place, entry):
+            return Verdict.OURS
         return self._judge_unknown(parcel, entry, earlier)
 
     def _judge_unknown(self, parcel: Parcel, entry: RemoteEntry, earlier: Sequence[Attempt]) -> Verdict:
         """Of what the file held before it was changed again its bytes are gone: only size and time speak."""
-        older = self._tries(
-            [
-                it
-                for it in earlier
-                if not _is_content(it, parcel) and it.checksum in self._sent.get(it.ino, {})
-            ]
-        )
-        may_be = any(
-            entry.version.size <= it.most_bytes and self._covers(it, entry.version.modified_s) for it in older
-        )
+        older = self._tries([it for it in earlier if not _is_content(it, parcel)], entry.version.size)
+        may_be = any(self._covers(it, entry.version.modified_s) for it in older)
         return Verdict.UNCERTAIN if may_be and entry.file_id is None else Verdict.ANOTHERS
 
-    def _leaves_parts(self, parcel: Parcel) -> bool:
+    async def is_left_over(self, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> bool:
+        """Tell whether a cut try of a file surely left what stands at a place, and nobody else can have.
+
+        For a place that the file has left: nothing is to go up there, so what is uncertain may stay. It is, where what
+        was sent was written over since. Raises RemoteError.
+        """
+        part, base = entry.version, self._store.nodes.synced_child(*place)
+        if not self._may_be_part(place, base, entry):
+            return False
+        tries = self._tries(self._store.attempts(node.ino), part.size)
+        if not self._is_in_time(tries, part.modified_s, node.mtime_ns // NS):
+            return False
+        try:
+            async with self._packer.held(node) as content, self._outgoing.sealed(content) as layer:
+                if layer is None or not content.whole:
+                    return False
+                ours = partial(self._outgoing.chunks, layer)
+                is_part = await self._evidence.is_part(entry, layer.size, ours)
+                return is_part and not await self._may_be_shortened(base, layer, part.size)
+        except LocalDamage:
+            return False  # who opens or sends it hears of that
+
+    def _may_be_part(self, place: tuple[Ino, str], base: Node | None, entry: RemoteEntry) -> bool:
         """Tell whether a part of it may become the file. Over one that a Nextcloud has, only where it takes no pieces.
 
         Else it is what another client made of that file, who may have taken away from its end.
         """
-        features, folder = self._remote.features, self._store.nodes.get(parcel.place[0])
+        if entry.kind is not Kind.FILE or entry.version.checksum is not None:
+            return False
+        features, folder = self._remote.features, self._store.nodes.get(place[0])
         in_pieces = features.nextcloud and features.chunking and (folder is None or may(folder, "C"))
-        return parcel.base is None or not in_pieces
+        return base is None or not in_pieces
+
+    def _is_in_time(self, tries: Sequence[_Sent], modified_s: int, told_s: int) -> bool:
+        """Tell whether a time of the server's is that of one of these tries, or the one that was told with them."""
+        return bool(tries) and (modified_s == told_s or any(self._covers(it, modified_s) for it in tries))
 
     def _covers(self, sent: _Sent, modified_s: int) -> bool:
         """Tell whether a time of the server's is within that of a try."""
@@ -191,9 +209,8 @@ class TornParts:
         ahead_s = time.time() + self._remote.clock_skew_s - trio.current_time()
         return sent.began_s + ahead_s - _EARLY_S <= modified_s <= sent.ended_s + ahead_s + _LATE_S
 
-    async def _may_be_shortened(self, parcel: Parcel, layer: Layer | None, size: int) -> bool:
+    async def _may_be_shortened(self, base: Node | None, layer: Layer | None, size: int) -> bool:
         """Tell whether the version before may begin with so many bytes of what is sent."""
-        base = parcel.base
         if base is None or base.s_version is None or layer is None:
             return base is not None
         if size >= (base.s_size or 0):

@@ -18,6 +18,7 @@ from cloudfs.content.layers import FileContent, Layer
 from cloudfs.content.source import Source
 from cloudfs.content.tails import is_tail_proof
 from cloudfs.errors import LocalDamage, Unsupported
+from cloudfs.metadata.columns import version_columns
 from cloudfs.metadata.residents import Residents
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.records import Attempt, Node
@@ -60,7 +61,8 @@ class Uploader:
         self._appending = contents.appending
         self._packer = packer
         self._committer = committer
-        self._delivery = Delivery(store, remote, contents, conflicts, doubts, committer)
+        self._delivery = Delivery(store, remote, contents, conflicts, doubts, committer, packer)
+        self.is_left_over = self._delivery.torn.is_left_over
         self.breaks = self._delivery.breaks
 
     def tell_committed(self, told: Callable[[], None]) -> None:
@@ -135,6 +137,23 @@ class Uploader:
             else:
                 version = self._committer.commit(parcel, stored_as(entry), checksum)
                 await self._settle(content, parcel.version, version)
+        return True
+
+    # What a cut upload has left where nothing is to go up any more
+
+    async def clear(self, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> bool:
+        """Clear what a cut try of the node's left at a place that it leaves; False where it may be another client's.
+
+        Of a file that the server had there before it counts as the version from now on: that is moved, removed or
+        written over next. Raises RemoteError.
+        """
+        if not await self.is_left_over(node, place, entry):
+            return False
+        owner = self._nodes.synced_child(*place)
+        if owner is None:
+            await self._remote.delete(entry.path, expect=entry.version)
+        elif owner.content_dirty or not owner.linked:
+            self._nodes.update(owner.ino, s_version=-1, **version_columns(entry.version))
         return True
 
     @asynccontextmanager

@@ -7,6 +7,9 @@ As measured on a real server (protocol.md §3, §6, §9):
 - A folder's ETag is a serial number; a change gives new ones to all folders above it up to the root.
 - MOVE keeps object number, ETag, time and checksum; COPY makes a new object with the time of now and no checksum.
 - An overwrite keeps the object; its checksum is the one sent with it, or none.
+
+A `plain` account is that of another WebDAV server: it tells no file ids, checksums or permissions, and no ETags of
+folders. Its files' ETags are of the nanosecond, and so never the same twice, as rclone's and Apache's.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ class StoredObject:
     sticky: bool = False
     cut: bool = False
     """An overwrite of it broke off: what listings say of it is still said of the content before."""
+    plain: bool = False
+    stamps: int = 0
+    """So often it was written, or its time set."""
     readers: int = 0
     """Open GETs: each holds a shared lock (protocol.md §14)."""
 
@@ -56,10 +62,13 @@ class StoredObject:
         """Return the ETag that this file has, or would have after an overwrite."""
         if self.sticky and self.serial and mtime_s == self.mtime_s:
             return self.serial
-        return hashlib.md5(f"{mtime_s} {self.number} {size}".encode(), usedforsecurity=False).hexdigest()
+        nanosecond = f" {self.stamps}" if self.plain else ""
+        told = f"{mtime_s} {self.number} {size}{nanosecond}"
+        return hashlib.md5(told.encode(), usedforsecurity=False).hexdigest()
 
     def stamp(self, mtime_s: int, size: int) -> None:
         """Give a file the ETag, time and size that it has from now on."""
+        self.stamps += 1
         self.serial = self.etag_of(mtime_s, size)
         self.mtime_s, self.size = mtime_s, size
 
@@ -67,9 +76,10 @@ class StoredObject:
 class Account:
     """A tree of objects by path. Each method is one moment: nothing here waits."""
 
-    def __init__(self, now_s: Callable[[], int], *, sticky: bool = False) -> None:
+    def __init__(self, now_s: Callable[[], int], *, sticky: bool = False, plain: bool = False) -> None:
         self.now_s = now_s
         self._sticky = sticky
+        self._plain = plain
         self._numbers = count(101)
         self._serials = count(0x10000)
         self.contents: dict[ContentKey, bytes] = {}
@@ -102,6 +112,9 @@ class Account:
 
     def entry(self, path: RemotePath) -> RemoteEntry:
         found = self.get(path)
+        if self._plain:
+            version = RemoteVersion("", 0, found.mtime_s) if found.kind is Kind.FOLDER else found.version
+            return RemoteEntry(path, found.kind, version)
         permissions = "RGDNVCK" if found.kind is Kind.FOLDER else "RGDNVW"
         return RemoteEntry(
             path, found.kind, found.version, found.file_id, permissions, fingerprint=self.fingerprint
@@ -131,7 +144,7 @@ class Account:
             raise ServerFault("PUT is not allowed on non-files.", subject=path, status=409)
         else:
             self._keep(found)
-        found.content, found.checksum, found.cut = content, checksum, False
+        found.content, found.checksum, found.cut = content, None if self._plain else checksum, False
         found.stamp(self.now_s() if mtime_s is None else mtime_s, len(content))
         self.contents[content_key(found.version)] = content
         self._changed(parent_of(path))
@@ -225,13 +238,13 @@ class Account:
         return folder
 
     def _add(self, folder: StoredObject, path: RemotePath, kind: Kind) -> StoredObject:
-        made = StoredObject(next(self._numbers), kind, self.now_s(), sticky=self._sticky)
+        made = StoredObject(next(self._numbers), kind, self.now_s(), sticky=self._sticky, plain=self._plain)
         folder.members[_name(path)] = made
         return made
 
     def _twin(self, origin: StoredObject) -> StoredObject:
         twin = StoredObject(next(self._numbers), origin.kind, self.now_s(), origin.content, origin.size)
-        twin.sticky = self._sticky
+        twin.sticky, twin.plain = self._sticky, self._plain
         twin.serial = (
             self._serial() if origin.kind is Kind.FOLDER else twin.etag_of(twin.mtime_s, origin.size)
         )

@@ -108,6 +108,8 @@ class FakeRemote:
     """What arrived of a cut upload becomes the file: of a new one, and on a server other than Nextcloud of any."""
     parts: set[bytes] = field(default_factory=set)
     """What was left so."""
+    telling: set[bytes] = field(default_factory=set)
+    """Which of that no other client can have made by taking away from the end of what was there before."""
     locking: bool = True
     """An open GET locks the file against changes (protocol.md §14)."""
     log: list[Request] = field(default_factory=list)
@@ -323,8 +325,11 @@ class FakeRemote:
         return await self._carry_out(sent, store)
 
     def _leave_part(self, path: RemotePath, part: bytes) -> None:
-        if self.account.find(path) is None or not self.features.nextcloud:
+        before = self.account.find(path)
+        if before is None or not self.features.nextcloud:
             self.parts.add(part)
+            if before is None or before.size <= len(part):
+                self.telling.add(part)
             self.account.write(path, part)
 
     async def _copy_base(self, path: RemotePath, condition: Condition, base_bytes: int) -> bytes:

@@ -41,6 +41,7 @@ from tests.model.operations import (
     OtherRetype,
     OtherRewrite,
     OtherSetBack,
+    OtherShorten,
     OtherWrite,
     PlugIn,
     PushBreaks,
@@ -70,6 +71,7 @@ __all__ = [
     "Choose",
     "an_operation",
     "answering",
+    "breaking",
     "deciding",
     "doubtful",
     "growing",
@@ -346,6 +348,18 @@ _GROWING_BESIDE: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
 )
 
 
+_PLAIN: tuple[tuple[int, Callable[[Choose], Operation]], ...] = (
+    *_ROUGH,
+    (8, lambda choose: Save(choose(_FEW), choose(_LENGTHS[3:]))),
+    (8, lambda choose: Extend(choose(_FEW), choose(_SIZES))),
+    (8, lambda choose: Rename(choose(_FEW), choose(_FEW))),
+    (4, lambda choose: Unlink(choose(_FEW))),
+    (6, lambda choose: OtherShorten(choose(_FEW), choose((3, 4, 5, 8)))),
+    (9, lambda choose: Wait(choose((1.0, 1.5, 3.0, 70.0)))),
+)
+"""As `_ROUGH`, with few names that are written, renamed and removed while their uploads break."""
+
+
 def _weighted(
     makers: tuple[tuple[int, Callable[[Choose], Operation]], ...],
 ) -> tuple[Callable[[Choose], Operation], ...]:
@@ -358,6 +372,7 @@ _SAME_SECOND_WEIGHTED, _DYING_WEIGHTED = _weighted(_SAME_SECOND), _weighted(_DYI
 _DOUBTFUL_WEIGHTED, _UNPACKING_WEIGHTED = _weighted(_DOUBTFUL), _weighted(_UNPACKING)
 _UNPACKING_BESIDE_WEIGHTED = _weighted(_UNPACKING_BESIDE)
 _ANSWERING_WEIGHTED, _DECIDING_WEIGHTED = _weighted(_ANSWERING), _weighted(_DECIDING)
+_PLAIN_WEIGHTED = _weighted(_PLAIN)
 _PUSHED_WEIGHTED, _MOUNTED_WEIGHTED = _weighted(_PUSHED), _weighted(_MOUNTED)
 _GROWING_WEIGHTED, _GROWING_BESIDE_WEIGHTED = _weighted(_GROWING), _weighted(_GROWING_BESIDE)
 
@@ -393,6 +408,11 @@ def wider(choose: Choose) -> Operation:
 def rough(choose: Choose) -> Operation:
     """Draw as `wider`, with times when the whole server is not well."""
     return choose(_ROUGH_WEIGHTED)(choose)
+
+
+def breaking(choose: Choose) -> Operation:
+    """Draw as `rough`, with few names that are written, renamed and removed while their uploads break."""
+    return choose(_PLAIN_WEIGHTED)(choose)
 
 
 def same_second(choose: Choose) -> Operation:

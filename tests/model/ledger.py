@@ -20,7 +20,7 @@ import trio
 
 from tests.model.reference import RefFile
 
-__all__ = ["THIS_CLIENT", "Contested", "Ledger"]
+__all__ = ["THIS_CLIENT", "Contested", "Ledger", "is_copy"]
 
 THIS_CLIENT = "this client"
 
@@ -113,6 +113,11 @@ class Contested:
         while (leader := self._leader.get(name, name)) != name:
             name = leader
         return name
+
+
+def is_copy(path: str) -> bool:
+    """Tell whether a path has the name of a conflicted copy."""
+    return bool(_COPY.search(_last(path)))
 
 
 def _last(path: str) -> str:

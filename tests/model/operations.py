@@ -40,6 +40,7 @@ __all__ = [
     "OtherRetype",
     "OtherRewrite",
     "OtherSetBack",
+    "OtherShorten",
     "OtherWrite",
     "PlugIn",
     "PushBreaks",
@@ -358,6 +359,14 @@ class OtherRewrite:
 
 
 @dataclass(frozen=True)
+class OtherShorten:
+    """Another client takes from the end of a file, but so many bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
 class OtherReplace:
     """Another client moves something over what has the name."""
 
@@ -445,6 +454,7 @@ Operation = (
     | KillSoon
     | OtherRetype
     | OtherSetBack
+    | OtherShorten
     | Answer
     | Regret
     | Decide

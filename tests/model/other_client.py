@@ -20,6 +20,7 @@ from tests.model.operations import (
     OtherRetype,
     OtherRewrite,
     OtherSetBack,
+    OtherShorten,
     OtherWrite,
 )
 from tests.model.world import World
@@ -35,6 +36,7 @@ Other = (
     | OtherReplace
     | OtherRetype
     | OtherSetBack
+    | OtherShorten
 )
 OTHERS = (
     OtherWrite,
@@ -45,6 +47,7 @@ OTHERS = (
     OtherReplace,
     OtherRetype,
     OtherSetBack,
+    OtherShorten,
 )
 
 
@@ -81,6 +84,8 @@ class OtherClient:
                     self._moves(source, target)
             case OtherSetBack(path, size):
                 self._set_back(path, size)
+            case OtherShorten(path, size):
+                self._shortens(path, size)
             case OtherRetype(path, size):
                 was_folder = remote.other.tree().get(f"/{path}", b"") is None
                 self._deletes(path)
@@ -105,6 +110,21 @@ class OtherClient:
         self.world.remote.other.write(f"/{path}", data, mtime_s=mtime_s, checksum=digest)
         self.ledger.spent(spent)
         self.ledger.wrote(data, "the other client")
+        self.contested.by_other(path)
+
+    def _shortens(self, path: str, size: int) -> None:
+        """What a try of ours has left, all of it or a part, is nobody's to be made shorter: see `TornParts`."""
+        account = self.world.remote.account
+        before = account.find(RemotePath(f"/{path}"))
+        if before is None or before.kind is Kind.FOLDER or len(before.content) <= size:
+            return
+        tried = self.world.engine.store.db.execute("SELECT checksum FROM attempts").fetchall()
+        if before.content in self.world.remote.parts or (_digest(before.content),) in tried:
+            return
+        whole, left = before.content, before.content[:size]
+        self.world.remote.other.write(f"/{path}", left)
+        self.ledger.spent(whole)
+        self.ledger.wrote(left, "the other client")
         self.contested.by_other(path)
 
     def _set_back(self, path: str, size: int) -> None:
@@ -143,8 +163,10 @@ class OtherClient:
     def _moves(self, source: str, target: str) -> None:
         below = self._on_server_below(source)
         self.world.remote.other.move(f"/{source}", f"/{target}")
-        for where, _ in below:
+        for where, content in below:
             self.contested.by_other(where)  # what changed here meanwhile meets it in its new place
+            if content in self.world.remote.parts:
+                self.ledger.written.add(content)  # it was taken for a file
         self.contested.renamed(source, target)
         self.contested.by_other(target)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cloudfs.paths import is_local_only
 from tests.model.fake_remote import FakeRemote
-from tests.model.ledger import Ledger
+from tests.model.ledger import Ledger, is_copy
 from tests.model.world import expect_same
 
 __all__ = ["Tree", "expect_nothing_lost", "shared"]
@@ -34,12 +34,25 @@ def expect_nothing_lost(mounts: Sequence[Tree], remotes: Sequence[FakeRemote], l
     parts = set[bytes]().union(*(remote.parts for remote in remotes))
     unknown = {content for content in found - parts if not ledger.is_known(content)}
     assert not unknown, f"nobody wrote {unknown}"
+    _expect_no_part(mounts, remotes, ledger)
     lost = {
         content: who
         for content, who in ledger.owed.items()
         if content not in found and not any(_was_swept(content, ledger, remote) for remote in remotes)
     }
     assert not lost, f"lost: {lost}; there is {mounts}"
+
+
+def _expect_no_part(mounts: Sequence[Tree], remotes: Sequence[FakeRemote], ledger: Ledger) -> None:
+    """A torn upload never is the file, where it can be told: it was gone over, taken away or set aside."""
+    telling = set[bytes]().union(*(remote.telling for remote in remotes))
+    torn = [
+        path
+        for mine in mounts
+        for path, content in mine.items()
+        if content in telling and not ledger.is_known(content) and not is_copy(path)
+    ]
+    assert not torn, f"a part is the file: {torn}; there is {mounts}"
 
 
 def _was_swept(content: bytes, ledger: Ledger, remote: FakeRemote) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from cloudfs.remote.protocol import Features
 from cloudfs.sync.appending import FROM_BYTES
 from tests.model.account import Account
 from tests.model.disks import CutWorld, FullWorld
@@ -23,6 +24,7 @@ from tests.model.faults import DOUBTFUL, WITH_LATE, WITHOUT_LATE, FaultKind, Fau
 from tests.model.histories import (
     Choose,
     answering,
+    breaking,
     deciding,
     doubtful,
     dying,
@@ -45,6 +47,7 @@ from tests.model.rules import Rules
 from tests.model.two_clients import play_two
 from tests.model.two_mounts import play_mounts
 from tests.model.world import World
+from tests.sync.plain_remote import PlainRemote
 
 __all__ = ["PROFILES", "Profile", "Told", "faulty_remote", "silent"]
 
@@ -59,6 +62,10 @@ _POLLED_S = 120.0
 _PUSH_URL = "wss://cloud.example/push/ws"
 _CLOCKS_S = (0, 0, 0, -7200, 5400, 86_400)
 """How wrong the server's clock is."""
+
+
+_PLAIN = Features(name="WebDAV in memory", depth_infinity=True)
+"""As wsgidav and rclone: a tree is told of in one answer."""
 
 
 def silent(_line: str) -> None:
@@ -119,6 +126,7 @@ class _Stage:
         in_order: bool = False,
         bulk: bool = False,
         push: bool = False,
+        plain: bool = False,
         line: str = "line",
     ) -> FakeRemote:
         """`line`: another one, with another name, has other faults."""
@@ -126,15 +134,16 @@ class _Stage:
         faults = FaultPlan(
             random.Random(chance.random()), probability=chance.choice(probabilities), kinds=kinds
         )
-        server = FakeRemote(
-            features=msgspec.structs.replace(NEXTCLOUD, bulk=bulk, push_url=_PUSH_URL if push else ""),
+        features = msgspec.structs.replace(NEXTCLOUD, bulk=bulk, push_url=_PUSH_URL if push else "")
+        server = (PlainRemote if plain else FakeRemote)(
+            features=_PLAIN if plain else features,
             faults=faults,
             latency_s=chance.choice((0.0, 0.1, 1.0)),
             truncating=lingers and chance.random() < 0.3,
             lingers=lingers,
             in_order=in_order,
             chance=random.Random(chance.random()),
-            account=Account(lambda: now_s() + clock_s, sticky=True),
+            account=Account(lambda: now_s() + clock_s, sticky=not plain, plain=plain),
             clock_skew_s=clock_s - chance.random(),
             trace=self.told,
         )
@@ -283,6 +292,17 @@ def _parts(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(stage, history, server, stage.rules(strict=False))
 
 
+def _plain(stage: _Stage, history: list[Operation]) -> None:
+    server = stage.server((0.0, 0.1, 0.3), (*DOUBTFUL, *[FaultKind.CUT] * 5), plain=True)
+    _with_ledger(stage, history, server, stage.rules(strict=False))
+
+
+def _plain_parts(stage: _Stage, history: list[Operation]) -> None:
+    server = stage.server((0.2, 0.35, 0.5), (*DOUBTFUL, *[FaultKind.CUT] * 18), plain=True)
+    server.leaves_parts = True
+    _with_ledger(stage, history, server, stage.rules(strict=False))
+
+
 def _full(stage: _Stage, history: list[Operation]) -> None:
     _with_ledger(
         stage,
@@ -370,6 +390,8 @@ PROFILES: dict[str, Profile] = {
         Profile("same-second", same_second, _two),
         Profile("two-faults", rough, _two_faults),
         Profile("parts", rough, _parts),
+        Profile("plain", rough, _plain),
+        Profile("plain-parts", breaking, _plain_parts),
         Profile("offline", offline, _offline),
         Profile("answers", answering, _answers),
         Profile("decisions", deciding, _decisions),

@@ -215,3 +215,29 @@ def test_what_is_taken_for_a_part_of_ours_and_is_not_is_lost(monkeypatch: pytest
 
     monkeypatch.setattr(TornParts, "judge", always)
     assert "lost: " in found("parts", monkeypatch, "lost: ")
+
+
+@pytest.mark.expect_log(r": not sent yet: ", optional=True)
+@pytest.mark.parametrize(
+    ("whose", "sign"), [(Verdict.OURS, "lost: "), (Verdict.ANOTHERS, "a part is the file")]
+)
+def test_who_takes_all_that_stands_there_for_one_of_both_is_found(
+    monkeypatch: pytest.MonkeyPatch, whose: Verdict, sign: str
+) -> None:
+    async def always(*_: object) -> Verdict:
+        return whose
+
+    monkeypatch.setattr(TornParts, "judge", always)
+    assert sign in found("plain-parts", monkeypatch, sign)
+
+
+@pytest.mark.expect_log(r": not sent yet: ", optional=True)
+@pytest.mark.parametrize(("left", "sign"), [(True, "lost: "), (False, "a part is the file")])
+def test_who_takes_all_that_stands_where_a_file_was_for_one_of_both_is_found(
+    monkeypatch: pytest.MonkeyPatch, *, left: bool, sign: str
+) -> None:
+    async def always(*_: object) -> bool:
+        return left
+
+    monkeypatch.setattr(TornParts, "is_left_over", always)
+    assert sign in found("plain-parts", monkeypatch, sign)

@@ -33,6 +33,9 @@ class PlainRemote(FakeRemote):
         own, members = await super().list_folder(path)
         return _bare(own), [_bare(member) for member in members]
 
+    async def copy(self, source: RemotePath, target: RemotePath) -> Stored:
+        return msgspec.structs.replace(await super().copy(source, target), file_id=None)
+
     async def find(self, file_id: str) -> Sequence[RemotePath]:
         raise AssertionError(file_id)
 

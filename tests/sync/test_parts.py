@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ import trio
 from cloudfs.errors import Forbidden, Locked, PosixError, QuotaExceeded, ServerFault, Unreachable
 from cloudfs.remote.protocol import Body, Condition, Features
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
+from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote, FaultKind
-from tests.sync.mount import World, tell
+from tests.sync.mount import World, opened, tell
 from tests.sync.plain_remote import PlainRemote
 
 
@@ -185,7 +186,26 @@ class Breaking(PlainRemote):
         self.broke.set()
 
 
-async def until_it_broke(remote: Breaking) -> None:
+@dataclass
+class NewBreaking(FakeRemote):
+    """As `Breaking`, a Nextcloud on an object store."""
+
+    kept: bytes | None = None
+    broke: trio.Event | None = None
+
+    async def put(self, path: RemotePath, body: Body, size: int, condition: Condition, **more: Any) -> Stored:
+        if self.broke is not None:
+            return await super().put(path, body, size, condition, **more)
+        self.broke = trio.Event()
+        async with aclosing(body(0)) as sent:  # type: ignore[type-var]
+            await anext(sent)
+        assert self.kept is not None
+        self.other.write(path, self.kept)
+        self.broke.set()
+        raise Unreachable("the connection broke", subject=path)
+
+
+async def until_it_broke(remote: Breaking | NewBreaking) -> None:
     while remote.broke is None:
         await trio.sleep(0.05)
     await remote.broke.wait()
@@ -281,7 +301,7 @@ def test_a_part_of_another_time_is_set_aside(tmp_path: Path, *, known: bool) -> 
 
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_part_of_what_was_changed_again_is_never_the_file(tmp_path: Path, *, killed: bool) -> None:
-    """Its bytes are not here any more to compare it with. After a kill nothing but its place speaks for it."""
+    """Its bytes are not here any more to compare it with."""
     remote = Breaking(kept=MUCH[:1000])
 
     async def story(world: World) -> None:
@@ -299,8 +319,7 @@ def test_a_part_of_what_was_changed_again_is_never_the_file(tmp_path: Path, *, k
 
     tell(tmp_path, story, remote)
     found = remote.other.tree()
-    theirs, ours = (copy_of(found), found["/a"])[:: -1 if killed else 1]
-    assert (theirs, ours) == (MUCH[:1000], b"!" + MUCH)
+    assert (copy_of(found), found["/a"]) == (MUCH[:1000], b"!" + MUCH)
 
 
 def test_a_kill_between_setting_a_part_aside_and_the_upload_loses_neither(tmp_path: Path) -> None:
@@ -413,3 +432,144 @@ def test_whatever_cut_it_a_part_is_gone_over(
 ) -> None:
     remote = Breaking(kept=MUCH[:1000], error=error)
     assert after(tmp_path, remote, before, MUCH, read=before is not None) == {"/a": MUCH}
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_part_of_what_has_grown_since_is_gone_over(tmp_path: Path, *, killed: bool) -> None:
+    """All that was sent is still here, at its beginning. So it is with a log on a bad line."""
+    remote = Breaking(kept=MUCH[:1000])
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("a", MUCH)
+        await until_it_broke(remote)
+        async with opened(world, "a") as handle:
+            await world.write(handle, len(MUCH), b"more")
+        if killed:
+            await world.kill()
+        await world.drain()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree() == {"/a": MUCH + b"more"}
+        await world.check_nothing_left()
+
+    tell(tmp_path, story, remote)
+
+
+# What leaves its place between a cut try and the next
+
+
+async def rename(world: World) -> None:
+    await world.rename("d/a", "b")
+
+
+async def remove(world: World) -> None:
+    await world.unlink("d/a")
+
+
+async def remove_all(world: World) -> None:
+    await world.unlink("d/a")
+    await world.rmdir("d")
+
+
+async def replace(world: World) -> None:
+    """As an editor does that writes anew."""
+    await world.unlink("d/a")
+    await world.save("d/a", b"another")
+
+
+async def replace_by_rename(world: World) -> None:
+    await world.save("d/new", b"another")
+    await world.rename("d/new", "d/a")
+
+
+async def exchange(world: World) -> None:
+    await world.save("b", b"another")
+    await world.rename("d/a", "b", RenameMode.EXCHANGE)
+
+
+LEAVING = pytest.mark.parametrize(
+    ("leave", "left"),
+    [
+        (rename, {"/d": None, "/b": MUCH}),
+        (remove, {"/d": None}),
+        (remove_all, {}),
+        (replace, {"/d": None, "/d/a": b"another"}),
+        (replace_by_rename, {"/d": None, "/d/a": b"another"}),
+        (exchange, {"/d": None, "/d/a": b"another", "/b": MUCH}),
+    ],
+)
+
+
+async def leaves(
+    world: World, leave: Callable[[World], Awaitable[None]], before: bytes | None, *, killed: bool = False
+) -> None:
+    """Save a file over what was there before, and read; once its first try broke, have it leave its place."""
+    remote = world.remote
+    assert isinstance(remote, Breaking | NewBreaking)
+    remote.other.mkdir("/d")
+    if before is not None:
+        remote.other.write("/d/a", before)
+    await world.walk()
+    if before is not None:
+        assert await world.read_file("d/a") == before
+    await trio.sleep(100)  # times that are told apart
+    await world.save("d/a", MUCH)
+    await until_it_broke(remote)
+    await leave(world)
+    if killed:
+        await world.kill()
+    await world.drain()
+    await world.refresh_all()
+    await world.drain()
+    assert remote.other.tree() == await world.tree()
+    await world.check_nothing_left()
+
+
+@LEAVING
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "before"),
+    [
+        pytest.param(NewBreaking, None, id="new"),
+        pytest.param(Breaking, None, id="new, no Nextcloud"),
+        pytest.param(Breaking, b"before", id="known, no Nextcloud"),
+    ],
+)
+def test_a_part_does_not_stay_where_the_file_has_left(
+    tmp_path: Path,
+    kind: type[Breaking | NewBreaking],
+    before: bytes | None,
+    leave: Callable[[World], Awaitable[None]],
+    left: dict[str, bytes | None],
+    *,
+    killed: bool,
+) -> None:
+    remote = kind(kept=MUCH[:1000])
+    tell(tmp_path, lambda world: leaves(world, leave, before, killed=killed), remote)
+    assert remote.other.tree() == left
+
+
+@pytest.mark.parametrize("leave", [rename, remove])
+@pytest.mark.parametrize(
+    ("kept", "after_s", "before"),
+    [
+        pytest.param(b"theirs", 0.0, b"before", id="other bytes"),
+        pytest.param(MUCH[:1000], LATER_S, b"before", id="another time"),
+        pytest.param(MUCH[:1000], LATER_S, None, id="another time, new"),
+        pytest.param(b"", LATER_S, None, id="empty, another time"),
+        pytest.param(MUCH[:1000], 0.0, MUCH[:2000], id="what the version before begins with"),
+        pytest.param(MUCH[: 1536 * 1024], 0.0, None, id="more than was sent"),
+    ],
+)
+def test_what_may_be_another_clients_stays_where_the_file_has_left(
+    tmp_path: Path,
+    kept: bytes,
+    after_s: float,
+    before: bytes | None,
+    leave: Callable[[World], Awaitable[None]],
+) -> None:
+    remote = Breaking(kept=kept, after_s=after_s)
+    tell(tmp_path, lambda world: leaves(world, leave, before), remote)
+    found = remote.other.tree()
+    assert found.pop("/d/a") == kept
+    assert found == {"/d": None} | ({"/b": MUCH} if leave is rename else {})
