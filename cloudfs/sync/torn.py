@@ -17,8 +17,6 @@ from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
 
-import trio
-
 from cloudfs.content.layers import Layer
 from cloudfs.content.outgoing import Outgoing
 from cloudfs.errors import LocalDamage, QuotaExceeded, RemoteError, ServerFault
@@ -53,7 +51,7 @@ class Verdict(Enum):
 
 
 class _Sent(NamedTuple):
-    """How much of a content tries whose end is not known may have left, and between which moments (trio)."""
+    """How much of a content tries whose end is not known may have left, and between which moments (`_passed_s`)."""
 
     most_bytes: int
     began_s: float
@@ -76,7 +74,7 @@ class TornParts:
         self._outgoing = outgoing
         self._packer = packer
         self._evidence = Evidence(remote)
-        self._born_s = trio.current_time()
+        self._born_s = _passed_s()
         self._sent: dict[Ino, dict[str, _Sent | None]] = {}
         """By checksum; None: every try was answered, or not sent. What is not in it was tried in earlier lives."""
         self._cleared: set[Ino] = set()
@@ -98,13 +96,13 @@ class TornParts:
     @contextmanager
     def counted(self, attempt: Attempt, body: Body) -> Iterator[Body]:
         """Hand out a body in the place of `body`, and remember what a request with it may leave that got no answer."""
-        counted, began_s = CountedBody(body), trio.current_time()
+        counted, began_s = CountedBody(body), _passed_s()
         try:
             yield counted
         except BaseException as error:
             # What is no RemoteError has cut the body here: a disk that does not give it, a cancellation.
             if not isinstance(error, RemoteError) or _may_leave_a_part(error):
-                self._note(attempt, _Sent(counted.furthest, began_s, trio.current_time()))
+                self._note(attempt, _Sent(counted.furthest, began_s, _passed_s()))
             raise
 
     def forget(self, ino: Ino) -> None:
@@ -125,7 +123,7 @@ class TornParts:
         """All of it may have been sent, since it was tried first and before this life."""
         if not attempt.began_s:
             return None
-        began_s = trio.current_time() - (time.time() - attempt.began_s)
+        began_s = _passed_s() - (time.time() - attempt.began_s)
         return _Sent(attempt.size, min(began_s, self._born_s), self._born_s)
 
     def _tries(self, attempts: Sequence[Attempt], size: int) -> list[_Sent]:
@@ -206,7 +204,7 @@ class TornParts:
     def _covers(self, sent: _Sent, modified_s: int) -> bool:
         """Tell whether a time of the server's is within that of a try."""
         # Reckoned from now, when its clock was just heard of: ours may have been set since.
-        ahead_s = time.time() + self._remote.clock_skew_s - trio.current_time()
+        ahead_s = time.time() + self._remote.clock_skew_s - _passed_s()
         return sent.began_s + ahead_s - _EARLY_S <= modified_s <= sent.ended_s + ahead_s + _LATE_S
 
     async def _may_be_shortened(self, base: Node | None, layer: Layer | None, size: int) -> bool:
@@ -216,6 +214,11 @@ class TornParts:
         if size >= (base.s_size or 0):
             return False
         return not await self._outgoing.differs(layer, base.ino, base.s_version, size)
+
+
+def _passed_s() -> float:
+    """Return the time in seconds since some moment: it goes on while the machine sleeps, and nobody sets it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _may_leave_a_part(error: RemoteError) -> bool:

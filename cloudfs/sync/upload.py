@@ -78,6 +78,8 @@ class Uploader:
             step.onto is not None and await self.tail_arrived(step.onto)
         ):
             return
+        if step.onto is not None and await self._cleared_behind(step.node):
+            return  # the next plan goes on from that
         if step.onto is not None and (step.onto.linked or self._residents.is_open(step.onto.ino)):
             # Whoever still reads the old file keeps its bytes, and so does a local-only name that it has now (`a~`):
             # the server is about to lose them.
@@ -140,6 +142,16 @@ class Uploader:
         return True
 
     # What a cut upload has left where nothing is to go up any more
+
+    async def _cleared_behind(self, node: Node) -> bool:
+        """Clear what a cut try left in the place that a file is about to leave for that of another one."""
+        path = self._nodes.synced_path(node.ino)
+        if path is None or node.s_parent is None or node.s_name is None or not self._store.attempts(node.ino):
+            return False
+        entry = await self._evidence.look(path)
+        if entry is None or entry.version.same_content(node.remote_version):
+            return False
+        return await self.clear(node, (node.s_parent, node.s_name), entry)
 
     async def clear(self, node: Node, place: tuple[Ino, str], entry: RemoteEntry) -> bool:
         """Clear what a cut try of the node's left at a place that it leaves; False where it may be another client's.

@@ -81,6 +81,12 @@ class Ledger:
                 self.spent(content)
                 self._broken_off.append(RefFile(content, since_flush=[self._replaced[content], b""]))
 
+    def was_written_over(self, part: bytes) -> bool:
+        """Tell whether a content that begins so was written over here, by what does not begin with it."""
+        cut = (it for file in self._broken_off for it in file.since_flush)
+        replaced = (old for new, old in self._replaced.items() if not new.startswith(old))
+        return any(content.startswith(part) for content in (*cut, *replaced))
+
     def is_known(self, content: bytes) -> bool:
         """Tell whether anybody ever wrote this."""
         return content in self.written or any(file.may_be(content) for file in self._broken_off)

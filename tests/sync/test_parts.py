@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import trio
 
 from cloudfs.errors import Forbidden, Locked, PosixError, QuotaExceeded, ServerFault, Unreachable
 from cloudfs.remote.protocol import Body, Condition, Features
+from cloudfs.sync import torn
 from cloudfs.types import RemoteEntry, RemotePath, RemoteVersion, Stored
 from cloudfs.vfs.records import RenameMode
 from tests.model.fake_remote import FakeRemote, FaultKind
@@ -573,3 +575,31 @@ def test_what_may_be_another_clients_stays_where_the_file_has_left(
     found = remote.other.tree()
     assert found.pop("/d/a") == kept
     assert found == {"/d": None} | ({"/b": MUCH} if leave is rename else {})
+
+
+def test_a_part_does_not_stay_where_a_file_was_renamed_over_another(tmp_path: Path) -> None:
+    """Its content goes up over the other one: what it leaves is to be removed, whatever tries have made of it."""
+    remote = Breaking(kept=MUCH[:1000])
+    remote.other.write("/b", b"replaced")
+    tell(tmp_path, lambda world: leaves(world, rename, b"before"), remote)
+    assert remote.other.tree() == {"/d": None, "/b": MUCH}
+
+
+def test_a_machine_that_slept_knows_its_part_again(tmp_path: Path) -> None:
+    """It is put to sleep in the midst of an upload, as laptops are: the part is of then, by all clocks but trio's."""
+    remote = Breaking(kept=MUCH[:1000])
+
+    async def story(world: World) -> None:
+        await world.walk()
+        await world.save("a", MUCH)
+        await until_it_broke(remote)
+        clock: Any = vars(torn)["time"]
+        wall, gettime, server = clock.time, clock.clock_gettime, remote.account.now_s
+        clock.time = lambda: wall() + LATER_S
+        clock.clock_gettime = lambda which: gettime(which) + (which == time.CLOCK_BOOTTIME) * LATER_S
+        remote.account.now_s = lambda: server() + int(LATER_S)
+        await world.drain()
+        await world.refresh_all()
+        assert remote.other.tree() == await world.tree() == {"/a": MUCH}
+
+    tell(tmp_path, story, remote)
