@@ -219,8 +219,9 @@ class Tree:
             raise PosixError(errno.EEXIST, target.name)
         self._require_outside(source, folder)
         require_movable(source, folder)
-        appears = target is None and (source.local_only or not source.synced)
-        if source.parent != folder.ino or appears:
+        # Also for a name in the same folder, which a Nextcloud would allow: who saves a file renames it away first, and
+        # must not find out afterwards that a new one cannot be made.
+        if source.parent != folder.ino or target is None:
             require_creatable(folder, source.kind, source.name)
         if target is None:
             return

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.functional.drivers import OsDriver
 from tests.functional.received import ALL, PretendedShare, Received, real_share
+from tests.functional.saves import SAVES, save
 from tests.functional.stages import MountStage, wait_until
 from tests.servers import StandIn
 from tests.tooling.needs import ACCOUNT_VARIABLES
@@ -163,7 +165,7 @@ def test_what_is_allowed_is_done_and_the_rest_refused_at_once(
         "change": bool(allowed & UPDATE),
         "create": bool(allowed & CREATE),
         "make": bool(allowed & CREATE),
-        "rename": bool(allowed & UPDATE),
+        "rename": allowed & (UPDATE | CREATE) == UPDATE | CREATE,
         "bring": bool(allowed & CREATE),
         "take": bool(allowed & DELETE),
         "remove": bool(allowed & DELETE),
@@ -172,7 +174,7 @@ def test_what_is_allowed_is_done_and_the_rest_refused_at_once(
     stage.sync()
     assert share.read("file") == (b"ours, longer" if allowed & UPDATE else b"theirs")
     assert share.read("sub/new") == (b"new" if allowed & CREATE else None)
-    assert share.read("renamed") == (b"theirs" if allowed & UPDATE else None)
+    assert share.read("renamed") == (b"theirs" if expected["rename"] else None)
     assert share.read("brought") == (b"own" if allowed & CREATE else None)
     assert share.read("sub/file") == (None if allowed & DELETE else b"theirs")
     if allowed & DELETE:
@@ -180,6 +182,31 @@ def test_what_is_allowed_is_done_and_the_rest_refused_at_once(
     for left in own.iterdir():
         left.unlink()
     own.rmdir()
+    stage.sync()
+
+
+@pytest.mark.parametrize(
+    "share", [READ | UPDATE, READ | UPDATE | CREATE], indirect=True, ids=["no new ones", "no removals"]
+)
+@pytest.mark.parametrize("how", SAVES)
+def test_documents_are_saved_where_nothing_may_be_removed(
+    stage: MountStage, share: Received, folder: Path, how: str
+) -> None:
+    """Or the program hears at once that it may not, and the document is what it shows from then on."""
+    shown = b"saved content"
+    try:
+        save(OsDriver(folder), "file", how, shown)
+    except PermissionError:
+        shown = (folder / "file").read_bytes()
+        assert shown in {b"theirs", b"saved content"}
+    assert (folder / "file").read_bytes() == shown
+    stage.sync()
+    assert share.read("file") == shown
+    assert (folder / "file").read_bytes() == shown
+    # Else the folder is made again for these names of this machine alone, once the share is gone.
+    for left in set(os.listdir(folder)) - {"empty", "file", "other", "sub"}:
+        with suppress(PermissionError):
+            (folder / left).unlink()
     stage.sync()
 
 
