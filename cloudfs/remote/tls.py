@@ -85,6 +85,8 @@ def make_context(
             context.load_verify_locations(cafile=ca_file)
     if client_certificate is not None:
         hint = "it and its key have to be in PEM form, the key without a passphrase and readable by you"
+        if any(file and file.name.startswith("pkcs11:") for file in (client_certificate, client_key)):
+            hint = "a token's address cannot stand in the place of a file: docs/SECURITY.md tells which file names it"
         with _explained(client_certificate, "a certificate with its key", hint):
             context.load_cert_chain(client_certificate, client_key, password=_no_passphrase)
     if pinned_keys:

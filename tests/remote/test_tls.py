@@ -212,6 +212,17 @@ def test_a_key_with_a_passphrase_is_an_error_and_no_question(
         make_context(client_certificate=client_side.certificate, client_key=locked)
 
 
+@pytest.mark.parametrize("is_key", [True, False])
+def test_the_address_of_a_token_is_no_file(client_side: Certificate, *, is_key: bool) -> None:
+    token = Path("/home/jo/pkcs11:token=t;object=k")
+    with pytest.raises(UserError) as caught:
+        make_context(
+            client_certificate=client_side.certificate if is_key else token,
+            client_key=token if is_key else None,
+        )
+    assert "a token's address" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
 def test_a_client_certificate_that_is_none(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "client.pem"
