@@ -109,7 +109,21 @@ class Takeover:
                 announce()
             reached("batch taken over")
             await trio.lowlevel.checkpoint()
+        self._note_change(folder, changes)
         return fitted
+
+    def _note_change(self, folder: Ino, changes: Sequence[Change]) -> None:
+        """Give a known folder in which others came or went the time of now, where the server's says nothing.
+
+        One that keeps no times that are set gives folders that of our own uploads into them: see `_takes_mtime`.
+        """
+        node = self._nodes.get(folder)
+        if self._keeps_mtime() or node is None or not node.listed_at or node.mtime_ns != node.s_mtime_ns:
+            return
+        if any(isinstance(it, Add | Drop | Rename) for it in changes):
+            now_ns = time.time_ns()
+            self._nodes.update(folder, mtime_ns=now_ns, s_mtime_ns=now_ns)
+            self._sink.node_changed(folder, content=False)
 
     def drop(self, node: Node) -> None:
         """Forget a node that the server no longer has; what has work pending becomes new. NO CHECKPOINT."""
@@ -288,12 +302,11 @@ class Takeover:
     def _takes_mtime(self, node: Node, entry: RemoteEntry, *, content: bool) -> bool:
         if node.mtime_ns != node.s_mtime_ns or node.mtime_ns // NS == entry.version.modified_s:
             return False
-        # Where uploads cannot set a time, the server's is only that of the upload: the local one is better.
-        return (
-            content
-            or bool(node.folder)
-            or (self._keeps_mtime() and entry.version.modified_s != node.s_modified_s)
-        )
+        # Where uploads cannot set a time, the server's is only that of the upload, and a folder's that of the last one
+        # into it: the local one is better.
+        if node.folder:
+            return self._keeps_mtime() or node.listed_at is None
+        return content or (self._keeps_mtime() and entry.version.modified_s != node.s_modified_s)
 
     def _replace_open(self, node: Node, entry: RemoteEntry) -> list[Callable[[], None]]:
         """Give a new version of an open file a new inode, so that no reader ever mixes two versions.

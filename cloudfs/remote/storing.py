@@ -14,6 +14,7 @@ from cloudfs.errors import (
     Locked,
     NameRefused,
     NotAuthenticated,
+    NotFound,
     ParentMissing,
     ProtocolViolation,
     QuotaExceeded,
@@ -284,7 +285,13 @@ class Storing:
             raise ProtocolViolation("the answer to the upload does not come from the server", subject=path)
         # Apache and SabreDAV do not say what they made of it, and rclone names the ETag that the file had before its
         # modification time was set (measured on 1.75.2).
-        entry = await self._stat(path)
+        try:
+            entry = await self._stat(path)
+        except NotFound as error:
+            # Another client has removed it, or it has another name there: rclone 1.75.2 spells control characters
+            # otherwise (measured). Then each try would end so, and nobody would hear of it.
+            message = "the server took it, but has nothing of that name: rename it, if its name has unusual characters"
+            raise Unsupported(message, subject=path, status=error.status) from error
         if entry.kind is not Kind.FILE or entry.version.size != size:
             raise _too_short(path, entry.version.size, size)
         version = entry.version

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.drivers import VfsDriver, write
-from tests.functional.stages import USER, MountStage, VfsStage
-from tests.servers import Account, StandIn
+from tests.functional.stages import PASSWORD, USER, MountStage, VfsStage
+from tests.servers import Account, StandIn, WsgidavServer
 
 pytestmark = pytest.mark.shared_engine
 
@@ -171,3 +171,38 @@ def test_the_time_of_a_file_that_was_looked_at_before_it_was_closed_is_exact_at_
         assert shown % S
     finally:
         made.close()
+
+
+@pytest.fixture
+def timeless(tmp_path: Path) -> Iterator[tuple[VfsStage, WsgidavServer]]:
+    """A server that keeps no times that are set."""
+    server = WsgidavServer()
+    server.user, server.password = USER, PASSWORD
+    with server:
+        made = VfsStage(tmp_path / "engine", server)
+        yield made, server
+        made.close()
+
+
+@pytest.mark.server("wsgidav")
+def test_a_server_that_keeps_no_times_changes_none_here(timeless: tuple[VfsStage, WsgidavServer]) -> None:
+    stage, server = timeless
+    here = stage.root()
+    here.mkdir("d")
+    here.mkdir("d/sub")
+    write(here, "d/f", b"content")
+    times = {path: (OLDEST + number) * S for number, path in enumerate(("d/f", "d/sub", "d"))}
+    for path, time_ns in times.items():
+        here.utime(path, time_ns)
+    stage.sync()
+    stage.look()
+    assert {path: here.mtime_ns(path) for path in times} == times
+    stage.restart()
+    stage.look()
+    here = stage.root()
+    assert {path: here.mtime_ns(path) for path in times} == times
+    server.write("/d/sub/theirs", b"theirs")
+    stage.look()
+    assert here.names("d/sub") == ["theirs"]
+    assert here.mtime_ns("d/sub") > times["d/sub"]
+    assert here.mtime_ns("d") == times["d"]

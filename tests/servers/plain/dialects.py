@@ -100,3 +100,11 @@ class LikeLighttpd(_Dialect):
         if method != "GET":
             return headers
         return [(name, value) for name, value in headers if name.lower() not in {"etag", "last-modified"}]
+
+
+class LikeRclone(_Dialect):
+    """rclone 1.75.2: a name with a control character is stored under another one."""
+
+    def refuse(self, method: str, path: str) -> str | None:
+        """Say that it was stored, and store nothing."""
+        return "201 Created" if method == "PUT" and "\t" in path else None
