@@ -16,13 +16,17 @@ from cloudfs.errors import (
     ContentRefused,
     Forbidden,
     LocalDamage,
+    Locked,
     NameRefused,
     NotAuthenticated,
     PosixError,
+    ProtocolViolation,
     QuotaExceeded,
     RemoteError,
     ServerFault,
+    StorageAway,
     TooLarge,
+    Unavailable,
     Unsupported,
 )
 from cloudfs.store.records import Node
@@ -33,6 +37,8 @@ __all__ = ["Trouble", "Troubles", "cannot_be_read", "kept_newer", "withheld"]
 _FIRST_S, _LONGEST_S = 1.0, 300.0
 _REFUSED_TRIES = 4
 """So often what is refused without a reason that tells something is tried at first: in about ten seconds."""
+_LASTING_TRIES = 8
+"""So often what may pass by itself is tried, in about two minutes, before somebody is told of it."""
 _BLOCKED_S = 600.0
 """What the server refused for good is still tried again this often: its cause may have gone."""
 
@@ -65,6 +71,11 @@ _NEXT_STEP: tuple[tuple[type[CloudfsError] | tuple[type[CloudfsError], ...], str
             " If-Match, If-None-Match) that it is asked for under; the log tells its answers"
         ),
     ),
+    (
+        Locked,
+        "have it closed or unlocked where it is open or locked: on another device, or in the web interface",
+    ),
+    (ProtocolViolation, "look at what answers in the place of the server; the log tells what it says"),
     (LocalDamage, "see the log; what is left of the file is kept in the staging folder"),
 )
 
@@ -90,16 +101,18 @@ class Troubles:
         self._by_ino: dict[Ino, Trouble] = {}
         self._refused: dict[Ino, type[Exception]] = {}
         """Why the server did not take them last time."""
-        self._unexplained: dict[Ino, Counter[type[Exception]]] = {}
-        """How often each was refused without a reason, by kind: what passes by itself in between says nothing of it."""
+        self._unexplained: dict[Ino, Counter[tuple[type[Exception], bool]]] = {}
+        """How often each failed without a reason, by kind, and by whether it was refused."""
 
     def add(self, node: Node, error: Exception) -> None:
         """A try failed: set the next one, later each time, with jitter; at the server's word where it gave one."""
         known = self._by_ino.get(node.ino)
         tries = 1 if known is None else known.tries + 1
-        refused = isinstance(error, _BLOCKING) or self._is_refused_enough(node.ino, error)
+        again = self._count(node.ino, error)
+        refused = isinstance(error, _BLOCKING) or (_refuses(error) and again >= _REFUSED_TRIES)
+        lasts = _may_pass(error) and again >= _LASTING_TRIES
         # A full disk may have room again at any moment, by what else goes up: it is tried as often as ever.
-        blocked = refused or (_has_no_room(error) and tries >= _REFUSED_TRIES)
+        blocked = refused or lasts or (_has_no_room(error) and tries >= _REFUSED_TRIES)
         self._refused[node.ino] = type(error)
         wait_s = min(_FIRST_S * 2.0 ** min(tries - 1, 10), _LONGEST_S) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
@@ -116,12 +129,13 @@ class Troubles:
             blocked=blocked,
         )
 
-    def _is_refused_enough(self, ino: Ino, error: Exception) -> bool:
-        if not isinstance(error, _REFUSING) or error.temporary:
-            return False
-        refusals = self._unexplained.setdefault(ino, Counter())
-        refusals[type(error)] += 1
-        return refusals[type(error)] >= _REFUSED_TRIES
+    def _count(self, ino: Ino, error: Exception) -> int:
+        """Return how often it was this without a reason, now included; 0: it is something else."""
+        if not (_refuses(error) or _may_pass(error)):
+            return 0
+        kinds, kind = self._unexplained.setdefault(ino, Counter()), (type(error), _refuses(error))
+        kinds[kind] += 1
+        return kinds[kind]
 
     def forget(self, ino: Ino) -> None:
         """It was sent, or something about it changed: start afresh."""
@@ -223,7 +237,19 @@ _BLOCKING = (
 
 
 _REFUSING = (ConditionRefused, ServerFault, Unsupported)
-"""Where not even the server says that it will pass."""
+_PASSING = (Locked, ProtocolViolation, ServerFault)
+_OF_MORE = (StorageAway, Unavailable)
+"""About more than this one file, and told of as such."""
+
+
+def _refuses(error: Exception) -> bool:
+    """Tell whether not even the server says that it will pass."""
+    return isinstance(error, _REFUSING) and not error.temporary
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether it should pass by itself, and is about this file alone."""
+    return isinstance(error, _PASSING) and error.temporary and not isinstance(error, _OF_MORE)
 
 
 def _has_no_room(error: Exception) -> bool:
@@ -233,4 +259,6 @@ def _has_no_room(error: Exception) -> bool:
 def _next_step(error: Exception) -> str:
     if _has_no_room(error):
         return "make room on the disk of this machine that holds cloudfs' state"
+    if isinstance(error, ServerFault) and error.temporary:
+        return "ask the server's administrator why it fails there: its own log tells; it is tried again all the same"
     return next((step for kind, step in _NEXT_STEP if isinstance(error, kind)), "see the log")

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 
-from cloudfs.errors import ContentRefused, Forbidden, Locked, QuotaExceeded, RemoteError, StorageAway
+from cloudfs.errors import (
+    ContentRefused,
+    Forbidden,
+    Locked,
+    QuotaExceeded,
+    RemoteError,
+    ServerFault,
+    StorageAway,
+)
 from cloudfs.remote.protocol import Space
 from cloudfs.sync.connectivity import State
 from cloudfs.types import RemoteEntry, RemotePath
@@ -200,3 +209,39 @@ def test_what_was_forbidden_goes_up_soon_after_it_is_allowed(tmp_path: Path) -> 
         assert await until(lambda: remote.other.exists("/d/a")) < 60
 
     tell(tmp_path, story, remote)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda path: ServerFault("no", subject=path, status=500),
+        lambda path: Locked("in use", subject=path, status=423),
+    ],
+    ids=["a fault", "a lock"],
+)
+def test_what_one_file_meets_without_an_end_is_told_of_and_goes_up_once_it_is_over(
+    tmp_path: Path, error: Callable[[str], RemoteError]
+) -> None:
+    """A folder that the server's own user may not write to; a lock that nobody takes away."""
+    lasting = True
+    remote = Refusing(
+        refuse=lambda asked, path: error(path) if lasting and (asked, path) == ("put", "/stuck") else None
+    )
+
+    async def story(world: World) -> None:
+        nonlocal lasting
+        await world.save("stuck", b"content")
+        await world.save("other", b"content")
+        with trio.fail_after(600):
+            troubles = await world.engine.worker.wait_synced(lambda _: True, settled=True)
+        assert [it.name for it in troubles] == ["stuck"]
+        assert state(world) is State.ONLINE
+        assert remote.other.tree() == {"/other": b"content"}
+        await trio.sleep(3600)
+        assert len(remote.asked("put", "/stuck")) > 3600 / 300
+        lasting = False
+        await trio.sleep(310)
+        assert remote.other.tree()["/stuck"] == b"content"
+        assert not world.engine.obstacles.all_blocked()
+
+    tell(tmp_path, story, remote, poll_s=0)

@@ -19,9 +19,11 @@ from cloudfs.errors import (
     NameRefused,
     NotAuthenticated,
     PosixError,
+    ProtocolViolation,
     QuotaExceeded,
     RemoteError,
     ServerFault,
+    StorageAway,
     TooLarge,
     Unavailable,
     Unreachable,
@@ -125,6 +127,46 @@ async def test_what_is_refused_without_a_reason_is_blocked_after_four_refusals_o
         assert troubles.blocked(node.ino) is None
     troubles.add(node, ServerFault("no", status=400))
     assert troubles.blocked(node.ino)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ServerFault("no", status=500), Locked("in use", status=423), ProtocolViolation("a page", status=200)],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_should_pass_and_does_not_is_told_of_and_tried_as_often_as_ever(
+    node: Node, error: RemoteError, autojump_clock: MockClock
+) -> None:
+    """A folder that the server may not write to is a 500 for ever: nobody heard, and `sync --wait` did not end."""
+    del autojump_clock
+    troubles, began = Troubles(), trio.current_time()
+    while not troubles.blocked(node.ino) and trio.current_time() - began < 3600:
+        troubles.add(node, error)
+        await trio.sleep_until(troubles.due(node.ino))
+    assert 60 < trio.current_time() - began < 300
+    (trouble,) = troubles.all_blocked()
+    assert trouble.reason == str(error)
+    assert trouble.next_step != "see the log"
+    for _ in range(5):
+        troubles.add(node, error)
+        assert troubles.due(node.ino) - trio.current_time() <= 300
+    troubles.forget(node.ino)
+    troubles.add(node, error)
+    assert not troubles.blocked(node.ino)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unreachable("no route"), Unavailable("maintenance", status=503), StorageAway("one storage", status=503)],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_is_about_more_than_a_file_is_never_told_of_as_its_own(
+    node: Node, error: RemoteError
+) -> None:
+    troubles = Troubles()
+    for _ in range(40):
+        troubles.add(node, error)
+    assert not troubles.blocked(node.ino)
 
 
 async def test_success_and_change_start_afresh(node: Node) -> None:
