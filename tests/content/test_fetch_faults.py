@@ -15,7 +15,16 @@ from trio.testing import wait_all_tasks_blocked
 
 from cloudfs.content.fetch import FetchConfig, Fetcher, Source
 from cloudfs.content.transfer import Transfer
-from cloudfs.errors import Changed, Locked, NotFound, PosixError, ServerFault, Unavailable, Unreachable
+from cloudfs.errors import (
+    Changed,
+    Locked,
+    NotFound,
+    PosixError,
+    ServerFault,
+    StorageAway,
+    Unavailable,
+    Unreachable,
+)
 from cloudfs.types import Ino, RemotePath
 from tests.content.conftest import Fetching
 from tests.content.fakes import KIB, MIB, Fault, World, some_bytes
@@ -88,6 +97,34 @@ async def test_maintenance_is_not_asked_again(world: World, fetching: Fetching) 
         with pytest.raises(Unavailable):
             await fetcher.read(source, 0, 10)
     assert len(world.remote.requests) == 1
+
+
+def away() -> StorageAway:
+    return StorageAway("the storage that it lies in is not available on the server", status=503)
+
+
+async def test_one_process_of_the_server_that_cannot_open_it_is_not_the_last_word(
+    world: World, fetching: Fetching
+) -> None:
+    """It knew a file where a folder is now; the others do not."""
+    data = some_bytes(1 * MIB)
+    source = world.file(data)
+    world.remote.faults = [Fault(0, away)] * 3
+    async with fetching(world) as fetcher:
+        assert await read_all(fetcher, source) == data
+
+
+async def test_a_storage_that_is_away_is_reported_within_two_seconds(
+    world: World, fetching: Fetching
+) -> None:
+    source = world.file(some_bytes(1 * MIB))
+    world.remote.faults = [Fault(0, away)] * 100
+    began = trio.current_time()
+    async with fetching(world) as fetcher:
+        with pytest.raises(StorageAway):
+            await fetcher.read(source, 0, 10)
+    assert trio.current_time() - began < 2
+    assert len(world.remote.requests) == 4
 
 
 def in_use() -> Locked:
