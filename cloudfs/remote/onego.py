@@ -71,7 +71,9 @@ class OneGo:
         Each piece costs the server a request, and what is lost with a connection is little on any line: ten seconds.
         """
         quick = int(min(self._most_bytes, self.known_bytes))
-        return usual if self.has_failed(quick) else max(usual, quick)
+        wanted = usual if self.has_failed(quick) else max(usual, quick)
+        lasts = trio.current_time() - self._failed_at < _KNOWN_S
+        return min(wanted, int(self._failed_bytes) // 2) if lasts else wanted
 
     @property
     def known_bytes(self) -> float:

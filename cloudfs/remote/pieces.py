@@ -18,6 +18,7 @@ from cloudfs.errors import (
     RemoteError,
     ServerFault,
     TooLarge,
+    Unavailable,
     Unreachable,
 )
 from cloudfs.paths import encode, parent_of
@@ -144,8 +145,9 @@ class Pieces:
                 self._piece_bytes = max((stop - position) // 2, SMALLEST_PIECE_BYTES)
                 self._largest_bytes = self._piece_bytes
                 continue
-            except Unreachable:
-                if stop - position > self._session.transport.limits.piece_bytes:
+            except (Unreachable, ServerFault) as error:
+                # A proxy says 400, 408 or 5xx where it gives a request so much time only.
+                if not isinstance(error, Unavailable) and stop - position > SMALLEST_PIECE_BYTES:
                     self._session.one_go.failed(stop - position)
                 raise
             self._adapt(stop - position, trio.current_time() - began_s)

@@ -19,8 +19,10 @@ from cloudfs.errors import (
     ProtocolViolation,
     QuotaExceeded,
     RemoteError,
+    ServerFault,
     Throttled,
     TooLarge,
+    Unavailable,
     Unreachable,
     Unsupported,
 )
@@ -111,8 +113,10 @@ class Storing:
                 raise
             self._session.one_go.failed(size)
             return await self._put_in_pieces(parcel)
-        except Unreachable as error:
-            if parcel is not None and condition.absent and not isinstance(error.__cause__, UNCONNECTED):
+        except (Unreachable, ServerFault) as error:
+            # A proxy in between says 400, 408 or 5xx where it gives a request so much time only.
+            ended = not isinstance(error, Unavailable) and not isinstance(error.__cause__, UNCONNECTED)
+            if parcel is not None and condition.absent and ended:
                 self._session.one_go.broke(size)
             raise
 

@@ -186,6 +186,8 @@ class Attempt(msgspec.Struct, frozen=True):
     checksum: str
     began_s: float = 0.0
     """When it was tried first, Unix s by our clock; 0: not known, or nothing of which a part may arrive."""
+    ended_s: float = 0.0
+    """When the last try ended that may have left a part; 0: not known, as where the process died in one."""
 
 
 class Conflict(msgspec.Struct, frozen=True):

@@ -92,6 +92,7 @@ _STEPS: list[str] = [
     # 11: since when an upload may have been under way (began_s).
     """
     ALTER TABLE attempts ADD COLUMN began_s REAL NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN ended_s REAL NOT NULL DEFAULT 0;
     """,
 ]
 """SQL that leads from format n to n + 1, the first from 1 to 2. INVARIANT: only ever appended to, and after its step
@@ -268,6 +269,8 @@ CREATE TABLE attempts (
     -- When the first try began: Unix s by our clock; 0 = not known, or nothing of which a part may arrive. What a cut
     -- try left is no older.
     began_s     REAL NOT NULL DEFAULT 0,
+    -- When the last try ended that may have left a part; 0 = not known, as where the process died in one.
+    ended_s     REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (ino, version, checksum)
 ) WITHOUT ROWID;
 

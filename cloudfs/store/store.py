@@ -256,14 +256,22 @@ class Store:
     def begin_attempt(self, attempt: Attempt) -> None:
         """Remember an upload before its first byte is sent; of one that is tried again, when it was tried first."""
         self.db.execute(
-            "INSERT INTO attempts (ino, version, size, checksum, began_s) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING",
+            "INSERT INTO attempts (ino, version, size, checksum, began_s, ended_s) VALUES (?, ?, ?, ?, ?, ?)"
+            # What went in bulk, or before an update, has no time: nothing it left could be a part, from now on it can.
+            " ON CONFLICT DO UPDATE SET ended_s = 0, began_s = iif(began_s = 0, excluded.began_s, began_s)",
             msgspec.structs.astuple(attempt),
+        )
+
+    def end_try(self, attempt: Attempt, ended_s: float | None) -> None:
+        """Remember when the last try ended that may have left a part; None: none has."""
+        self.db.execute(
+            "UPDATE attempts SET ended_s = coalesce(?, began_s) WHERE (ino, version, checksum) = (?, ?, ?)",
+            (ended_s, attempt.ino, attempt.version, attempt.checksum),
         )
 
     def attempts(self, ino: Ino) -> list[Attempt]:
         """Return the uploads of a node whose outcome is unknown."""
-        sql = "SELECT ino, version, size, checksum, began_s FROM attempts WHERE ino = ?"
+        sql = "SELECT ino, version, size, checksum, began_s, ended_s FROM attempts WHERE ino = ?"
         rows = self.db.execute(sql, (ino,))
         return [Attempt(*row) for row in rows]
 

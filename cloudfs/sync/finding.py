@@ -70,13 +70,17 @@ class Finder:
         elif entry is not None:
             if await self._is_ours(node, node.tried, entry):
                 return True
-            if not node.folder and await self._uploader.clear(node, node.tried, entry):
+            if self._was_upload(node, node.tried) and await self._uploader.clear(node, node.tried, entry):
                 entry = None
         if not late:
             self._give_up(node.ino)
         elif not self._is_tried_again(node.ino):
             raise Locked("what became of an earlier request is not known yet", subject=node.name)
         return entry is None
+
+    def _was_upload(self, node: Node, place: tuple[Ino, str]) -> bool:
+        """Tell whether it may be content that was tried there. Of a move nothing but the node itself can be there."""
+        return not node.folder and (not node.synced or self._nodes.synced_child(*place) is not None)
 
     def _may_still_come(self, ino: Ino) -> bool:
         size = max((attempt.size for attempt in self._store.attempts(ino)), default=0)

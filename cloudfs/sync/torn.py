@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
 
 from cloudfs.content.layers import Layer
 from cloudfs.content.outgoing import Outgoing
-from cloudfs.errors import LocalDamage, QuotaExceeded, RemoteError, ServerFault
+from cloudfs.errors import CloudfsError, LocalDamage, QuotaExceeded, RemoteError, ServerFault
 from cloudfs.metadata.columns import NS
 from cloudfs.metadata.permissions import may
 from cloudfs.remote.protocol import Body, Remote
@@ -103,6 +103,7 @@ class TornParts:
             # What is no RemoteError has cut the body here: a disk that does not give it, a cancellation.
             if not isinstance(error, RemoteError) or _may_leave_a_part(error):
                 self._note(attempt, _Sent(counted.furthest, began_s, _passed_s()))
+            self._keep_end(attempt)
             raise
 
     def forget(self, ino: Ino) -> None:
@@ -119,12 +120,21 @@ class TornParts:
         earlier = tries.get(attempt.checksum)
         tries[attempt.checksum] = sent if earlier is None else sent.joined(earlier)
 
+    def _keep_end(self, attempt: Attempt) -> None:
+        """Else all that another client makes until a restart would be of the time of a try."""
+        sent = self._sent.get(attempt.ino, {}).get(attempt.checksum)
+        ended_s = None if sent is None else sent.ended_s + time.time() - _passed_s()
+        # Where that fails, as on a full disk, it is not known: the error that ended the try is the one to be told.
+        with suppress(CloudfsError):
+            self._store.end_try(attempt, ended_s)
+
     def _in_earlier_lives(self, attempt: Attempt) -> _Sent | None:
         """All of it may have been sent, since it was tried first and before this life."""
         if not attempt.began_s:
             return None
-        began_s = _passed_s() - (time.time() - attempt.began_s)
-        return _Sent(attempt.size, min(began_s, self._born_s), self._born_s)
+        ahead_s = time.time() - _passed_s()
+        ended_s = attempt.ended_s - ahead_s if attempt.ended_s else self._born_s
+        return _Sent(attempt.size, min(attempt.began_s - ahead_s, self._born_s), min(ended_s, self._born_s))
 
     def _tries(self, attempts: Sequence[Attempt], size: int) -> list[_Sent]:
         """Return the tries of these contents that may have left a part of so many bytes."""
@@ -173,7 +183,13 @@ class TornParts:
         part, base = entry.version, self._store.nodes.synced_child(*place)
         if not self._may_be_part(place, base, entry):
             return False
-        tries = self._tries(self._store.attempts(node.ino), part.size)
+        # Of a try in which the process died nobody knows when it ended: what came since may be anybody's.
+        known = [
+            it
+            for it in self._store.attempts(node.ino)
+            if it.ended_s or it.checksum in self._sent.get(it.ino, {})
+        ]
+        tries = self._tries(known, part.size)
         if not self._is_in_time(tries, part.modified_s, node.mtime_ns // NS):
             return False
         try:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cloudfs.errors import AlreadyExists, QuotaExceeded, ServerFault, Unreachable
+from cloudfs.errors import AlreadyExists, QuotaExceeded, RemoteError, ServerFault, Unreachable
 from cloudfs.remote.connect import discover
 from cloudfs.remote.files import WebdavRemote
 from cloudfs.remote.onego import OneGo
@@ -488,3 +488,71 @@ async def test_once_that_broke_or_was_not_taken_the_first_piece_is_as_short_as_e
     await overwrite(remote, "older")
     assert server.requests.matching("PUT", "00001$")[0].request_bytes == PIECE
     assert account.read("/older") == DATA
+
+
+# Requests that a proxy, or a connection that does not last, ends: the next try sends less in one
+
+
+@pytest.mark.parametrize("status", [400, 408, 499, 500, 502, 504, 520, 524])
+async def test_a_long_first_piece_that_a_proxy_ended_is_short_at_the_next_try(
+    remote: WebdavRemote,
+    server: StandIn,
+    account: Account,
+    status: int,
+) -> None:
+    """As where a proxy gives a request so many seconds (Traefik: 60), and the line has become slower since."""
+    await quick(remote)
+    server.faults.add(Answer(status), method="PUT", path="00001$")
+    with pytest.raises(RemoteError):
+        await overwrite(remote)
+    assert server.requests.matching("PUT", "00001$")[0].request_bytes == len(DATA)
+    server.requests.reset()
+    version = (await remote.stat(RemotePath("/old"))).version
+    await remote.put(RemotePath("/old"), body_of(DATA), len(DATA), Condition(version), name="name of /old")
+    assert account.read("/old") == DATA
+    assert server.requests.matching("PUT", "00001$")[0].request_bytes == PIECE
+
+
+@pytest.mark.parametrize("status", [400, 408, 502, 504, 520, 524])
+async def test_what_a_proxy_ended_in_one_request_goes_in_pieces_next(
+    server: StandIn,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    """As where a proxy gives a request 60 seconds: else it would never arrive, though nothing else is sent."""
+    monkeypatch.setattr("cloudfs.remote.onego._PIECES_BYTES", 2 * PIECE)
+    site = await discover(server.url, "alice", account.password)
+    remote = WebdavRemote(site, account.app_password())
+    remote.note_pieces(Begun())
+    server.faults.add(Answer(status), method="PUT", path="/new$", times=None)
+    for _ in range(3):
+        try:
+            await remote.put(NEW, body_of(DATA), len(DATA), ABSENT, name="name of /new")
+        except RemoteError:
+            continue
+        break
+    sent = server.requests.methods
+    await remote.aclose()
+    assert "MKCOL" in sent, sent
+    assert account.read("/new") == DATA
+
+
+async def test_what_breaks_with_each_piece_gets_shorter_ones(server: StandIn, account: Account) -> None:
+    """A connection that lasts for 6 MiB: pieces of 10 MiB never arrive, those of 5 do."""
+    site = await discover(server.url, "alice", account.password)
+    limits = Limits(whole_bytes=PIECE, piece_bytes=2 * PIECE, one_go_bytes=PIECE)
+    remote = WebdavRemote(site, account.app_password(), limits=limits)
+    remote.note_pieces(Begun())
+    await remote.put(NEW, body_of(b"old"), 3, ABSENT)
+    version = (await remote.stat(NEW)).version
+    server.faults.add(CutUpload(6 * MIB), method="PUT", path="00001$", times=None)
+    for _ in range(6):
+        try:
+            await remote.put(NEW, body_of(DATA), len(DATA), Condition(version), name="name of /new")
+        except Unreachable:
+            continue
+        break
+    sent = [it.request_bytes for it in server.requests.matching("PUT", "0000.$")]
+    await remote.aclose()
+    assert account.read("/new") == DATA, sent
