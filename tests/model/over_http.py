@@ -301,6 +301,11 @@ class HttpRemote:
         """What cut uploads of new files left there: nothing, on the stand-in."""
         return frozenset()
 
+    @property
+    def telling(self) -> frozenset[bytes]:
+        """Those of them that no other client can have made."""
+        return frozenset()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._remote, name)
 
