@@ -56,6 +56,9 @@ _HEAD_ENDS = re.compile(rb"\n\r?\n")
 _MOST_BEFORE_ANSWER = 256 * 1024
 """Bytes that a server may say before an answer has its head: of one head h11 takes 100 KiB, but of interim ones any
 number, and during an upload they are kept here. One every second is 27 bytes: two hours and a half."""
+_LONGEST_HEAD_S = 9000.0
+"""So long after its first byte the head of an answer is there, what a server says before it included: the same in time,
+as it may also say a byte a minute."""
 
 
 def _is_interim(heard: bytes) -> bool:
@@ -103,6 +106,8 @@ class BodyStream(AsyncNetworkStream):
         self._head_comes = False
         self._unanswered: int | None = None
         """Bytes handed to HTTP's parser since our last word, as long as it has no answer of them."""
+        self._begun_at: float | None = None
+        """When (trio) the first of these came."""
         self.at_body = False
         """HTTP's parser has the head of an answer, and not a byte after it."""
         self._strip: Strip | None = None
@@ -112,6 +117,8 @@ class BodyStream(AsyncNetworkStream):
         """Return what has come, up to 1 MiB where that is more than `max_bytes`; of an answer the head comes alone."""
         if self._unanswered is not None and self._unanswered > _MOST_BEFORE_ANSWER:
             raise httpcore.RemoteProtocolError("what the server says before its answer has no end")
+        if self._begun_at is not None and trio.current_time() - self._begun_at > _LONGEST_HEAD_S:
+            raise httpcore.ReadTimeout("the answer begins without an end")
         if self._early:
             data = self._head_of(self._early.popleft())
         else:
@@ -120,11 +127,12 @@ class BodyStream(AsyncNetworkStream):
             data = self._head_of(await self._receive(most, timeout))
         if self._unanswered is not None:
             self._unanswered += len(data)
+            self._begun_at = self._begun_at or trio.current_time()
         return data
 
     def answered(self) -> None:
         """HTTP's parser has the head of the answer: what comes now is as long as that says."""
-        self._unanswered = None
+        self._unanswered = self._begun_at = None
 
     def _head_of(self, data: bytes) -> bytes:
         """Hold back what follows the head, where this first piece of an answer has all of it.
@@ -187,7 +195,7 @@ class BodyStream(AsyncNetworkStream):
         """Send all of it, or raise WriteError where the server answers before it has a long one."""
         if not buffer:
             return
-        self._head_comes, self.at_body, self._unanswered = True, False, 0
+        self._head_comes, self.at_body, self._unanswered, self._begun_at = True, False, 0, None
         with _translated(None, httpcore.WriteTimeout, httpcore.WriteError):
             if len(buffer) <= _SMALL_WRITE and not self._early:
                 await self._send(buffer, timeout)

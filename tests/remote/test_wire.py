@@ -38,6 +38,7 @@ from cloudfs.types import BLOCK_SIZE
 from tests.servers.standin.tls import self_signed
 
 Script = Callable[[trio.abc.Stream], Awaitable[None]]
+SMALL = 128 * 1024
 BIG = 64 * 1024 * 1024
 
 
@@ -210,6 +211,37 @@ async def test_what_a_server_says_before_its_answer_has_an_end(method: str) -> N
         with pytest.raises(Unreachable, match="without an answer"):
             await transport.fetch(asked, 201)
     assert said < BIG / 4
+
+
+@pytest.mark.parametrize(
+    "piece", [b"X-More: \r\n", b"HTTP/1.1 102 Processing\r\n\r\n"], ids=["a line", "an interim answer"]
+)
+async def test_an_answer_that_only_begins_is_not_waited_for_without_end(
+    piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line each minute took days until the head was too long."""
+    monkeypatch.setattr("cloudfs.remote.wire._LONGEST_HEAD_S", 0.2)
+    gone = trio.Event()
+
+    async def script(stream: trio.abc.Stream) -> None:
+        head = await read_head(stream)
+        left = SMALL - len(head.partition(b"\r\n\r\n")[2])
+        while left:
+            left -= len(await stream.receive_some(left))
+        if piece.startswith(b"X"):
+            await stream.send_all(b"HTTP/1.1 201 Created\r\n")
+        try:
+            while True:
+                await stream.send_all(piece)
+                await trio.sleep(0.02)
+        except trio.BrokenResourceError:
+            gone.set()
+
+    async with served(script) as url, connected(url) as transport:
+        with trio.fail_after(30):
+            with pytest.raises(Unreachable):
+                await transport.fetch(upload(url, SMALL), 201)
+            await gone.wait()
 
 
 async def test_an_upload_over_a_slow_line_takes_its_time() -> None:
