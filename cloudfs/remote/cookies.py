@@ -37,12 +37,6 @@ class Cookies(CookieJar):
         if size <= _MOST_BYTES and not (is_new and len(known) >= _MOST_COOKIES):
             super().set_cookie(cookie)
 
-    def header_for(self, url: str) -> str:
-        """Return what a request to this address brings of them, "" for none."""
-        request = Request(url)  # noqa: S310  # never opened
-        self.add_cookie_header(request)
-        return request.get_header("Cookie") or ""
-
 
 def _fits_header(text: str) -> bool:
     """Tell whether httpx can send it. SOURCE: its `Headers`, which encode as ASCII; a name is a server's own, and free.

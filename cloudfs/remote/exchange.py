@@ -50,8 +50,7 @@ class Lane(Enum):
     """Long downloads, as fast as their reader."""
     UPLOADS = "uploads"
     BULK = "bulk"
-    """Many files in one request. The account's cookies come along only with a token (`requesttokens`): without one they
-    end the session (protocol.md, rule 3)."""
+    """Many files in one request. Without the session: with it each such request would end it (protocol.md, rule 3)."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -71,8 +70,7 @@ class Request(msgspec.Struct, frozen=True):
     """A refusal (401) is about the login. Not on pages of the web interface, before which an administrator may have put
     a guard of its own."""
     by_session: bool = True
-    """Going by a session that has ended, without the password, it is refused (401) or sent to the login, and not served
-    as a stranger's."""
+    """Going by a session that has ended, without the password, it is refused (401), not served as a stranger."""
     severable: bool = False
     """The server makes nothing of a part of its body, so it may be cut."""
 

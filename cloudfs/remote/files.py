@@ -165,8 +165,6 @@ class WebdavRemote:
         identity = self._session.transport.identity
         identity.sessions_die = not self.features.nextcloud
         identity.sessions_speak = self.features.nextcloud
-        is_there = self.features.nextcloud and self._site.base_url is not None
-        identity.tokens.url = f"{self._site.base_url}index.php/csrftoken" if is_there else None
 
     async def stat(self, path: RemotePath) -> RemoteEntry:
         """PROPFIND with depth 0."""

@@ -6,21 +6,21 @@ SOURCE: measured on Nextcloud 29.0.1; in its User/Session.php only `logClientIn`
 
 So where a Nextcloud has begun a session, that speaks alone, and where it is refused one request goes again with the
 password. What becomes of that tells for all of them. Only a short request that is alone on its way brings the password
-at once: it would be the one. Who has to bring it beside others waits its turn.
+at once: it would be the one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Protocol
 
 import msgspec
 import trio
 
 from cloudfs.remote.cookies import Cookies
 from cloudfs.remote.exchange import READS, Lane, Reply, Request
-from cloudfs.remote.requesttokens import RequestTokens, Send
 
 __all__ = ["Identity"]
 
@@ -30,6 +30,10 @@ it before: a refusal takes Nextcloud half a second to 1.4 s, and several seconds
 _MOST_REFUSALS = 2
 """So often in a row a session may be refused and the password taken before it no longer speaks alone: something before
 the server asks for the password each time, or several servers do not know each other's sessions."""
+
+
+class _Send(Protocol):
+    def __call__(self, request: Request, /, *, with_password: bool) -> Awaitable[Reply]: ...
 
 
 class _Try:
@@ -49,7 +53,6 @@ class Identity:
     def __init__(self, refused: Callable[[], None]) -> None:
         """`refused`: called at once when the password in use is refused."""
         self.cookies = Cookies()
-        self.tokens = RequestTokens(self.cookies)
         self.sessions_die = True
         """A session that has ended may get 401 although the password, sent with it, is good."""
         self.sessions_speak = False
@@ -65,37 +68,28 @@ class Identity:
         """How often a session was dropped as it was refused."""
         self._wrongly_refused = 0
         """Sessions in a row that were refused, and the password was not."""
-        self._under_way = 0
-        """Requests that have no answer yet."""
-        self._brought: dict[object, float] = {}
-        """Those of them that brought the password, and when."""
+        self._under_way = self._brought = 0
+        """Requests that have no answer yet, and those of them that brought the password."""
         self._answered = trio.Event()
         """Set when one of them has one, and replaced."""
 
-    async def send(self, request: Request, send: Send) -> Reply:
+    async def send(self, request: Request, send: _Send) -> Reply:
         """Have a request sent as it is to be, twice where its session has ended."""
-        until = trio.current_time() + _PATIENCE_S
         await self._is_told(_PATIENCE_S)  # whether this one is worth sending
-        by_session = await self._by_session(request, send)
-        while by_session is None and await self._waited_for_others(until, _PATIENCE_S):
-            by_session = await self._by_session(request, send)  # what was waited for may have begun one
         with_session = request.lane is not Lane.BULK and bool(len(self.cookies))
-        alone = by_session is not None
+        alone = with_session and self._speaks_alone(request)
         login, session, refusals, tries = self._logins, self._sessions, self._refusals, self._tries
         with self._asking(brought=not alone):
-            reply = await send(by_session or request, with_password=not alone)
-        if alone and _is_strange_page(request, reply) and request.method not in READS:
+            first = msgspec.structs.replace(request, follow=False) if alone else request
+            reply = await send(first, with_password=not alone)
+        if alone and _is_strange_page(reply) and request.method not in READS:
             self._wrongly_refused += 1  # perhaps; but a change is not sent twice where it may have been done
             return reply
-        if not (_may_be_a_stranger_s(request, reply) if alone else reply.status == 401):
-            if alone and request.tells_of_login:
+        if not (_may_be_a_stranger_s(reply) if alone else reply.status == 401):
+            if alone:
                 self._wrongly_refused = 0
-                self._note_token(request, taken=True)
             self._was_taken(refusals, tries)  # a session ends with its password
             return reply
-        if alone and not request.tells_of_login:
-            await reply.aclose()
-            return await self.send(msgspec.structs.replace(request, by_session=False), send)
         refusal = reply
         again = alone or (with_session and self.sessions_die and request.tells_of_login)
         if again:
@@ -105,28 +99,15 @@ class Identity:
             self._refuse()
         return reply
 
-    async def _by_session(self, request: Request, send: Send) -> Request | None:
-        """Return what is to be sent where the session speaks alone, else None."""
-        if not len(self.cookies) or not self._speaks_alone(request):
-            return None
-        if request.lane is Lane.BULK:
-            return await self.tokens.signed(request, send)
-        return msgspec.structs.replace(request, follow=False)
-
     def _speaks_alone(self, request: Request) -> bool:
-        if not self._sessions_count() or not request.by_session:
+        if not self.sessions_speak or self._wrongly_refused >= _MOST_REFUSALS:
+            return False
+        if not request.by_session or not request.tells_of_login:
             return False
         return self._under_way > 0 or request.lane is not Lane.METADATA
 
-    def _sessions_count(self) -> bool:
-        return self.sessions_speak and self._wrongly_refused < _MOST_REFUSALS
-
-    def _note_token(self, request: Request, *, taken: bool) -> None:
-        if request.lane is Lane.BULK:
-            self.tokens.note(taken=taken)
-
     async def _try_password(
-        self, request: Request, send: Send, refusal: Reply, session: int, *, alone: bool
+        self, request: Request, send: _Send, refusal: Reply, session: int, *, alone: bool
     ) -> Reply:
         """Send again what a session was refused; return the refusal itself where the password was refused meanwhile.
 
@@ -138,8 +119,7 @@ class Identity:
             told = await self._is_told(math.inf if request.lane is Lane.UPLOADS else _PATIENCE_S)
             with nullcontext() if told else self._being_tried() as this:
                 if this is not None:
-                    while await self._waited_for_others(until, math.inf):
-                        pass
+                    await self._wait_for_others(until)
                     this.since = trio.current_time()
                 if self._refused and refusal.status == 401:
                     return refusal
@@ -149,7 +129,7 @@ class Identity:
             raise
 
     async def _send_again(
-        self, request: Request, send: Send, refusal: Reply, session: int, *, alone: bool
+        self, request: Request, send: _Send, refusal: Reply, session: int, *, alone: bool
     ) -> Reply:
         await refusal.aclose()
         is_first = session == self._sessions
@@ -160,9 +140,7 @@ class Identity:
             reply = await send(request, with_password=True)
         if reply.status != 401:
             # What answers both the same has nothing against the session.
-            if alone and is_first and not _may_be_a_stranger_s(request, reply):
-                self._wrongly_refused += 1
-                self._note_token(request, taken=False)
+            self._wrongly_refused += alone and is_first and not _may_be_a_stranger_s(reply)
             self._was_taken(refusals, tries)
         elif login == self._logins:
             self._refused, self._refusals = True, self._refusals + 1
@@ -212,33 +190,22 @@ class Identity:
 
     @contextmanager
     def _asking(self, *, brought: bool) -> Iterator[None]:
-        this = object()
         self._under_way += 1
-        if brought:
-            self._brought[this] = trio.current_time()
+        self._brought += brought
         try:
             yield
         finally:
             self._under_way -= 1
-            self._brought.pop(this, None)
+            self._brought -= brought
             self._answered.set()
             self._answered = trio.Event()
 
-    async def _waited_for_others(self, until: float, patience_s: float) -> bool:
-        """Wait until one has its answer that brought the password; False where there is nobody to wait for.
-
-        That is who brought it longer ago than that: an upload may take minutes. Waits until then at most.
-        NO CHECKPOINT: who is told False is the next to bring it.
-        """
-        if not self._sessions_count():
-            return False  # there all of them bring it
-        lately = [since + patience_s for since in self._brought.values()]
-        until = min(until, max(lately, default=-math.inf))
-        if trio.current_time() >= until:
-            return False
+    async def _wait_for_others(self, until: float) -> None:
+        if not self.sessions_speak:
+            return  # there all of them bring it
         with trio.move_on_at(until):
-            await self._answered.wait()
-        return True
+            while self._brought:
+                await self._answered.wait()
 
     def _refuse(self) -> None:
         self._refused, self._refusals = True, self._refusals + 1
@@ -251,7 +218,6 @@ class Identity:
         self._refused = False
         self._logins += 1
         self._wrongly_refused = 0
-        self.tokens.log_in()
         self.forget_session()
 
     def forget_session(self) -> None:
@@ -260,24 +226,21 @@ class Identity:
         self.cookies.clear()
 
 
-def _may_be_a_stranger_s(request: Request, reply: Reply) -> bool:
+def _may_be_a_stranger_s(reply: Reply) -> bool:
     """Tell whether it may be the answer to somebody who did not say who they are.
 
     What stands before the server may send those to a page of its own who do not bring a password, or away.
     """
     away = reply.status == 403 and "xml" not in reply.headers.get("Content-Type", "")
     elsewhere = 300 <= reply.status < 400 and reply.status != 304
-    return reply.status == 401 or away or elsewhere or _is_strange_page(request, reply)
+    return reply.status == 401 or away or elsewhere or _is_strange_page(reply)
 
 
-def _is_strange_page(request: Request, reply: Reply) -> bool:
+def _is_strange_page(reply: Reply) -> bool:
     """Tell whether it is a page, and none of the server's own.
 
-    Those have its number of the request (of a folder, 29.0.1, measured), or an ETag (files). What the server says of
-    files in bulk is called a page by itself (protocol.md §8), and who shows others got no token.
+    Those have its number of the request (of a folder, 29.0.1, measured), or an ETag (files).
     """
-    if request.lane is Lane.BULK:
-        return False
     if reply.status != 200 or not reply.headers.get("Content-Type", "").lower().startswith("text/html"):
         return False
     return "ETag" not in reply.headers and "X-Request-Id" not in reply.headers

@@ -119,9 +119,7 @@ async def login_for(session: Session, url: str, user: str, password: str) -> tup
     if not url:
         return user, password
     try:
-        reply = await session.fetch(
-            Request("POST", url, ROOT_PATH, tells_of_login=False, by_session=False), 200
-        )
+        reply = await session.fetch(Request("POST", url, ROOT_PATH, tells_of_login=False), 200)
     except (Unavailable, Unreachable, NotAuthenticated):
         raise
     except RemoteError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import pytest
 
 from cloudfs.errors import (
@@ -115,33 +114,15 @@ class TestStandIn:
         yield remote
         await remote.aclose()
 
-    async def test_it_goes_by_the_session_and_leaves_it_as_it_is(
-        self, standin: StandIn, bulk: WebdavRemote
-    ) -> None:
-        """With cookies and no token it would end the session (rule 3)."""
+    async def test_it_comes_without_the_session(self, standin: StandIn, bulk: WebdavRemote) -> None:
+        """Rule 3: with cookies it ends the session; so the jar has to be as it was."""
         await bulk.stat(RemotePath("/"))
         for _ in range(3):
             assert all(await bulk.put_bulk([new(RemotePath("/f"))]))
+        await bulk.stat(RemotePath("/"))
         posts = [line for line in standin.requests if line.method == "POST"]
         assert len(posts) == 3
-        assert not any("authorization" in line.headers for line in posts)
-        assert standin.requests.count("GET", "/csrftoken") == 1
-        cookies = {line.headers["cookie"] for line in posts}
-        async with httpx.AsyncClient(headers={"Cookie": cookies.pop(), "Depth": "0"}) as client:
-            by_session = await client.request("PROPFIND", standin.dav_url("alice"))
-        assert by_session.status_code == 207
-        assert not cookies
-
-    async def test_without_a_token_it_comes_with_the_password_and_no_cookie(
-        self, standin: StandIn, bulk: WebdavRemote
-    ) -> None:
-        standin.faults.add(Answer(403, b"<html>who are you?"), path=r"/csrftoken", times=None)
-        await bulk.stat(RemotePath("/"))
-        for _ in range(3):
-            assert all(await bulk.put_bulk([new(RemotePath("/f"))]))
-        posts = [line for line in standin.requests if line.method == "POST"]
-        assert ["cookie" in line.headers for line in posts] == [False] * 3
-        assert standin.requests.count("GET", "/csrftoken") == 1
+        assert all("cookie" not in line.headers for line in posts)
 
     async def test_what_came_back_of_a_broken_one(self, standin: StandIn, bulk: WebdavRemote) -> None:
         cases: list[tuple[Action, type[Exception]]] = [

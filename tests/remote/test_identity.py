@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 
@@ -15,7 +13,7 @@ import trio.testing
 from cloudfs.errors import NotAuthenticated, RemoteError
 from cloudfs.remote.exchange import Lane, Request
 from cloudfs.remote.transport import Transport
-from tests.remote.test_transport import URL, answer, request, transport
+from tests.remote.test_transport import answer, request, transport
 
 
 class Guard:
@@ -26,9 +24,6 @@ class Guard:
         self.sessions: set[str] = set()
         self.demands: Callable[[], httpx.Response] | None = None
         """What something before it answers to those who do not bring the password."""
-        self.takes_tokens = True
-        self.token = f"{secrets.token_hex(4)}"
-        self.asked_for_tokens = 0
         self.brought: list[bool] = []
         """Of each request whether it brought the password."""
         self.failed_logins = self.at_once = self.most_at_once = 0
@@ -36,18 +31,10 @@ class Guard:
 
     async def __call__(self, asked: httpx.Request) -> httpx.Response:
         with_password = "Authorization" in asked.headers
-        if asked.url.path.endswith("/csrftoken"):
-            assert not with_password
-            self.asked_for_tokens += 1
-            return answer(200, content=json.dumps({"token": self._token_of(asked)}).encode())
         self.brought.append(with_password)
         known = bool(self.sessions & {asked.headers.get("Cookie", "").removeprefix("session=")})
         if self.demands is not None and not with_password:
             return self.demands()
-        is_forged = not self.takes_tokens or asked.headers.get("requesttoken") != self._token_of(asked)
-        if known and asked.method == "POST" and is_forged:
-            self.sessions.clear()
-            known = False
         taken = known or (with_password and self.good)
         login = with_password and not known
         self.at_once += login
@@ -63,9 +50,6 @@ class Guard:
         self.sessions.add(name)
         return answer(207, headers={"Set-Cookie": f"session={name}; path=/"})
 
-    def _token_of(self, asked: httpx.Request) -> str:
-        return f"{self.token}{asked.headers.get('Cookie', '')}"
-
     def withdraw(self) -> None:
         self.good = False
         self.sessions.clear()
@@ -75,7 +59,6 @@ async def nextcloud(guard: Guard) -> Transport:
     """Return a transport with a session."""
     made = transport(guard)
     made.identity.sessions_die, made.identity.sessions_speak = False, True
-    made.identity.tokens.url = URL + "csrftoken"
     await made.fetch(request(), 207)
     guard.brought.clear()
     return made
@@ -118,8 +101,9 @@ async def test_who_is_alone_on_its_way_is_refused_once(autojump_clock: trio.test
 @pytest.mark.parametrize(
     "asked",
     [
-        pytest.param(lambda: request("POST", lane=Lane.BULK), id="bulk where there are no tokens"),
+        pytest.param(lambda: request("POST", lane=Lane.BULK), id="bulk has no session"),
         pytest.param(lambda: request(by_session=False), id="strangers get another answer"),
+        pytest.param(lambda: request(tells_of_login=False), id="a page of the web interface"),
     ],
 )
 async def test_who_brings_the_password_all_the_same(
@@ -128,7 +112,6 @@ async def test_who_brings_the_password_all_the_same(
     del autojump_clock
     guard = Guard()
     client = await nextcloud(guard)
-    client.identity.tokens.url = None
     await client.fetch(asked(), 207)
     assert guard.brought == [True]
     await client.aclose()
@@ -173,108 +156,6 @@ async def test_a_withdrawn_password_is_refused_once(autojump_clock: trio.testing
     assert len(told) == 1
     assert len(errors) == 8
     assert all(isinstance(error, NotAuthenticated) for error in errors)
-    await client.aclose()
-
-
-@pytest.mark.parametrize("begun", [True, False], ids=["with a session", "without one"])
-async def test_no_two_bring_a_withdrawn_password_at_once(
-    autojump_clock: trio.testing.MockClock, *, begun: bool
-) -> None:
-    """Two bulk uploads, two archives, the question about the space that is left, and a read, in the same moment."""
-    del autojump_clock
-    guard = Guard()
-    client = await nextcloud(guard)
-    if not begun:
-        client.forget_session()
-    refused: list[float] = []
-
-    def held_back() -> None:
-        if refused:
-            raise NotAuthenticated("held back")
-
-    client.admit, client.refused = held_back, lambda: refused.append(trio.current_time())
-    guard.withdraw()
-    at_once = [
-        *(request("POST", lane=Lane.BULK) for _ in range(2)),
-        *(request("GET", lane=Lane.RANGES, tells_of_login=False) for _ in range(2)),
-        request(by_session=False),
-        request(),
-    ]
-    assert len(await ask_at_once(client, *at_once)) == len(at_once)
-    assert guard.most_at_once == 1
-    assert len(refused) == 1
-    # A refused page tells nothing about the login.
-    assert guard.failed_logins <= 3
-    await client.aclose()
-
-
-async def test_whoever_has_the_session_s_token_may_send_in_bulk(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    del autojump_clock
-    guard = Guard()
-    client = await nextcloud(guard)
-    for _ in range(2):
-        assert not await ask_at_once(client, *(request("POST", lane=Lane.BULK) for _ in range(2)))
-    assert guard.brought == [False] * 4
-    assert guard.sessions
-    asked = guard.asked_for_tokens
-    assert asked <= 2
-    # Another session, another token: that of the one before would end it.
-    client.forget_session()
-    await client.fetch(request(), 207)
-    guard.brought.clear()
-    await client.fetch(request("POST", lane=Lane.BULK), 207)
-    assert guard.brought == [False]
-    assert guard.asked_for_tokens == asked + 1
-    await client.aclose()
-
-
-async def test_a_server_that_takes_no_tokens_gets_the_password_in_bulk(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """Each token that it does not take ends the session: after two of them no more are tried."""
-    del autojump_clock
-    guard = Guard()
-    guard.takes_tokens = False
-    client = await nextcloud(guard)
-    brought: list[list[bool]] = []
-    for _ in range(4):
-        guard.brought.clear()
-        await client.fetch(request("POST", lane=Lane.BULK), 207)
-        await client.fetch(request(), 207)
-        await client.fetch(request("PUT", lane=Lane.UPLOADS), 207)
-        brought.append(guard.brought[:])
-    # Nor are the sessions of others doubted for that: the last one of each is an upload.
-    assert brought == [[False, True, True, False]] * 2 + [[True, True, False]] * 2
-    assert guard.failed_logins == 0
-    await client.aclose()
-
-
-@pytest.mark.parametrize(
-    ("after_s", "most_s"), [pytest.param(0.5, 6, id="just sent"), pytest.param(10, 1, id="long ago")]
-)
-async def test_nobody_waits_longer_than_that_for_who_brings_the_password(
-    autojump_clock: trio.testing.MockClock, after_s: float, most_s: float
-) -> None:
-    """There is no session, and an upload of a minute brings the password."""
-    del autojump_clock
-    guard = Guard()
-
-    async def handler(asked: httpx.Request) -> httpx.Response:
-        if asked.method == "PUT":
-            await trio.sleep(60)
-        return await guard(asked)
-
-    client = speaks(handler)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.fetch, request("PUT", lane=Lane.UPLOADS), 207)
-        await trio.sleep(after_s)
-        for _ in range(2):
-            nursery.start_soon(client.fetch, request(), 207)
-        began = trio.current_time()
-        await client.fetch(request(), 207)
-        assert trio.current_time() - began <= most_s + 2
     await client.aclose()
 
 

@@ -245,19 +245,6 @@ class TestCredentials:
         stale = httpx.request("PROPFIND", server.dav_url("alice"), headers={"Cookie": cookies})
         assert stale.status_code == 401
 
-    def test_bulk_with_the_session_s_token_leaves_it(self, server: StandIn, client: httpx.Client) -> None:
-        client.request("PROPFIND", "").raise_for_status()
-        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-        token = httpx.get(f"{server.url}/index.php/csrftoken", headers={"Cookie": cookies}).json()["token"]
-        headers = {
-            "Content-Type": "multipart/related; boundary=B",
-            "Cookie": cookies,
-            "requesttoken": token,
-        }
-        for _ in range(2):
-            sent = httpx.post(f"{server.url}/remote.php/dav/bulk", content=b"--B--\r\n", headers=headers)
-            assert sent.status_code == 200
-
 
 def test_accounts_are_apart(server: StandIn, account: Account) -> None:
     account.write("/f", b"1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.servers.standin.endpoints.bulk import Bulk
-from tests.servers.standin.endpoints.csrftoken import CsrfToken
 from tests.servers.standin.endpoints.download import PATH as DOWNLOAD
 from tests.servers.standin.endpoints.download import Download
 from tests.servers.standin.endpoints.files import Files
@@ -46,7 +45,6 @@ class Application:
         self.web_login = WebLogin(site)
         self.endpoints: dict[str, Endpoint] = {
             "/status.php": Status(site),
-            "/csrftoken": CsrfToken(site),
             OCS_ROOT: self.ocs,
             "/login": self.web_login,
             "/core/wipe/": Wipe(site),

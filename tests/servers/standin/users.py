@@ -55,7 +55,6 @@ class Users:
         self._instance_id = instance_id
         self._users: dict[str, User] = {}
         self._sessions: dict[str, tuple[User, str | None]] = {}
-        self._tokens: dict[str, str] = {}
         self._mutex = threading.Lock()
 
     def add(self, user_id: str, password: str) -> User:
@@ -128,15 +127,6 @@ class Users:
         gone = "deleted; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; path=/; HttpOnly"
         return [("Set-Cookie", f"{name}={gone}") for name in ("nc_username", "nc_token", "nc_session_id")]
 
-    def token_for(self, request: Request) -> str:
-        """The request token of a session; strangers get one, too, which is good for nothing."""
-        key = self._cookies(request).get(self._instance_id, "")
-        return f"{secrets.token_hex(8)}:{self._tokens.get(key, '')}"
-
-    def has_token(self, request: Request) -> bool:
-        """Whether a request by a session brings its token."""
-        return request.header("requesttoken").partition(":")[2] == self._tokens.get(request.session or "")
-
     def check_again(self, request: Request) -> None:
         """Authenticate by the Authorization header alone."""
         self._check_authorization(request)
@@ -179,7 +169,6 @@ class Users:
         key = secrets.token_hex(13)
         with self._mutex:
             self._sessions[key] = (request.account, request.app_password)
-            self._tokens[key] = secrets.token_hex(16)
         year_2100 = "path=/; httponly;expires=Fri, 31-Dec-2100 23:59:59 GMT"
         return [
             ("Set-Cookie", f"oc_sessionPassphrase={secrets.token_hex(32)}; path=/; HttpOnly; SameSite=Lax"),
