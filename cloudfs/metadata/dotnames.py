@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from cloudfs.errors import NotFound
+from cloudfs.errors import Forbidden, NotFound, Unsupported
 from cloudfs.paths import join
 from cloudfs.remote.protocol import Remote
 from cloudfs.store.store import Store
@@ -50,7 +50,7 @@ class DotNames:
                 break
             try:
                 there.append(await self._remote.stat(join(path, name)))
-            except NotFound:
+            except (NotFound, Forbidden, Unsupported):  # also what nobody may ask for any more
                 continue
         if there and not self._told:
             self._told = True

@@ -121,7 +121,7 @@ def _check_version(total: int, headers: Mapping[str, str], expect: RemoteVersion
             raise ProtocolViolation("the reply does not say which version it is")
         # A server that gives ETags in listings only: its time has to do.
         etag = expect.etag if modified_s == expect.modified_s else ""
-    elif etag and not expect.etag and not features.nextcloud:
+    elif etag and not expect.etag and expect.modified_s and not features.nextcloud:
         # One that gives none in listings: again its time.
         etag = ""
     found = RemoteVersion(

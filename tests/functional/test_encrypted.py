@@ -69,8 +69,11 @@ def told(home: Path) -> set[str]:
     found = set()
     for path in home.rglob("*"):
         if path.is_file() and path.name != "daemon.log":
-            raw = path.read_bytes()
-            labels = b"".join(os.getxattr(path, name) for name in os.listxattr(path))
+            try:
+                raw = path.read_bytes()
+                labels = b"".join(os.getxattr(path, name) for name in os.listxattr(path))
+            except FileNotFoundError:
+                continue  # a journal of SQLite's that has just gone
             if any(secret in raw or secret in labels or secret in str(path).encode() for secret in SECRETS):
                 found.add(str(path.relative_to(home)))
     return found

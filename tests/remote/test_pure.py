@@ -394,3 +394,12 @@ class TestSpace:
     def test_what_the_server_tells_of_an_account(self, quota: str, space: Space | Unlimited | None) -> None:
         body = f'{{"ocs":{{"meta":{{"statuscode":200}},"data":{{"quota":{quota}}}}}}}'.encode()
         assert ocs.space_of(ocs.data_of(body, ocs.User, "/")) == space
+
+
+def test_two_etags_are_not_one_version_where_a_listing_names_no_mark() -> None:
+    """Neither ETag nor time: the size alone would take the one for the other."""
+    expect, features = RemoteVersion("", 10, 0), Features("WebDAV")
+    wanted = plan(0, 10, expect.size)
+    for etag in ('"y"', '"z"'):
+        with pytest.raises(Changed):
+            skip_of(wanted, 200, {"ETag": etag, "Content-Length": "10"}, expect, features)
