@@ -168,9 +168,8 @@ class Outgoing:
         before the connection broke is forgotten, but its room is taken: by this very file, which fills it again.
         """
         lacks = _lacking(layer)
-        held = sum(stop - start for start, stop in layer.present)
         room_bytes = self._staging.free_bytes() + self._blocks.statistics().bytes
-        room_bytes += max(0, layer.file.disk_bytes - held)
+        room_bytes += max(0, layer.file.disk_bytes - layer.present.total)
         if lacks > max(room_bytes, _TO_THE_LAST_BYTES):
             raise PosixError(
                 errno.ENOSPC, f"{lacks} bytes of the version that inode {layer.ino} was made from"
